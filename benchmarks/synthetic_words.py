@@ -1,0 +1,51 @@
+"""Words per second of the synthetic renderer, and microseconds per image of the augmentation, on one core.
+
+python -m benchmarks.synthetic_words
+"""
+
+import time
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from tcm_jax.data.augment import OPERATIONS, RandAugment
+from tcm_jax.data.synthetic import SyntheticWords
+from tcm_jax.text.charset import CHARSET_94
+
+WARM_UP, RECORDS, CALLS = 300, 1500, 400
+
+
+def microseconds(call: Callable[[int], object], count: int) -> float:
+    """CPU time of one call."""
+    start = time.process_time()
+    for i in range(count):
+        call(i)
+    return (time.process_time() - start) / count * 1e6
+
+
+def main() -> None:
+    cv2.setNumThreads(1)
+    for difficulty in (0.0, 0.25, 0.5, 0.75, 1.0):
+        words = SyntheticWords(CHARSET_94, difficulty=difficulty)
+        for i in range(WARM_UP):
+            words[i]
+        cost = microseconds(lambda i, words=words: words[WARM_UP + i], RECORDS)
+        print(f"synthetic words, difficulty {difficulty:4}: {cost:6.0f} us/word, {1e6 / cost:6.0f} words/s")
+
+    rng = np.random.default_rng(0)
+    augment = RandAugment()
+    for h, w in ((32, 100), (48, 160), (64, 256)):
+        image = rng.integers(0, 256, (h, w, 3), np.uint8)
+        cost = microseconds(lambda i, image=image: augment(image, rng), 5 * CALLS)
+        print(f"RandAugment {h}x{w}: {cost:6.0f} us/image")
+    from PIL import Image
+
+    picture = Image.fromarray(image)
+    for name, operation in OPERATIONS.items():
+        cost = microseconds(lambda i, operation=operation: operation(picture, 0.5, rng), CALLS)
+        print(f"  {name:14} {h}x{w}: {cost:6.0f} us")
+
+
+if __name__ == "__main__":
+    main()

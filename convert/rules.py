@@ -1,0 +1,98 @@
+"""The rules for CLIP and CLIP4STR: PyTorch keys on the left, leaves of the Flax models on the right."""
+
+from convert.engine import Rule, attention, convolution, copy, dense, head_bias, linear, merge_heads, norm, split_heads
+
+
+def _tower(source: str, target: str) -> list[Rule]:
+    """The blocks of one transformer."""
+    s, t = f"{source}resblocks.{{}}", f"{target}resblocks_{{}}"
+    return [
+        *attention(f"{s}.attn", f"{t}/attn"),
+        *norm(f"{s}.ln_1", f"{t}/ln_1"),
+        *norm(f"{s}.ln_2", f"{t}/ln_2"),
+        *dense(f"{s}.mlp.c_fc", f"{t}/c_fc"),
+        *dense(f"{s}.mlp.c_proj", f"{t}/c_proj"),
+    ]
+
+
+def _text(source: str, target: str) -> list[Rule]:
+    return [
+        copy(f"{source}positional_embedding", f"{target}positional_embedding"),
+        copy(f"{source}text_projection", f"{target}text_projection"),
+        copy(f"{source}logit_scale", f"{target}logit_scale"),
+        copy(f"{source}token_embedding.weight", f"{target}token_embedding/embedding"),
+        *norm(f"{source}ln_final", f"{target}ln_final"),
+        *_tower(f"{source}transformer.", f"{target}transformer/"),
+    ]
+
+
+def _vit(source: str, target: str) -> list[Rule]:
+    s, t = f"{source}visual.", f"{target}visual/"
+    return [
+        copy(f"{s}class_embedding", f"{t}class_embedding"),
+        copy(f"{s}positional_embedding", f"{t}positional_embedding"),
+        copy(f"{s}proj", f"{t}proj"),
+        convolution(f"{s}conv1.weight", f"{t}conv1/kernel"),
+        *norm(f"{s}ln_pre", f"{t}ln_pre"),
+        *norm(f"{s}ln_post", f"{t}ln_post"),
+        *_tower(f"{s}transformer.", f"{t}transformer/"),
+    ]
+
+
+def batch_norm(source: str, target: str) -> list[Rule]:
+    """PyTorch's BatchNorm -> BatchNorm; the running statistics lie in the collection batch_stats."""
+    statistics = target.replace("params/", "batch_stats/", 1)
+    return [
+        *norm(source, target),
+        copy(f"{source}.running_mean", f"{statistics}/mean"),
+        copy(f"{source}.running_var", f"{statistics}/var"),
+    ]
+
+
+def _resnet(source: str, target: str) -> list[Rule]:
+    s, t = f"{source}visual.", f"{target}visual/"
+    rules = [convolution(f"{s}conv{{}}.weight", f"{t}conv{{}}/kernel"), *batch_norm(f"{s}bn{{}}", f"{t}bn{{}}")]
+    block, leaf = f"{s}layer{{}}.{{}}", f"{t}layer{{}}_{{}}"
+    rules += [convolution(f"{block}.conv{{}}.weight", f"{leaf}/conv{{}}/kernel"), *batch_norm(f"{block}.bn{{}}", f"{leaf}/bn{{}}")]
+    rules += [convolution(f"{block}.downsample.0.weight", f"{leaf}/downsample_0/kernel")]
+    rules += batch_norm(f"{block}.downsample.1", f"{leaf}/downsample_1")
+    pool, to = f"{s}attnpool", f"{t}attnpool"
+    rules.append(copy(f"{pool}.positional_embedding", f"{to}/positional_embedding"))
+    for name in ("q_proj", "k_proj", "v_proj"):
+        rules += [split_heads(f"{pool}.{name}.weight", f"{to}/{name}/kernel"), head_bias(f"{pool}.{name}.bias", f"{to}/{name}/bias")]
+    return [*rules, merge_heads(f"{pool}.c_proj.weight", f"{to}/c_proj/kernel"), copy(f"{pool}.c_proj.bias", f"{to}/c_proj/bias")]
+
+
+def _decoder(source: str, target: str) -> list[Rule]:
+    """One character decoder of CLIP4STR."""
+    s, t = f"{source}.layers.{{}}", f"{target}/layers_{{}}"
+    rules = [*attention(f"{s}.self_attn", f"{t}/self_attn"), *attention(f"{s}.cross_attn", f"{t}/cross_attn")]
+    for name in ("linear1", "linear2"):
+        rules += dense(f"{s}.{name}", f"{t}/{name}")
+    for name in ("norm1", "norm2", "norm_q", "norm_c"):
+        rules += norm(f"{s}.{name}", f"{t}/{name}")
+    return [
+        *rules,
+        copy(f"{source}.pos_queries", f"{target}/pos_queries"),
+        copy(f"{source}.text_embed.embedding.weight", f"{target}/text_embed/embedding"),
+        *norm(f"{source}.norm", f"{target}/norm"),
+        *dense(f"{source}.head", f"{target}/head"),
+    ]
+
+
+# Not weights: BatchNorm's step counters and three integers in OpenAI's archives.
+DROPPED = (r".*\.num_batches_tracked", "input_resolution", "context_length", "vocab_size")
+
+
+def clip_rules(resnet: bool = False, source: str = "", target: str = "params/") -> list[Rule]:
+    """CLIP alone; `source` and `target` are prefixes for a CLIP inside another model."""
+    return [*_text(source, target), *(_resnet if resnet else _vit)(source, target)]
+
+
+def clip4str_rules() -> list[Rule]:
+    """CLIP4STR: CLIP and two decoders."""
+    return [
+        *clip_rules(source="clip_model.", target="params/clip_model/"),
+        *_decoder("visual_decoder", "params/visual_decoder"),
+        *_decoder("cross_decoder", "params/cross_decoder"),
+    ]

@@ -1,0 +1,29 @@
+"""Plain dictionaries (config files, JSON) to typed configurations."""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], name: str = "config") -> T:
+    """Builds the dataclass `cls` from `values`; nested dataclasses from nested mappings, lists become tuples.
+
+    Raises:
+        ValueError: a key that `cls` doesn't have; the message suggests the nearest one.
+    """
+    hints = typing.get_type_hints(cls)
+    fields = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    arguments = {}
+    for key, value in values.items():
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(fields))}"
+            raise ValueError(f"{name} has no field {key!r}{hint}")
+        if isinstance(value, Mapping) and dataclasses.is_dataclass(hints[key]):
+            value = from_dict(hints[key], value, f"{name}.{key}")  # type: ignore[arg-type]
+        arguments[key] = tuple(value) if isinstance(value, list) else value
+    return cls(**arguments)

@@ -1,0 +1,336 @@
+"""Batches of word images for training and evaluation, read by grain.
+
+Batch s of a training run is a pure function of (seed, s): the records [s * B, (s + 1) * B) of an endless
+order that the seed fixes. It depends neither on the number of worker processes nor on where a run was
+resumed, and every host of a run takes its contiguous rows of each batch.
+"""
+
+import itertools
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import cv2
+import grain
+import numpy as np
+from absl import flags
+
+from tcm_jax.data.images import ImageError, decode, resize
+from tcm_jax.data.records import Source
+from tcm_jax.text.charset import CharsetTokenizer
+
+Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+_MAX_UNDECODABLE = 100  # in a row: then the source is broken, not a record
+_BUFFERED_BATCHES = 2  # per worker
+_SHARED_MEMORY = "/dev/shm"
+
+
+class _Row(NamedTuple):
+    """One record on its way into a batch."""
+
+    image: np.ndarray  # uint8 [h, w, 3]
+    label: str
+    name: str
+    undecodable: list[str]  # names of the records that this one stands in for
+
+
+def train_batches(
+    sources: Source | Sequence[Source],
+    tokenizer: CharsetTokenizer,
+    *,
+    image_size: tuple[int, int],
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    augment: Augment | None = None,
+    weights: Sequence[float] | None = None,
+    max_label_length: int = 25,
+    workers: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[dict]:
+    """An endless iterator of training batches, from batch `start_step` on; close() it to end its workers.
+
+    Each source is shuffled anew in every epoch. A record whose image can't be decoded is replaced by the next
+    one of its source that can.
+
+    Args:
+        sources: where the records come from; their labels must fit the tokenizer (see `FilteredSource`).
+        image_size: (H, W) of the images in a batch.
+        batch_size: B, over all processes.
+        seed: fixes the order and the augmentation, 0 <= seed < 2**32.
+        start_step: number of the first batch; those before it are not computed.
+        augment: function of an image (uint8 RGB [h, w, 3]) and a random generator to an image, called before
+            the
+            resize. It is pickled to the workers.
+        weights: share of each source in the batches, in any unit; without it every record counts the same.
+        max_label_length: longest label in characters.
+        workers: processes that prepare batches; 0 prepares them in a thread.
+        process_index, process_count: which of the hosts of the run this is.
+
+    Yields:
+        {"image": uint8 [b, H, W, 3], "label": int32 [b, max_label_length + 2], "name": b names of the
+        records, "undecodable": names of the records that were replaced}, b = B / process_count.
+
+    Raises:
+        ValueError: an argument does not fit the others, a source is empty, or (while iterating) a label does
+            not
+            fit the tokenizer; the message names the record.
+        ImageError: (while iterating) 100 images in a row can't be decoded.
+    """
+    sources = [sources] if not isinstance(sources, Sequence) or hasattr(sources, "labels") else list(sources)
+    rows = _Rows(batch_size, process_index, process_count)
+    for source in sources:
+        if len(source) == 0:
+            raise ValueError(f"source {source.name} has no records; {getattr(source, 'report', '')}")
+    if weights is not None and (len(weights) != len(sources) or min(weights) <= 0):
+        raise ValueError(
+            f"weights {list(weights)} for {len(sources)} sources; expected one positive number each"
+        )
+
+    # Each source has its own stream of random numbers: SeedSequence mixes (seed, number) well, seed + number
+    # does not.
+    seeds = [int(np.random.SeedSequence([seed, i]).generate_state(1)[0]) for i in range(len(sources))]
+    records = [grain.MapDataset.source(_Decodable(source)) for source in sources]
+    if weights is None:
+        order = grain.MapDataset.concatenate(records).shuffle(seed=seeds[0]).repeat()
+    else:
+        parts = [part.shuffle(seed=s).repeat() for part, s in zip(records, seeds, strict=True)]
+        order = grain.MapDataset.mix(parts, weights)
+    prepare = _PrepareTraining(tokenizer, image_size, max_label_length, augment)
+    batches = order.random_map(prepare, seed=seed).batch(rows.local, batch_fn=_stack_training)
+    return _iterate(rows.of(batches, start_step), workers, rows.local * image_size[0] * image_size[1] * 3)
+
+
+def eval_batches(
+    source: Source,
+    *,
+    image_size: tuple[int, int],
+    batch_size: int,
+    workers: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[dict]:
+    """One pass over `source` in its order; every process yields the same number of batches, the last one
+    padded.
+
+    An image that can't be decoded keeps its row, black: a benchmark counts a fixed number of words.
+
+    Args: as of `train_batches`.
+
+    Yields:
+        {"image": uint8 [b, H, W, 3], "text": b labels as the source gives them, "name": b names, "valid":
+        bool [b], False in rows of padding, "undecodable": names of the records with a black image}, b = B /
+        process_count.
+
+    Raises:
+        ValueError: the arguments don't fit each other or the source is empty.
+        RuntimeError: (at the end) not every record of this process came by exactly once.
+    """
+    rows = _Rows(batch_size, process_index, process_count)
+    if len(source) == 0:
+        raise ValueError(f"source {source.name} has no records; {getattr(source, 'report', '')}")
+    count = -(-len(source) // batch_size)
+    records = grain.MapDataset.source(_Padded(source, count * batch_size)).map(_PrepareEvaluation(image_size))
+    batches = rows.of(records.batch(rows.local, batch_fn=_stack_evaluation), start_step=0)
+    expected = sum(len(range(*rows.slice(s).indices(len(source)))) for s in range(count))
+    return _counted(
+        _iterate(batches, workers, rows.local * image_size[0] * image_size[1] * 3), expected, source.name
+    )
+
+
+class _Rows:
+    """The rows of process `index` of `count` in batches of `batch_size`: one contiguous part of each."""
+
+    def __init__(self, batch_size: int, index: int, count: int):
+        if not 0 <= index < count:
+            raise ValueError(f"process_index {index} of process_count {count}")
+        if batch_size < 1 or batch_size % count:
+            raise ValueError(f"batch_size {batch_size} is no positive multiple of process_count {count}")
+        self.local = batch_size // count
+        self.index = index
+        self.count = count
+
+    def of(self, batches: grain.MapDataset, start_step: int) -> grain.MapDataset:
+        """From `batches` of `local` records, which are `count` to a step, those of this process."""
+        return batches[start_step * self.count + self.index :: self.count]
+
+    def slice(self, step: int) -> slice:
+        start = (step * self.count + self.index) * self.local
+        return slice(start, start + self.local)
+
+
+class _Decodable:
+    """Random access to decoded records; one that can't be decoded is replaced by the next one that can."""
+
+    def __init__(self, source: Source):
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> _Row:
+        undecodable: list[str] = []
+        for i in range(index, index + _MAX_UNDECODABLE):
+            try:
+                record = self.source[i % len(self)]
+                return _Row(decode(record.image, record.name), record.label, record.name, undecodable)
+            except ImageError as error:
+                undecodable.append(error.name)
+                last = error
+        raise ImageError(
+            self.source.name, f"{_MAX_UNDECODABLE} images in a row can't be decoded; the last: {last}"
+        )
+
+
+class _Padded:
+    """The decoded records of `source` and then rows without an image up to `length`."""
+
+    def __init__(self, source: Source, length: int):
+        self.source = source
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[_Row, bool]:
+        black = np.zeros((1, 1, 3), np.uint8)
+        if index >= len(self.source):
+            return _Row(black, "", "", []), False
+        try:
+            record = self.source[index]
+        except ImageError as error:
+            label = next(itertools.islice(self.source.labels(), index, None))
+            return _Row(black, label, error.name, [error.name]), True
+        try:
+            return _Row(decode(record.image, record.name), record.label, record.name, []), True
+        except ImageError:
+            return _Row(black, record.label, record.name, [record.name]), True
+
+
+class _PrepareTraining:
+    """A row with its image augmented and resized and its label as token ids."""
+
+    def __init__(
+        self, tokenizer: CharsetTokenizer, size: tuple[int, int], max_length: int, augment: Augment | None
+    ):
+        self.tokenizer = tokenizer
+        self.size = size
+        self.max_length = max_length
+        self.augment = augment
+
+    def __call__(self, row: _Row, rng: np.random.Generator) -> tuple[_Row, np.ndarray]:
+        try:
+            label = self.tokenizer.encode([row.label], self.max_length)[0]  # [max_length + 2]
+        except ValueError as error:
+            raise ValueError(f"{row.name}: {error}") from error
+        image = row.image if self.augment is None else self.augment(row.image, rng)
+        return row._replace(image=resize(image, self.size)), label
+
+
+class _PrepareEvaluation:
+    """A row with its image resized."""
+
+    def __init__(self, size: tuple[int, int]):
+        self.size = size
+
+    def __call__(self, element: tuple[_Row, bool]) -> tuple[_Row, bool]:
+        row, valid = element
+        return row._replace(image=resize(row.image, self.size)), valid
+
+
+# The strings of a batch stay lists: as numpy arrays of fixed-width strings they could be cut on the way
+# through shared memory.
+def _stack_training(elements: Sequence[tuple[_Row, np.ndarray]]) -> dict:
+    rows, labels = zip(*elements, strict=True)
+    return _stack(rows) | {"label": np.stack(labels)}
+
+
+def _stack_evaluation(elements: Sequence[tuple[_Row, bool]]) -> dict:
+    rows, valid = zip(*elements, strict=True)
+    return _stack(rows) | {"text": [row.label for row in rows], "valid": np.array(valid)}
+
+
+def _stack(rows: Sequence[_Row]) -> dict:
+    return {
+        "image": np.stack([row.image for row in rows]),  # [b, H, W, 3]
+        "name": [row.name for row in rows],
+        "undecodable": [name for row in rows for name in row.undecodable],
+    }
+
+
+def _iterate(batches: grain.MapDataset, workers: int, batch_bytes: int) -> Iterator[dict]:
+    """The batches in order, prepared ahead of time by `workers` processes or one thread."""
+    if (
+        not flags.FLAGS.is_parsed()
+    ):  # grain reads its own flags, and in a notebook or a test nobody parses them
+        flags.FLAGS.mark_as_parsed()
+    if workers == 0:
+        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_BUFFERED_BATCHES)
+        dataset = batches.to_iter_dataset(options)
+    else:
+        _check_shared_memory(workers, batch_bytes)
+        dataset = batches.to_iter_dataset(
+            grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+        ).mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_BUFFERED_BATCHES),
+            worker_init_fn=_start_worker,
+        )
+
+    def generate() -> Iterator[dict]:
+        iterator = iter(dataset)
+        try:
+            yield from iterator
+        finally:
+            iterator.close()
+
+    return generate()
+
+
+def _counted(batches: Iterator[dict], expected: int, name: str) -> Iterator[dict]:
+    """The same batches, and an error at the end if they held another number of records than expected."""
+    count = 0
+    for batch in batches:
+        count += int(batch["valid"].sum())
+        yield batch
+    if count != expected:
+        raise RuntimeError(f"{name}: {count:,} records were read; expected {expected:,}")
+
+
+def _start_worker(index: int, count: int) -> None:
+    """Runs first in every worker process."""
+    # Ctrl-C reaches the whole process group; the main process ends its workers, they need not also complain.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A worker has no use for an accelerator, whose memory it would take from the main process.
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    if "jax" in sys.modules:
+        sys.modules["jax"].config.update("jax_platforms", "cpu")
+    cv2.setNumThreads(1)  # the workers share the cores already
+    # A main process that is killed can't end its workers.
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _check_shared_memory(workers: int, batch_bytes: int) -> None:
+    """Warns where the batches of the workers may not fit; the system would kill a worker without a word."""
+    if not os.path.isdir(_SHARED_MEMORY):
+        return
+    free = shutil.disk_usage(_SHARED_MEMORY).free
+    needed = workers * (2 * _BUFFERED_BATCHES + 1) * batch_bytes
+    if free < needed:
+        logging.warning(
+            "%d workers can need %d MB of shared memory, but %s has %d MB free; use fewer workers or smaller batches, "
+            "or enlarge it (docker run --shm-size)",
+            workers, needed >> 20, _SHARED_MEMORY, free >> 20,
+        )  # fmt: skip

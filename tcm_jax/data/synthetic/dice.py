@@ -1,0 +1,43 @@
+"""Cheap random draws for code that makes many small choices per record."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+_BLOCK = 256  # one call of a numpy generator costs as much as ten draws from a list
+
+
+class Dice:
+    """Draws that depend on `key` (non-negative integers) alone: equal keys give equal sequences."""
+
+    def __init__(self, *key: int):
+        self._rng = np.random.default_rng(key)
+        self._block: list[float] = []
+
+    def random(self) -> float:
+        """Uniform in [0, 1)."""
+        if not self._block:
+            self._block = self._rng.random(_BLOCK).tolist()
+        return self._block.pop()
+
+    def uniform(self, low: float, high: float) -> float:
+        return low + (high - low) * self.random()
+
+    def below(self, n: int) -> int:
+        """A whole number of 0 .. n - 1."""
+        return int(n * self.random())
+
+    def between(self, low: int, high: int) -> int:
+        """A whole number of low .. high, both included."""
+        return low + self.below(high - low + 1)
+
+    def chance(self, probability: float) -> bool:
+        return self.random() < probability
+
+    def sign(self) -> int:
+        return 1 if self.random() < 0.5 else -1
+
+    def pick(self, options: Sequence[T]) -> T:
+        return options[self.below(len(options))]

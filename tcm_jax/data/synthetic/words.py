@@ -1,0 +1,250 @@
+"""Texts of the synthetic word renderer: words of a list and generated numbers, prices, addresses, codes and so on."""
+
+import string
+import zlib
+from bisect import bisect
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from tcm_jax.data.synthetic.dice import Dice
+from tcm_jax.text.bpe import vocabulary_words
+from tcm_jax.text.charset import CharsetAdapter
+
+SPLITS = ("train", "test")
+_TEST_SHARE = 10  # one word in ten is held out
+_ATTEMPTS = 60
+
+
+def split_of(text: str) -> str:
+    """The split that `text` belongs to, whatever its case and punctuation.
+
+    One in ten is "test". One and two letters or digits are always "train": a reader must have seen them all.
+    """
+    key = "".join(c for c in text.casefold() if c.isalnum())
+    return "test" if len(key) > 2 and zlib.crc32(key.encode()) % _TEST_SHARE == 0 else "train"
+
+
+def read_words(path: str | Path) -> list[str]:
+    """The words of a UTF-8 file, one per line, without repetition and in the file's order.
+
+    Raises:
+        OSError, UnicodeDecodeError: the file can't be read.
+    """
+    lines = (line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines())
+    return list(dict.fromkeys(line for line in lines if line))
+
+
+class Words:
+    """Draws (text to render, label) pairs of one split.
+
+    The label is the text as the charset can say it: in one case if the set has one case, without the punctuation that
+    the set lacks. Letters and digits outside the charset are never in a text.
+
+    Args:
+        charset: the characters of the labels.
+        max_length: of a label.
+        split: "train" or "test"; no label of one is a label of the other, whatever its case and punctuation.
+        word_file: one word per line, to use instead of the vocabulary of CLIP's tokenizer.
+        listed: the share of texts that are words of the list; the others are generated.
+
+    Attributes:
+        words: the words in use.
+        dropped: reason -> number of words of the list that are not.
+
+    Raises:
+        ValueError: an unknown split, or a file none of whose words can be used.
+    """
+
+    def __init__(
+        self,
+        charset: str,
+        max_length: int,
+        split: str = "train",
+        word_file: str | Path | None = None,
+        listed: float = 0.6,
+    ):
+        if split not in SPLITS:
+            raise ValueError(f"split {split!r}; expected one of {SPLITS}")
+        self.charset, self.max_length, self.split = charset, max_length, split
+        self._adapter = CharsetAdapter(charset)
+        self._silent = {c for c in string.punctuation if not self._adapter(c)}
+        self.dropped: Counter[str] = Counter()
+        self.words = []
+        for word in vocabulary_words() if word_file is None else read_words(word_file):
+            if problem := self._problem(word):
+                self.dropped[problem] += 1
+            else:
+                self.words.append(word)
+        if word_file is not None and not self.words:
+            raise ValueError(f"word file {word_file} has no usable word for split {split!r}: {dict(self.dropped)}")
+        self._listed = listed if self.words else 0.0
+
+    def _problem(self, text: str) -> str:
+        """Why `text` can't be drawn, or ""."""
+        label = self._adapter(text)
+        if not label:
+            return "no character of the charset"
+        if len(label) > self.max_length:
+            return f"longer than {self.max_length} characters"
+        if len(label) < len(text) and len(label) + sum(c in self._silent for c in text) < len(text):
+            return "a letter or digit outside the charset"
+        if split_of(text) != self.split:
+            return "of the other split"
+        return ""
+
+    def draw(self, dice: Dice) -> tuple[str, str]:
+        """The next text and its label.
+
+        Raises:
+            ValueError: no text of this split was found, which needs a very small charset or length.
+        """
+        if dice.chance(self._listed):
+            return self._checked(_cased(dice, self.word(dice)), dice)
+        generate = _GENERATORS[bisect(_CUMULATIVE, dice.random())]
+        for _ in range(_ATTEMPTS):  # of one kind, so that the rare split has the same mixture of kinds
+            if not self._problem(text := generate(dice, self)):
+                return text, self._adapter(text)
+        return self._checked(_random_characters(dice, self), dice)
+
+    def _checked(self, text: str, dice: Dice) -> tuple[str, str]:
+        """`text`, or random characters of the charset if it can't be drawn, with the label."""
+        for _ in range(_ATTEMPTS):
+            if not self._problem(text):
+                return text, self._adapter(text)
+            text = _random_characters(dice, self)
+        raise ValueError(
+            f"no text of split {self.split!r} found for charset {self.charset!r} and max_length {self.max_length}"
+        )
+
+    def word(self, dice: Dice) -> str:
+        """A word of the list, the earlier the likelier; random characters if the list is empty."""
+        if not self.words:
+            return _random_characters(dice, self)
+        return self.words[int(len(self.words) * dice.random() ** 1.5)]
+
+
+def _cased(dice: Dice, word: str) -> str:
+    roll = dice.random()
+    if roll < 0.4:
+        return word
+    if roll < 0.65:
+        return word[0].upper() + word[1:]
+    if roll < 0.95:
+        return word.upper()
+    return "".join(c.upper() if dice.chance(0.5) else c for c in word)
+
+
+def _digits(dice: Dice, count: int) -> str:
+    return "".join(dice.pick(string.digits) for _ in range(count))
+
+
+def _number(dice: Dice, words: Words) -> str:
+    number = _digits(dice, dice.between(1, min(8, words.max_length)))
+    match dice.below(8):
+        case 0 if len(number) > 3:
+            return number[:-3] + dice.pick(",.") + number[-3:]
+        case 1 if len(number) > 1:
+            return number[:-1] + "." + number[-1]
+        case 2:
+            return number + "%"
+        case 3:
+            return dice.pick("#+-") + number
+        case 4:
+            return number + dice.pick(("st", "nd", "rd", "th", "km", "kg", "ml", "cm", "mm", "g", "W", "V", "x"))
+    return number
+
+
+def _price(dice: Dice, words: Words) -> str:
+    amount = _digits(dice, dice.between(1, 3)).lstrip("0") or "0"
+    amount += dice.pick((".00", ".50", ".99", ".95", ".-", "", "." + _digits(dice, 2), "," + _digits(dice, 2)))
+    return dice.pick(("$" + amount, amount, "$" + amount, amount + "$", "US$" + amount, "Rs." + amount))
+
+
+def _date(dice: Dice, words: Words) -> str:
+    day, month, year = dice.between(1, 31), dice.between(1, 12), dice.between(1900, 2035)
+    separator = dice.pick("/-.")
+    return dice.pick(
+        (
+            f"{year}",
+            f"{day:02}{separator}{month:02}{separator}{year}",
+            f"{year}{separator}{month:02}{separator}{day:02}",
+            f"{day}{separator}{month}",
+            f"{month}{separator}{day}{separator}{year % 100:02}",
+            f"{year}-{year % 100 + 1:02}",
+            f"'{year % 100:02}",
+        )
+    )
+
+
+def _time(dice: Dice, words: Words) -> str:
+    hour, minute = dice.between(0, 23), dice.pick((0, 15, 30, 45, dice.between(0, 59)))
+    half = dice.pick(("am", "pm", "AM", "PM", "a.m.", "p.m.", "h"))
+    return dice.pick(
+        (f"{hour}:{minute:02}", f"{hour:02}:{minute:02}", f"{hour % 12 + 1}{half}", f"{hour % 12 + 1}:{minute:02}{half}")
+    )
+
+
+def _phone(dice: Dice, words: Words) -> str:
+    pattern = dice.pick(("###-####", "####-####", "(###)###-####", "+##-###-####", "########", "1-800-###-###", "##.##.##.##"))
+    return _filled(dice, pattern)
+
+
+def _code(dice: Dice, words: Words) -> str:
+    patterns = ("@#", "@##", "##@", "@@#", "@@##", "@@@", "@@@###", "@##-###", "@@-####", "@@@-###", "#@@###", "@#@#@#", "##-##", "@/@", "@@###@@")
+    return _filled(dice, dice.pick(patterns))
+
+
+def _filled(dice: Dice, pattern: str) -> str:
+    """`pattern` with a digit for every "#" and a capital for every "@"."""
+    fill = {"#": string.digits, "@": string.ascii_uppercase}
+    return "".join(dice.pick(fill[c]) if c in fill else c for c in pattern)
+
+
+def _punctuated(dice: Dice, words: Words) -> str:
+    word = _cased(dice, words.word(dice))
+    before, after = dice.pick(
+        (
+            *(("", mark) for mark in (".", ".", ",", ",", "!", "!", "!!", "?", ":", ":", ";", "...", "*", "'s", "'s")),
+            *(("(", ")"), ("[", "]"), ('"', '"'), ("'", "'"), ("(", ""), ("", ")"), ('"', ""), ("*", "*"), ("{", "}")),
+            *((mark, "") for mark in ("#", "#", "@", "@", "&", "-", "*", "~", "=", "_", "<", ">")),
+        )
+    )
+    return before + word + after
+
+
+def _joined(dice: Dice, words: Words) -> str:
+    left, right = words.word(dice), words.word(dice)
+    joint = dice.pick(("-", "-", "-", "/", "&", "+", ".", "_", "'", "", "", ""))
+    if not joint and dice.chance(0.5):
+        return left.capitalize() + right.capitalize()
+    return _cased(dice, left + joint + right)
+
+
+def _address(dice: Dice, words: Words) -> str:
+    name = words.word(dice)
+    ending = dice.pick((".com", ".com", ".org", ".net", ".de", ".co.uk", ".io", ".fr", ".cn", ".in"))
+    address = dice.pick((name + ending, "www." + name + ending, words.word(dice) + "@" + name + ending, name + ending + "/"))
+    return address.upper() if dice.chance(0.2) else address
+
+
+def _random_characters(dice: Dice, words: Words) -> str:
+    """Any characters of the charset: the only source of rare ones, and no word to guess from."""
+    count = dice.between(1, words.max_length) if dice.chance(0.3) else dice.between(1, min(8, words.max_length))
+    return "".join(dice.pick(words.charset) for _ in range(count))
+
+
+_WEIGHTED: tuple[tuple[float, Callable[[Dice, Words], str]], ...] = (
+    (0.16, _number),
+    (0.10, _price),
+    (0.08, _date),
+    (0.05, _time),
+    (0.06, _phone),
+    (0.14, _code),
+    (0.15, _punctuated),
+    (0.11, _joined),
+    (0.05, _address),
+    (0.10, _random_characters),
+)
+_GENERATORS = [generate for _, generate in _WEIGHTED]
+_CUMULATIVE = [sum(weight for weight, _ in _WEIGHTED[: i + 1]) for i in range(len(_WEIGHTED) - 1)] + [1.0]

@@ -1,0 +1,187 @@
+"""CLIP: image towers (ViT, ModifiedResNet), text tower, and the resizing of position embeddings.
+
+Source: openai/CLIP clip/model.py. Unlike there, both towers return every token, as text readers need them.
+"""
+
+import math
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from tcm_jax.models.layers import Dtype, LayerNorm, Transformer
+from tcm_jax.models.resnet import ModifiedResNet
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """Sizes of a CLIP model. `vision_layers` as a tuple of four makes the image tower a ModifiedResNet."""
+
+    embed_dim: int = 512
+    image_size: tuple[int, int] = (224, 224)  # height, width in pixels
+    patch_size: tuple[int, int] = (16, 16)
+    vision_width: int = 768
+    vision_layers: int | tuple[int, ...] = 12
+    vision_heads: int = 12
+    text_width: int = 512
+    text_layers: int = 12
+    text_heads: int = 8
+    text_positions: int = 77
+    vocab_size: int = 49_408
+    activation: str = "quick_gelu"
+
+    @property
+    def is_resnet(self) -> bool:
+        return not isinstance(self.vision_layers, int)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        (h, w), (ph, pw) = self.image_size, self.patch_size
+        if h % ph or w % pw:
+            raise ValueError(f"image size {self.image_size} is not a multiple of the patch size {self.patch_size}")
+        return h // ph, w // pw
+
+
+_LARGE = {"embed_dim": 768, "patch_size": (14, 14), "vision_width": 1024, "vision_layers": 24, "vision_heads": 16}
+_LARGE |= {"text_width": 768, "text_heads": 12}
+PRESETS = {
+    "ViT-B/32": ClipConfig(patch_size=(32, 32)),
+    "ViT-B/16": ClipConfig(),
+    "ViT-L/14": ClipConfig(**_LARGE),
+    "ViT-L/14@336": ClipConfig(**_LARGE, image_size=(336, 336)),
+    # OpenCLIP's own ViT-H/14: exact GELU, 16 heads of 80. CLIP4STR-H reads the same weights with quick GELU and
+    # 20 heads of 64, and was fine-tuned that way.
+    "ViT-H/14": ClipConfig(
+        embed_dim=1024,
+        patch_size=(14, 14),
+        vision_width=1280,
+        vision_layers=32,
+        vision_heads=16,
+        text_width=1024,
+        text_layers=24,
+        text_heads=16,
+        activation="gelu",
+    ),
+}
+
+
+class VisionTransformer(nn.Module):
+    """CLIP's ViT with all-token output."""
+
+    config: ClipConfig
+    dtype: Dtype = jnp.float32
+
+    def setup(self):
+        c = self.config
+        scale = nn.initializers.normal(c.vision_width**-0.5)
+        rows, columns = c.grid
+        self.conv1 = nn.Conv(
+            c.vision_width, c.patch_size, c.patch_size, padding="VALID", use_bias=False, dtype=self.dtype
+        )
+        self.class_embedding = self.param("class_embedding", scale, (c.vision_width,))
+        self.positional_embedding = self.param(
+            "positional_embedding", scale, (1 + rows * columns, c.vision_width)
+        )
+        self.ln_pre = LayerNorm()
+        self.transformer = Transformer(
+            c.vision_width, c.vision_layers, c.vision_heads, c.activation, self.dtype
+        )
+        self.ln_post = LayerNorm()
+        self.proj = self.param("proj", scale, (c.vision_width, c.embed_dim))
+
+    def __call__(self, images: jax.Array, project: bool = True) -> jax.Array:
+        """All tokens of normalized `images` [b, h, w, 3], class token first.
+
+        Returns [b, 1 + n, embed_dim], or [b, 1 + n, vision_width] without the projection.
+        """
+        c = self.config
+        if images.shape[1:] != (*c.image_size, 3):
+            raise ValueError(f"images have shape {images.shape}; expected [b, {c.image_size[0]}, {c.image_size[1]}, 3]")
+        x = self.conv1(images.astype(self.dtype))
+        x = x.reshape(len(x), -1, c.vision_width)  # [b, n, d]
+        first = jnp.broadcast_to(self.class_embedding.astype(self.dtype), (len(x), 1, c.vision_width))
+        x = jnp.concatenate([first, x], axis=1)  # [b, 1 + n, d]
+        x = x + self.positional_embedding.astype(self.dtype)
+        x = self.ln_pre(x)
+        self.sow("intermediates", "ln_pre_out", x)
+        x = self.ln_post(self.transformer(x))
+        return self.project(x) if project else x
+
+    def project(self, tokens: jax.Array) -> jax.Array:
+        """Tokens [..., vision_width] in the space shared with text, [..., embed_dim]."""
+        return tokens @ self.proj.astype(self.dtype)
+
+
+class Clip(nn.Module):
+    """Both towers. The text tower's parameters lie at the top, as in PyTorch."""
+
+    config: ClipConfig
+    dtype: Dtype = jnp.float32
+
+    def setup(self):
+        c = self.config
+        self.visual = (ModifiedResNet if c.is_resnet else VisionTransformer)(c, self.dtype)
+        self.token_embedding = nn.Embed(
+            c.vocab_size, c.text_width, embedding_init=nn.initializers.normal(0.02), dtype=self.dtype
+        )
+        self.positional_embedding = self.param(
+            "positional_embedding", nn.initializers.normal(0.01), (c.text_positions, c.text_width)
+        )
+        self.transformer = Transformer(c.text_width, c.text_layers, c.text_heads, c.activation, self.dtype)
+        self.ln_final = LayerNorm()
+        self.text_projection = self.param(
+            "text_projection", nn.initializers.normal(c.text_width**-0.5), (c.text_width, c.embed_dim)
+        )
+        self.logit_scale = self.param("logit_scale", nn.initializers.constant(math.log(1 / 0.07)), ())
+
+    def encode_image(self, images: jax.Array, project: bool = True) -> jax.Array:
+        """All image tokens; see the tower. A ModifiedResNet gives one token, its pooled embedding [b, 1, d]."""
+        return self.visual(images, project)
+
+    def encode_text(self, ids: jax.Array, project: bool = True) -> jax.Array:
+        """Features at every position of token ids [b, t], t <= text_positions: [b, t, embed_dim or text_width].
+
+        Positions behind EOT hold real features too: CLIP has a causal mask and no padding mask.
+        """
+        t = ids.shape[1]
+        if t > self.config.text_positions:
+            raise ValueError(f"{t} text tokens; the position embedding has {self.config.text_positions}")
+        x = self.token_embedding(ids) + self.positional_embedding[:t].astype(self.dtype)
+        x = self.ln_final(self.transformer(x, jnp.tri(t, dtype=bool)))
+        return x @ self.text_projection.astype(self.dtype) if project else x
+
+    def __call__(self, images: jax.Array, ids: jax.Array) -> jax.Array:
+        """logits_per_image [images, texts]: scaled cosine similarity of class tokens and EOT features."""
+        image = self.encode_image(images)[:, 0]
+        text = eot_feature(self.encode_text(ids), ids)
+        image /= jnp.linalg.norm(image, axis=-1, keepdims=True)
+        text /= jnp.linalg.norm(text, axis=-1, keepdims=True)
+        return jnp.exp(self.logit_scale) * image @ text.T
+
+
+def eot_feature(features: jax.Array, ids: jax.Array) -> jax.Array:
+    """The features [b, d] at the first end-of-text token, which has the highest id."""
+    return jnp.take_along_axis(features, ids.argmax(-1)[:, None, None], axis=1)[:, 0]
+
+
+def resize_positional_embedding(table: jax.Array, old: tuple[int, int], new: tuple[int, int]) -> jax.Array:
+    """A ViT's position table for another patch grid.
+
+    Args:
+        table: [1 + rows * columns, d] of the grid `old`, class token first.
+        old, new: (rows, columns).
+
+    Returns:
+        [1 + new rows * new columns, d]: bicubic as PyTorch's `interpolate(mode="bicubic", antialias=False)`. (JAX's
+        own "cubic" uses another kernel.)
+    """
+    if old == new:
+        return table
+    if len(table) != 1 + math.prod(old):
+        raise ValueError(f"the position table has {len(table)} rows; a {old[0]}x{old[1]} grid needs {1 + math.prod(old)}")
+    d = table.shape[1]
+    method = jax.image.ResizeMethod.CUBIC_PYTORCH
+    grid = jax.image.resize(table[1:].reshape(*old, d), (*new, d), method, antialias=False)
+    return jnp.concatenate([table[:1], grid.reshape(-1, d)])

@@ -1,0 +1,128 @@
+"""Dual predict-and-refine decoding of CLIP4STR as one compiled program.
+
+The visual branch reads the image; its string becomes a caption; the cross branch reads image and caption; then both
+are refined. Source: VL4STR.forward in strhub/models/vl_str/system.py of the original.
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from tcm_jax.models.clip4str import Clip4Str
+from tcm_jax.text.charset import CharsetTokenizer
+
+EOS = CharsetTokenizer.eos_id
+Stop = Literal["eos", "never", "visual"]
+
+
+class Decoded(NamedTuple):
+    """What `decode` computes; t positions.
+
+    logits: float32 [b, t, v], of the cross branch if there is one.
+    lengths: positions that were decoded before refinement, for visual and cross branch, scalars.
+    visual_logits, cross_logits: of the first pass, float32 [b, t, v]; meaningful before `lengths`.
+    captions: text-encoder ids of every caption in order [1 + refinements, b, context_length].
+    """
+
+    logits: jax.Array
+    lengths: tuple[jax.Array, jax.Array]
+    visual_logits: jax.Array
+    cross_logits: jax.Array
+    captions: jax.Array
+
+
+def decode(
+    model: Clip4Str, variables, images: jax.Array, max_length: int | None = None, stop: Stop = "eos"
+) -> Decoded:
+    """Reads a batch of images.
+
+    Args:
+        images: normalized, [b, h, w, 3].
+        max_length: limit of the word length; at most `max_label_length`, its default.
+        stop: when the first pass of a branch ends.
+            "eos": as soon as every sample has its EOS in that branch. Nothing before an EOS depends on it, so a
+            result does not depend on the batch. It equals the original called with an explicit max_length.
+            "never": all positions are decoded, as the original does in validation.
+            "visual": the original's rule in testing. The visual branch stops as "eos", then the cross branch gets
+            just as many steps, so that strings depend on the slowest sample of the batch.
+    """
+    config = model.config
+    limit = config.max_label_length if max_length is None else min(max_length, config.max_label_length)
+    t, batch = limit + 1, len(images)
+    tokens = CharsetTokenizer(config.charset)
+
+    def call(method, *args):
+        return model.apply(variables, *args, method=method)
+
+    def first_pass(branch, memories, steps, stop_at_eos: bool):
+        """Left-to-right logits [b, t, v] and the number of steps taken (at most `steps`)."""
+
+        def more(state):
+            i, _, _, _, ended = state
+            return (i < steps) & ~(ended.all() & stop_at_eos)
+
+        def step(state):
+            i, token, cache, logits, ended = state
+            now, cache = call(Clip4Str.decode_step, branch, token, i, cache, memories)
+            token = now.argmax(-1)
+            logits = jax.lax.dynamic_update_slice_in_dim(logits, now[:, None], i, axis=1)
+            return i + 1, token, cache, logits, ended | (token == EOS)
+
+        bos = jnp.full((batch,), tokens.bos_id)
+        cache = call(Clip4Str.empty_cache, branch, batch)
+        logits = jnp.zeros((batch, t, tokens.num_classes), jnp.float32)
+        state = (jnp.int32(0), bos, cache, logits, jnp.zeros((batch,), bool))
+        steps_taken, _, _, logits, _ = jax.lax.while_loop(more, step, state)
+        return logits, steps_taken
+
+    def refine(branch, memories, logits, length):
+        """Logits of all positions, each from its neighbours on both sides in the earlier prediction."""
+        bos = jnp.full((batch, 1), tokens.bos_id)
+        ids = jnp.concatenate([bos, logits[:, :-1].argmax(-1)], axis=1)  # [b, t]
+        at = jnp.arange(t)
+        known = (jnp.cumsum(ids == EOS, axis=1) == 0) & (at < length)  # [b, t]
+        # Cloze: query i sees everything but its own character, which stands at i + 1. The original uses the same
+        # mask for the content stream; with one layer that stream is never updated.
+        cloze = at != at[:, None] + 1  # [q, t]
+        mask = (known[:, None] & cloze)[:, None]  # [b, 1, q, t]
+        return call(Clip4Str.decode, branch, ids[:, None], memories, mask, mask)[:, 0]
+
+    def caption_memory(logits, length):
+        ids = call(Clip4Str.captions, logits.argmax(-1), length)
+        return ids, call(Clip4Str.project_memory, "cross", call(Clip4Str.encode_caption, ids)[:, None])
+
+    image_tokens = call(Clip4Str.encode_image, images)
+    visual_memory = [call(Clip4Str.project_memory, "visual", image_tokens[:, None])]
+    if config.decode_ar:
+        visual, visual_length = first_pass("visual", visual_memory, t, stop != "never")
+    else:
+        bos = jnp.full((batch, 1, 1), tokens.bos_id)
+        mask = jnp.ones((1, 1, t, 1), bool)
+        visual = call(Clip4Str.decode, "visual", bos, visual_memory, mask, mask)[:, 0]
+        visual_length = jnp.int32(t)
+
+    captions = []
+    cross, cross_length = visual, visual_length
+    if config.use_language_model:
+        cross_image = call(Clip4Str.cross_image_tokens, image_tokens)
+        image_memory = call(Clip4Str.project_memory, "cross", cross_image[:, None])
+        caption, text_memory = caption_memory(visual, visual_length)
+        captions.append(caption)
+        steps = visual_length if stop == "visual" else t
+        cross, cross_length = first_pass("cross", [image_memory, text_memory], steps, stop == "eos")
+
+    lengths = visual_length, cross_length
+    logits, final = visual, cross
+    for _ in range(config.refine_iters):
+        logits = refine("visual", visual_memory, logits, visual_length)
+        visual_length = jnp.int32(t)
+        if config.use_language_model:
+            caption, text_memory = caption_memory(logits, visual_length)
+            captions.append(caption)
+            final = refine("cross", [image_memory, text_memory], final, cross_length)
+            cross_length = jnp.int32(t)
+        else:
+            final = logits
+    stacked = jnp.stack(captions) if captions else jnp.zeros((0, batch, config.context_length), jnp.int32)
+    return Decoded(final, lengths, visual, cross, stacked)

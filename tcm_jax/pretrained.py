@@ -1,0 +1,108 @@
+"""Model directories: weights and everything needed to use them, in two files that never run code.
+
+    DIR/weights.safetensors   arrays by path, "params/visual_decoder/head/kernel"
+    DIR/config.json           format, task, model (the fields of its configuration class), preprocessing, source, license
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+FORMAT = "tcm_jax/1"
+WEIGHTS, CONFIG = "weights.safetensors", "config.json"
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A model directory in memory.
+
+    Args:
+        task: "recognition" (CLIP4STR) or "clip".
+        model: fields of the model's configuration class, as JSON values.
+        variables: Flax collections, {"params": {...}} and perhaps {"batch_stats": {...}}.
+        preprocessing: {"mean": [3 numbers], "std": [3 numbers]} of pixel values in 0..1.
+        source: where the weights come from; license: their licence, "unknown" if nobody said.
+    """
+
+    task: str
+    model: Mapping[str, Any]
+    variables: Mapping[str, Any]
+    preprocessing: Mapping[str, Any]
+    source: str = "unknown"
+    license: str = "unknown"
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def save(self, directory: str | os.PathLike) -> None:
+        """Writes the directory under a temporary name and moves it into place; an older one is replaced."""
+        directory = Path(directory)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        config = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "variables"}
+        arrays = {p: np.asarray(a) for p, a in flatten(self.variables).items()}
+        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+        try:
+            safetensors.numpy.save_file(arrays, temporary / WEIGHTS)
+            (temporary / CONFIG).write_text(json.dumps({"format": FORMAT, **config}, indent=1) + "\n", "utf-8")
+            os.chmod(temporary, 0o755)
+            if directory.exists():
+                # A directory can't be replaced in one step: the old one steps aside first and goes last.
+                aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}-old-", dir=directory.parent))
+                os.replace(directory, aside / "old")
+                os.replace(temporary, directory)
+                shutil.rmtree(aside)
+            else:
+                os.replace(temporary, directory)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def load(directory: str | os.PathLike) -> Pretrained:
+    """Reads a model directory.
+
+    Raises:
+        FileNotFoundError: the directory or one of its files is missing.
+        ValueError: a file is broken or of another format.
+    """
+    directory = Path(directory)
+    for name in (CONFIG, WEIGHTS):
+        if not (directory / name).is_file():
+            raise FileNotFoundError(f"{directory} is no model directory: it has no {name}")
+    try:
+        config = json.loads((directory / CONFIG).read_text("utf-8"))
+        written = config.pop("format")
+        if written != FORMAT:
+            raise ValueError(f"format is {written!r}, expected {FORMAT!r}")
+        arrays = safetensors.numpy.load_file(directory / WEIGHTS)
+        return Pretrained(variables=unflatten(arrays), **config)
+    except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{directory} is not a readable model directory: {error}") from error
+
+
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries to {"a/b/c": leaf}."""
+    return flatten_dict(tree, sep="/")
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    return unflatten_dict(dict(flat), sep="/")
+
+
+def shapes(variables: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Shape of every leaf by path."""
+    return {path: tuple(leaf.shape) for path, leaf in flatten(variables).items()}
+
+
+def count_parameters(variables: Mapping[str, Any]) -> int:
+    """Number of values in the collection `params`."""
+    return sum(int(np.prod(leaf.shape)) for leaf in flatten(variables["params"]).values())

@@ -1,0 +1,81 @@
+"""Fixtures and helpers that all tests share.
+
+`pytest --golden DIR` runs the parity tests on another folder of fixtures; DIR has the layout of tests/golden
+(or of tests/golden/recognition), whatever its seeds, sizes and hyper-parameters.
+"""
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+RELATIVE_TOLERANCE = 2e-4  # of the largest absolute value of the expected array
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--golden",
+        type=Path,
+        default=Path(__file__).parent / "golden",
+        help="folder with the fixtures of the original implementations",
+    )
+
+
+@pytest.fixture(scope="session")
+def golden(request) -> Path:
+    """The folder that holds clip_vit/, clip4str/, tokenizer/, metrics/ and so on."""
+    root = request.config.getoption("--golden")
+    return root / "recognition" if (root / "recognition").is_dir() else root
+
+
+def read_json(path: Path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_jsonl(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+
+
+def golden_weights(manifest: Path) -> dict[str, np.ndarray]:
+    """The PyTorch state dict of a fixture, drawn again from its recipe (format "weights-recipe/1").
+
+    Each tensor has its own random stream, seeded by crc32("<seed>:<key>"), and is checked against its crc32.
+    """
+    recipe = read_json(manifest)
+    weights = {}
+    for entry in recipe["tensors"]:
+        key, shape, rule = entry["key"], tuple(entry["shape"]), entry["init"]
+        rng = np.random.default_rng(zlib.crc32(f"{recipe['seed']}:{key}".encode()))
+        match rule["kind"]:
+            case "normal":
+                value = rng.normal(rule["mean"], rule["std"], size=shape)
+            case "uniform":
+                value = rng.uniform(rule["low"], rule["high"], size=shape)
+            case "constant":
+                value = np.full(shape, rule["value"], np.float64)
+            case kind:
+                raise ValueError(f"{manifest}: unknown rule {kind!r} for {key}")
+        value = np.array(value, np.float64).reshape(shape)
+        for index, addend in rule.get("add_at", []):
+            value.reshape(-1)[index] += addend
+        value = np.ascontiguousarray(value.astype(entry["dtype"])).reshape(shape)
+        assert zlib.crc32(value.tobytes()) == entry["crc32"], f"{manifest}: {key} was drawn differently"
+        weights[key] = value
+    return weights
+
+
+def compare(name: str, actual, expected, relative: float = RELATIVE_TOLERANCE) -> None:
+    """Assert max|actual - expected| <= relative * max|expected|; NaN in `expected` marks positions to ignore."""
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    assert actual.shape == expected.shape, f"{name}: shape {actual.shape}, expected {expected.shape}"
+    valid = ~np.isnan(expected)
+    if not valid.any():
+        return
+    difference = np.abs(actual[valid] - expected[valid])
+    scale = np.abs(expected[valid]).max()
+    print(f"{name}: max abs {difference.max():.3g}, max rel {difference.max() / max(scale, 1e-30):.3g}")
+    assert difference.max() <= relative * scale, (
+        f"{name}: max abs difference {difference.max():.3g}, allowed {relative * scale:.3g}"
+    )
