@@ -3,11 +3,13 @@
 python -m benchmarks.synthetic_words
 """
 
+import io
 import time
 from collections.abc import Callable
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from tcm_jax.data.augment import OPERATIONS, RandAugment
 from tcm_jax.data.synthetic import SyntheticWords
@@ -22,6 +24,13 @@ def microseconds(call: Callable[[int], object], count: int) -> float:
     for i in range(count):
         call(i)
     return (time.process_time() - start) / count * 1e6
+
+
+def prepare(code: bytes, augment: RandAugment, rng: np.random.Generator) -> np.ndarray:
+    """What training does to an encoded image on the host."""
+    image = Image.fromarray(augment(np.asarray(Image.open(io.BytesIO(code)).convert("RGB")), rng))
+    bicubic = Image.Resampling.BICUBIC
+    return np.asarray(image.resize((224, image.height), bicubic).resize((224, 224), bicubic))
 
 
 def main() -> None:
@@ -39,8 +48,9 @@ def main() -> None:
         image = rng.integers(0, 256, (h, w, 3), np.uint8)
         cost = microseconds(lambda i, image=image: augment(image, rng), 5 * CALLS)
         print(f"RandAugment {h}x{w}: {cost:6.0f} us/image")
-    from PIL import Image
-
+        code = cv2.imencode(".jpg", image)[1].tobytes()
+        cost = microseconds(lambda i, code=code: prepare(code, augment, rng), CALLS)
+        print(f"JPEG, RandAugment, 224x224 {h}x{w}: {cost:6.0f} us/image, {1e6 / cost:6.0f} images/s")
     picture = Image.fromarray(image)
     for name, operation in OPERATIONS.items():
         cost = microseconds(lambda i, operation=operation: operation(picture, 0.5, rng), CALLS)

@@ -1,7 +1,7 @@
 """RandAugment for word crops: the operations and strengths that the original trains with.
 
-Sources: strhub/data/augment.py and aa_overrides.py of the original; timm's auto_augment.py for the operations' meaning;
-RandAugment, https://arxiv.org/abs/1909.13719.
+Sources: strhub/data/augment.py and aa_overrides.py of the original; timm's auto_augment.py for what the
+operations mean; RandAugment, https://arxiv.org/abs/1909.13719.
 """
 
 from collections.abc import Callable
@@ -67,7 +67,7 @@ def brightness(image: Image.Image, factor: float) -> Image.Image:
 
 
 def affine(image: Image.Image, matrix: tuple[float, ...], resample: int) -> Image.Image:
-    """Output pixel (x, y) shows the input at (a x + b y + c, d x + e y + f) for `matrix` (a, b, c, d, e, f)."""
+    """Output pixel (x, y) shows the input at (a x + b y + c, d x + e y + f), `matrix` = (a, ..., f)."""
     return image.transform(image.size, Image.Transform.AFFINE, matrix, resample=resample, fillcolor=_FILL)
 
 
@@ -116,8 +116,12 @@ OPERATIONS: dict[str, Operation] = {
     "color": lambda image, level, rng: color(image, _enhanced(level, rng)),
     "contrast": lambda image, level, rng: contrast(image, _enhanced(level, rng)),
     "brightness": lambda image, level, rng: brightness(image, _enhanced(level, rng)),
-    "shear_x": lambda image, level, rng: affine(image, (1, _signed(0.9 * level, rng), 0, 0, 1, 0), _resample(rng)),
-    "shear_y": lambda image, level, rng: affine(image, (1, 0, 0, _signed(0.2 * level, rng), 1, 0), _resample(rng)),
+    "shear_x": lambda image, level, rng: affine(
+        image, (1, _signed(0.9 * level, rng), 0, 0, 1, 0), _resample(rng)
+    ),
+    "shear_y": lambda image, level, rng: affine(
+        image, (1, 0, 0, _signed(0.2 * level, rng), 1, 0), _resample(rng)
+    ),
     "translate_x": lambda image, level, rng: affine(
         image, (1, 0, _signed(0.1 * level, rng) * image.width, 0, 1, 0), _resample(rng)
     ),

@@ -5,6 +5,7 @@ order that the seed fixes. It depends neither on the number of worker processes 
 resumed, and every host of a run takes its contiguous rows of each batch.
 """
 
+import gc
 import itertools
 import logging
 import multiprocessing
@@ -13,6 +14,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -287,9 +289,18 @@ def _iterate(batches: grain.MapDataset, workers: int, batch_bytes: int) -> Itera
     def generate() -> Iterator[dict]:
         iterator = iter(dataset)
         try:
-            yield from iterator
+            for batch in iterator:
+                # A copy, so that no shared memory is held for as long as somebody holds the batch.
+                yield {k: np.array(v) if isinstance(v, np.ndarray) else v for k, v in batch.items()}
+                del batch
         finally:
             iterator.close()
+            del iterator
+            if workers:
+                # The iterator is part of a cycle and holds batches in shared memory, which a thread of grain frees:
+                # a process that ended at once would complain of leaks.
+                gc.collect()
+                time.sleep(0.1)
 
     return generate()
 
@@ -330,7 +341,6 @@ def _check_shared_memory(workers: int, batch_bytes: int) -> None:
     needed = workers * (2 * _BUFFERED_BATCHES + 1) * batch_bytes
     if free < needed:
         logging.warning(
-            "%d workers can need %d MB of shared memory, but %s has %d MB free; use fewer workers or smaller batches, "
-            "or enlarge it (docker run --shm-size)",
-            workers, needed >> 20, _SHARED_MEMORY, free >> 20,
-        )  # fmt: skip
+            f"{workers} workers can need {needed >> 20} MB of shared memory, but {_SHARED_MEMORY} has "
+            f"{free >> 20} MB free; use fewer workers or smaller batches, or enlarge it (docker run --shm-size)"
+        )

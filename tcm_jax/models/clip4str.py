@@ -67,7 +67,9 @@ class Clip4StrConfig:
     def __post_init__(self):
         c = self.clip
         if c.is_resnet:
-            raise ValueError("CLIP4STR reads all image tokens; it needs a ViT, vision_layers must be one number")
+            raise ValueError(
+                "CLIP4STR reads all image tokens; it needs a ViT, vision_layers must be one number"
+            )
         if self.cross_token_embedding and c.text_width != c.embed_dim:
             raise ValueError(
                 f"cross_token_embedding needs text_width == embed_dim; they are {c.text_width} and {c.embed_dim}"
@@ -158,13 +160,13 @@ class Clip4Str(nn.Module):
         return {"visual": self.visual_decoder, "cross": getattr(self, "cross_decoder", None)}[branch]
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """Touches every parameter; `init` uses it. Visual logits of BOS alone, [b, 1, 1, v]."""
+        """Touches every parameter, of unused towers too; `init` uses it. Visual logits of BOS alone, [b, 1, 1, v]."""
         tokens = self.encode_image(images)
         ids = jnp.full((len(images), 1, 1), CharsetTokenizer(self.config.charset).bos_id)
         mask = jnp.ones((1, 1, 1, 1), bool)
         logits = self.decode("visual", ids, [self.project_memory("visual", tokens[:, None])], mask, mask)
+        text = self.clip_model.encode_text(self.captions(logits[:, 0].argmax(-1), 1))
         if self.config.use_language_model:
-            text = self.encode_caption(self.captions(logits[:, 0].argmax(-1), 1))
             memory = [self.cross_image_tokens(tokens), text]
             self.decode("cross", ids, [self.project_memory("cross", m[:, None]) for m in memory], mask, mask)
         return logits

@@ -87,9 +87,7 @@ class Decoder(nn.Module):
             DecoderLayer(self.width, self.heads, self.mlp_ratio, self.dropout, self.dtype)
             for _ in range(self.depth)
         ]
-        self.text_embed = nn.Embed(
-            self.num_tokens, self.width, embedding_init=decoder_init, dtype=self.dtype
-        )
+        self.text_embed = nn.Embed(self.num_tokens, self.width, embedding_init=decoder_init, dtype=self.dtype)
         self.pos_queries = self.param("pos_queries", decoder_init, (1, self.max_positions, self.width))
         self.norm = LayerNorm()
         self.head = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=decoder_init)
@@ -179,3 +177,9 @@ class Decoder(nn.Module):
             if n + 1 < self.depth:
                 content = layer.stream(content, layer.norm_c(content), (keys, values), memory, visible, False)
         return self.head(self.norm(query))[:, 0, 0].astype(jnp.float32), grown
+
+
+def cloze_mask(t: int) -> jax.Array:
+    """Bool [t, t]: query i sees every content position but i + 1, its own character."""
+    at = jnp.arange(t)
+    return at != at[:, None] + 1

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from tcm_jax.models.clip4str import Clip4Str
+from tcm_jax.models.decoder import cloze_mask
 from tcm_jax.text.charset import CharsetTokenizer
 
 EOS = CharsetTokenizer.eos_id
@@ -80,12 +81,9 @@ def decode(
         """Logits of all positions, each from its neighbours on both sides in the earlier prediction."""
         bos = jnp.full((batch, 1), tokens.bos_id)
         ids = jnp.concatenate([bos, logits[:, :-1].argmax(-1)], axis=1)  # [b, t]
-        at = jnp.arange(t)
-        known = (jnp.cumsum(ids == EOS, axis=1) == 0) & (at < length)  # [b, t]
-        # Cloze: query i sees everything but its own character, which stands at i + 1. The original uses the same
-        # mask for the content stream; with one layer that stream is never updated.
-        cloze = at != at[:, None] + 1  # [q, t]
-        mask = (known[:, None] & cloze)[:, None]  # [b, 1, q, t]
+        known = (jnp.cumsum(ids == EOS, axis=1) == 0) & (jnp.arange(t) < length)  # [b, t]
+        # The original uses the cloze mask for the content stream too; with one layer that stream is never updated.
+        mask = (known[:, None] & cloze_mask(t))[:, None]  # [b, 1, q, t]
         return call(Clip4Str.decode, branch, ids[:, None], memories, mask, mask)[:, 0]
 
     def caption_memory(logits, length):

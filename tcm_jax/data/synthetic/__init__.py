@@ -39,7 +39,7 @@ class SyntheticWords:
         undrawable: the characters of the charset that no font has; no label has them.
 
     Raises:
-        ValueError: an argument is outside its range, no font draws any of the charset, or no word can be used.
+        ValueError: an argument is out of range, no font draws any of the charset, or no word can be used.
         OSError: the font folder or the word file can't be read.
     """
 
@@ -63,7 +63,7 @@ class SyntheticWords:
         self.undrawable = "".join(c for c in charset if not self.fonts.covers(c))
         drawable = "".join(c for c in charset if c not in self.undrawable)
         if not drawable:
-            raise ValueError(f"no font draws any character of the charset {charset!r}; give a font_dir that has some")
+            raise ValueError(f"no font draws any of the charset {charset!r}; give a font_dir that does")
         self.words = Words(drawable, max_length, split, word_file, listed)
         for path, reason in self.fonts.broken.items():
             logging.warning("font %s is not used: %s", path, reason)

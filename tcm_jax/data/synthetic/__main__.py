@@ -1,4 +1,7 @@
-"""A sheet of synthetic words to look at: python -m tcm_jax.data.synthetic -n 48 --difficulty 1 -o sheet.png"""
+"""A sheet of synthetic words to look at.
+
+python -m tcm_jax.data.synthetic -n 48 --difficulty 1 -o sheet.png
+"""
 
 import argparse
 from collections.abc import Iterable
@@ -31,10 +34,12 @@ def sheet(records: Iterable[Record]) -> Image.Image:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m tcm_jax.data.synthetic", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tcm_jax.data.synthetic", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("-n", type=int, default=48, help="number of words")
     parser.add_argument("-o", default="sheet.png", help="image file to write")
-    parser.add_argument("--charset", default="94", help='"36", "62", "94", "file:PATH" or the characters themselves')
+    parser.add_argument("--charset", default="94", help="36, 62, 94, file:PATH or the characters themselves")
     parser.add_argument("--max_length", type=int, default=25)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--split", choices=SPLITS, default="train")

@@ -1,7 +1,7 @@
 """Fonts of the synthetic word renderer: files of installed font packages and of a user's folder.
 
-A font takes part with the characters it really draws. Pillow shows no character map, but a character that a font
-lacks is drawn as the font's "missing" glyph (a box, or nothing), which is what U+10FFFF, never assigned, shows as.
+A font takes part with the characters it really draws. Pillow shows no character map, but a character that a
+font lacks is drawn as the font's "missing" glyph (a box, or nothing), as is U+10FFFF, which is never assigned.
 """
 
 import functools
@@ -94,7 +94,9 @@ def _is_unicase(path: str, index: int) -> bool:
         return cv2.GaussianBlur(pixels, (0, 0), 2).ravel()
 
     pairs = [(shape(letter), shape(letter.upper())) for letter in "abdeghnqrt"]
-    alike = [np.corrcoef(lower, upper)[0, 1] for lower, upper in pairs if lower is not None and upper is not None]
+    alike = [
+        np.corrcoef(lower, upper)[0, 1] for lower, upper in pairs if lower is not None and upper is not None
+    ]
     return bool(alike) and bool(np.mean(alike) > 0.7)  # fonts with two cases: 0.2 to 0.6
 
 
@@ -102,7 +104,9 @@ def _package_files() -> Iterator[Path]:
     for package in PACKAGES:
         spec = importlib.util.find_spec(package)  # finds the folder and runs no code of the package
         if spec is None or not spec.submodule_search_locations:
-            raise ModuleNotFoundError(f"no package {package}; install it with: pip install {package.replace('_', '-')}")
+            raise ModuleNotFoundError(
+                f"no package {package}; install it with: pip install {package.replace('_', '-')}"
+            )
         for folder in spec.submodule_search_locations:
             yield from Path(folder).rglob("*")
 
@@ -154,7 +158,7 @@ class FontLibrary:
         for font in self.fonts:
             families.setdefault(font.family, []).append(font)
         self._families = list(families.values())
-        # Families count by the square root of their faces: a family of 24 weights must not drown a single face.
+        # A family counts by the square root of its faces, so that 24 weights of one don't drown a single face.
         self._cumulative = np.cumsum([math.sqrt(len(faces)) for faces in self._families]).tolist()
 
     def _load(self, paths: Iterable[Path], known: dict) -> list[Font]:

@@ -9,13 +9,28 @@ import numpy as np
 from tcm_jax.data.synthetic.dice import Dice
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-_HUES = (0.0, 0.0, 0.05, 0.09, 0.13, 0.16, 0.35, 0.42, 0.55, 0.6, 0.63)  # of paint: red, wood, yellow, green, blue
+_HUES = (
+    0.0,
+    0.0,
+    0.05,
+    0.09,
+    0.13,
+    0.16,
+    0.35,
+    0.42,
+    0.55,
+    0.6,
+    0.63,
+)  # of paint: red, wood, yellow, green, blue
 _TEXTURES = 48
 _TEXTURE_SIZE = (256, 512)
 
 
 def paint(dice: Dice, layers: np.ndarray, decoration: str, difficulty: float) -> np.ndarray:
-    """The word of `layers` (uint8 [h, w, 2]: letters and what lies under them) on a background, float32 [h, w, 3]."""
+    """A word on a background, RGB float32 [h, w, 3] about 0 .. 255.
+
+    layers: coverage, uint8 [h, w, 2]: the letters, and the decoration that lies under them.
+    """
     h, w = layers.shape[:2]
     ground, ink = _colours(dice, difficulty)
     contrast = abs(float((ink - ground) @ _LUMA))
@@ -63,7 +78,9 @@ def _under_colour(dice: Dice, ground: np.ndarray, ink: np.ndarray) -> np.ndarray
     return other if abs(float((other - ink) @ _LUMA)) > 60 else ground * 0.4
 
 
-def _background(dice: Dice, h: int, w: int, ground: np.ndarray, contrast: float, difficulty: float) -> np.ndarray:
+def _background(
+    dice: Dice, h: int, w: int, ground: np.ndarray, contrast: float, difficulty: float
+) -> np.ndarray:
     image = np.empty((h, w, 3), np.float32)
     image[:] = ground
     roll = dice.random() / max(difficulty, 1e-6)
@@ -122,11 +139,15 @@ def _surface(index: int) -> np.ndarray:
         case 0:
             image = clouds
         case 1:  # rough plaster, asphalt
-            image = 0.4 * clouds + cv2.GaussianBlur(rng.random((h, w), np.float32), (0, 0), rng.uniform(0.6, 1.5))
+            image = 0.4 * clouds + cv2.GaussianBlur(
+                rng.random((h, w), np.float32), (0, 0), rng.uniform(0.6, 1.5)
+            )
         case 2:  # grain of wood, brushed metal
             y, x = np.mgrid[0:h, 0:w].astype(np.float32)
             period, angle = rng.uniform(5, 25), rng.uniform(0, np.pi)
-            image = np.sin((x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi / period + rng.uniform(0, 12) * clouds)
+            image = np.sin(
+                (x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi / period + rng.uniform(0, 12) * clouds
+            )
         case 3:  # bricks, tiles
             image = 0.5 * clouds + rng.uniform(0.3, 0.6)
             rows, columns = int(rng.integers(14, 50)), int(rng.integers(25, 100))
@@ -145,7 +166,9 @@ def _surface(index: int) -> np.ndarray:
             image = 0.3 * clouds
             for _ in range(600):
                 centre, size = rng.integers(0, (w, h)).tolist(), rng.integers(2, 12, 2).tolist()
-                cv2.ellipse(image, centre, size, rng.uniform(0, 180), 0, 360, float(rng.random()), -1, cv2.LINE_AA)
+                cv2.ellipse(
+                    image, centre, size, rng.uniform(0, 180), 0, 360, float(rng.random()), -1, cv2.LINE_AA
+                )
     return cv2.normalize(image, None, 0, 1, cv2.NORM_MINMAX)
 
 

@@ -1,4 +1,4 @@
-"""From a flat word to the crop that a detector would cut: curve, slant, rotation, perspective, margins; one warp."""
+"""From a flat word to the crop that a detector would cut: curve, slant, rotation, perspective, margins."""
 
 import math
 
@@ -12,7 +12,10 @@ _LONGEST = 400.0  # pixels; long words are drawn smaller
 
 
 def place(dice: Dice, word: Typeset, em: float, difficulty: float) -> tuple[np.ndarray, float]:
-    """The layers of `word` as the crop shows them, uint8 [h, w, 2], and the height of an em there in pixels."""
+    """The layers of `word` as the crop shows them, uint8 [h, w, 2], and the height of an em there, in pixels.
+
+    All is one warp, so that the letters are resampled once.
+    """
     left, top, right, bottom = word.box
     stretch = math.exp(dice.uniform(-1, 1) * (0.12 + 0.28 * difficulty))
     scale_y = em / word.em
@@ -49,16 +52,17 @@ def _tilt(dice: Dice, width: float, height: float, difficulty: float) -> np.ndar
     angle = math.radians(dice.uniform(-limit, limit) * difficulty)
     slant = dice.uniform(-0.35, 0.35) * difficulty if dice.chance(0.3) else 0.0
     cos, sin = math.cos(angle), math.sin(angle)
-    affine = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]) @ np.array([[1, slant, 0], [0, 1, 0], [0, 0, 1]])
+    rotation = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+    matrix = rotation @ np.array([[1, slant, 0], [0, 1, 0], [0, 0, 1]])
     if dice.chance(0.6):
         towards_x = dice.uniform(-0.5, 0.5) * difficulty / max(width, height)
         towards_y = dice.uniform(-0.25, 0.25) * difficulty / max(width, height)
-        affine = np.array([[1, 0, 0], [0, 1, 0], [towards_x, towards_y, 1]]) @ affine
-    return affine
+        matrix = np.array([[1, 0, 0], [0, 1, 0], [towards_x, towards_y, 1]]) @ matrix
+    return matrix
 
 
 def _margins(dice: Dice, height: float, neighbours: bool, difficulty: float) -> list[float]:
-    """Pixels between the word and the left, top, right and bottom of the crop; slightly negative if difficult."""
+    """Pixels from the word to the left, top, right and bottom of the crop; slightly negative if difficult."""
     tight = 0.02 - 0.12 * max(0.0, difficulty - 0.5)
     loose = dice.uniform(0.1, 0.15 + (0.25 if neighbours else 0.35) * difficulty)
     return [height * dice.uniform(tight, loose) + 0.5 for _ in range(4)]
@@ -76,7 +80,9 @@ def _bent(points: np.ndarray, radius: float) -> np.ndarray:
     return np.stack([(radius - y) * np.sin(x / radius), radius - (radius - y) * np.cos(x / radius)])
 
 
-def _warp_bent(layers, flat, radius, crop, size) -> np.ndarray:
+def _warp_bent(
+    layers: np.ndarray, flat: np.ndarray, radius: float, crop: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
     """The inverse of `_bent` at every pixel of the crop."""
     w, h = size
     (a, b, c), (d, e, f), (g, k, m) = np.linalg.inv(crop).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Texts of the synthetic word renderer: words of a list and generated numbers, prices, addresses, codes and so on."""
+"""Texts of the synthetic words: words of a list, and generated numbers, prices, addresses and so on."""
 
 import string
 import zlib
@@ -14,6 +14,16 @@ from tcm_jax.text.charset import CharsetAdapter
 SPLITS = ("train", "test")
 _TEST_SHARE = 10  # one word in ten is held out
 _ATTEMPTS = 60
+# "#" stands for a digit, "@" for a capital.
+_PHONES = "###-#### ####-#### (###)###-#### +##-###-#### ######## 1-800-###-### ##.##.##.##".split()
+_CODES = "@# @## ##@ @@# @@## @@@ @@@### @##-### @@-#### @@@-### #@@### @#@#@# ##-## @/@ @@###@@".split()
+_UNITS = "st nd rd th km kg ml cm mm g W V x".split()
+_CENTS = (".00", ".50", ".99", ".95", ".-", "")
+_HALVES = "am pm AM PM a.m. p.m. h".split()
+_ENDINGS = ".com .com .com .org .net .de .co.uk .io .fr .cn .in".split()
+_AFTER = ". . , , ! ! !! ? : : ; ... * 's 's ) ~".split()
+_BEFORE = '# # @ @ & - * ~ = _ < > ( "'.split()
+_AROUND = "() [] \"\" '' ** {} ()".split()
 
 
 def split_of(text: str) -> str:
@@ -38,8 +48,8 @@ def read_words(path: str | Path) -> list[str]:
 class Words:
     """Draws (text to render, label) pairs of one split.
 
-    The label is the text as the charset can say it: in one case if the set has one case, without the punctuation that
-    the set lacks. Letters and digits outside the charset are never in a text.
+    The label is the text as the charset can say it: in one case if the set has one case, and without the
+    punctuation that the set lacks. Letters and digits outside the charset are never in a text.
 
     Args:
         charset: the characters of the labels.
@@ -77,12 +87,14 @@ class Words:
             else:
                 self.words.append(word)
         if word_file is not None and not self.words:
-            raise ValueError(f"word file {word_file} has no usable word for split {split!r}: {dict(self.dropped)}")
+            raise ValueError(f"word file {word_file} has no word for split {split!r}: {dict(self.dropped)}")
         self._listed = listed if self.words else 0.0
 
     def _problem(self, text: str) -> str:
         """Why `text` can't be drawn, or ""."""
         label = self._adapter(text)
+        if text != " ".join(text.split()):
+            return "white space that a picture doesn't show"
         if not label:
             return "no character of the charset"
         if len(label) > self.max_length:
@@ -114,7 +126,7 @@ class Words:
                 return text, self._adapter(text)
             text = _random_characters(dice, self)
         raise ValueError(
-            f"no text of split {self.split!r} found for charset {self.charset!r} and max_length {self.max_length}"
+            f"no text of split {self.split!r} fits charset {self.charset!r} and max_length {self.max_length}"
         )
 
     def word(self, dice: Dice) -> str:
@@ -151,13 +163,13 @@ def _number(dice: Dice, words: Words) -> str:
         case 3:
             return dice.pick("#+-") + number
         case 4:
-            return number + dice.pick(("st", "nd", "rd", "th", "km", "kg", "ml", "cm", "mm", "g", "W", "V", "x"))
+            return number + dice.pick(_UNITS)
     return number
 
 
 def _price(dice: Dice, words: Words) -> str:
-    amount = _digits(dice, dice.between(1, 3)).lstrip("0") or "0"
-    amount += dice.pick((".00", ".50", ".99", ".95", ".-", "", "." + _digits(dice, 2), "," + _digits(dice, 2)))
+    cents = dice.pick(_CENTS) if dice.chance(0.75) else dice.pick(".,") + _digits(dice, 2)
+    amount = str(dice.below(10 ** dice.between(1, 3))) + cents
     return dice.pick(("$" + amount, amount, "$" + amount, amount + "$", "US$" + amount, "Rs." + amount))
 
 
@@ -179,20 +191,16 @@ def _date(dice: Dice, words: Words) -> str:
 
 def _time(dice: Dice, words: Words) -> str:
     hour, minute = dice.between(0, 23), dice.pick((0, 15, 30, 45, dice.between(0, 59)))
-    half = dice.pick(("am", "pm", "AM", "PM", "a.m.", "p.m.", "h"))
-    return dice.pick(
-        (f"{hour}:{minute:02}", f"{hour:02}:{minute:02}", f"{hour % 12 + 1}{half}", f"{hour % 12 + 1}:{minute:02}{half}")
-    )
+    clock, short, half = f"{hour}:{minute:02}", hour % 12 + 1, dice.pick(_HALVES)
+    return dice.pick((clock, clock.zfill(5), f"{short}{half}", f"{short}:{minute:02}{half}"))
 
 
 def _phone(dice: Dice, words: Words) -> str:
-    pattern = dice.pick(("###-####", "####-####", "(###)###-####", "+##-###-####", "########", "1-800-###-###", "##.##.##.##"))
-    return _filled(dice, pattern)
+    return _filled(dice, dice.pick(_PHONES))
 
 
 def _code(dice: Dice, words: Words) -> str:
-    patterns = ("@#", "@##", "##@", "@@#", "@@##", "@@@", "@@@###", "@##-###", "@@-####", "@@@-###", "#@@###", "@#@#@#", "##-##", "@/@", "@@###@@")
-    return _filled(dice, dice.pick(patterns))
+    return _filled(dice, dice.pick(_CODES))
 
 
 def _filled(dice: Dice, pattern: str) -> str:
@@ -202,15 +210,13 @@ def _filled(dice: Dice, pattern: str) -> str:
 
 
 def _punctuated(dice: Dice, words: Words) -> str:
-    word = _cased(dice, words.word(dice))
-    before, after = dice.pick(
-        (
-            *(("", mark) for mark in (".", ".", ",", ",", "!", "!", "!!", "?", ":", ":", ";", "...", "*", "'s", "'s")),
-            *(("(", ")"), ("[", "]"), ('"', '"'), ("'", "'"), ("(", ""), ("", ")"), ('"', ""), ("*", "*"), ("{", "}")),
-            *((mark, "") for mark in ("#", "#", "@", "@", "&", "-", "*", "~", "=", "_", "<", ">")),
-        )
-    )
-    return before + word + after
+    word, roll = _cased(dice, words.word(dice)), dice.random()
+    if roll < 0.5:
+        return word + dice.pick(_AFTER)
+    if roll < 0.75:
+        return dice.pick(_BEFORE) + word
+    opening, closing = dice.pick(_AROUND)
+    return opening + word + closing
 
 
 def _joined(dice: Dice, words: Words) -> str:
@@ -222,16 +228,16 @@ def _joined(dice: Dice, words: Words) -> str:
 
 
 def _address(dice: Dice, words: Words) -> str:
-    name = words.word(dice)
-    ending = dice.pick((".com", ".com", ".org", ".net", ".de", ".co.uk", ".io", ".fr", ".cn", ".in"))
-    address = dice.pick((name + ending, "www." + name + ending, words.word(dice) + "@" + name + ending, name + ending + "/"))
+    name, site = words.word(dice), words.word(dice) + dice.pick(_ENDINGS)
+    address = dice.pick((site, "www." + site, name + "@" + site, site + "/" + name))
     return address.upper() if dice.chance(0.2) else address
 
 
 def _random_characters(dice: Dice, words: Words) -> str:
     """Any characters of the charset: the only source of rare ones, and no word to guess from."""
-    count = dice.between(1, words.max_length) if dice.chance(0.3) else dice.between(1, min(8, words.max_length))
-    return "".join(dice.pick(words.charset) for _ in range(count))
+    most = words.max_length if dice.chance(0.3) else min(8, words.max_length)
+    text = "".join(dice.pick(words.charset) for _ in range(dice.between(1, most)))
+    return text.upper() if dice.chance(0.3) else text
 
 
 _WEIGHTED: tuple[tuple[float, Callable[[Dice, Words], str]], ...] = (
