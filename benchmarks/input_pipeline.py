@@ -1,9 +1,9 @@
 """Word images per second of the training input pipeline: LMDB -> decode -> augment -> 224 x 224 batches.
 
-    python benchmarks/input_pipeline.py [--lmdb DIR] [--seconds 8]
+    python -m benchmarks.input_pipeline [--lmdb DIR] [--seconds 8]
 
-Without --lmdb, a temporary LMDB of drawn words in the sizes of real crops is used (JPEG, height 32 .. 64, width
-32 .. 256). With 0 workers one thread prepares the batches, so that row is the speed of one core.
+Without --lmdb, a temporary LMDB of drawn words in the sizes of real crops is used (JPEG, height 32 .. 64,
+width 32 .. 256). With 0 workers one thread prepares the batches: that row is the speed of one core.
 """
 
 import argparse
@@ -65,8 +65,12 @@ def images_per_second(source, augment, workers: int, seconds: float) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lmdb", type=Path, help="word LMDB to read (default: a temporary one with drawn words)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--lmdb", type=Path, help="word LMDB to read (default: a temporary one with drawn words)"
+    )
     parser.add_argument("--seconds", type=float, default=8.0, help="time to measure each row (default: 8)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
 """Tables of rules between PyTorch state dicts and Flax parameter trees, run in both directions.
 
-A rule names one PyTorch key and the one or several leaves it becomes; "{}" stands for a number in both. Trees are
-flat here: {"clip_model/visual/conv1/kernel": array}.
+A rule names one PyTorch key and the one or several leaves it becomes; "{}" stands for a number in both. Trees
+are flat here: {"params/visual/conv1/kernel": array}.
 """
 
 import re
@@ -47,7 +47,9 @@ def linear(source: str, target: str) -> Rule:
 
 def convolution(source: str, target: str) -> Rule:
     """Weight (out, in, h, w) -> kernel (h, w, in, out)."""
-    return Rule(source, (target,), lambda x, _: [x.transpose(2, 3, 1, 0)], lambda xs: xs[0].transpose(3, 2, 0, 1))
+    return Rule(
+        source, (target,), lambda x, _: [x.transpose(2, 3, 1, 0)], lambda xs: xs[0].transpose(3, 2, 0, 1)
+    )
 
 
 def split_heads(source: str, target: str) -> Rule:
@@ -106,24 +108,29 @@ def norm(source: str, target: str) -> list[Rule]:
 
 
 def to_flax(
-    state: Mapping[str, np.ndarray], rules: Iterable[Rule], template: Mapping[str, Shape], drop: Iterable[str] = ()
+    state: Mapping[str, np.ndarray],
+    rules: Iterable[Rule],
+    template: Mapping[str, Shape],
+    drop: Iterable[str] = (),
 ) -> dict[str, np.ndarray]:
-    """Converts a state dict to a flat tree of float32 leaves.
+    """Converts a state dict to a flat tree of float32 leaves; they may be views of the state's tensors.
 
     Args:
         template: shape of every leaf of the model.
         drop: regular expressions of keys that are left out on purpose.
 
     Raises:
-        ConversionError: a key that no rule uses, a leaf written twice, a shape that differs, a leaf left unfilled.
+        ConversionError: a key that no rule uses, a leaf written twice, a shape that differs, a leaf left
+            unfilled.
     """
-    rules, dropped = [(_pattern(r.source), r) for r in rules], [re.compile(d) for d in drop]
+    patterns = [(_pattern(rule.source), rule) for rule in rules]
+    dropped = [re.compile(d) for d in drop]
     tree: dict[str, np.ndarray] = {}
     problems = []
     for key, tensor in state.items():
         if any(d.fullmatch(key) for d in dropped):
             continue
-        matches = [(m, rule) for pattern, rule in rules if (m := pattern.fullmatch(key))]
+        matches = [(m, rule) for pattern, rule in patterns if (m := pattern.fullmatch(key))]
         if not matches:
             problems.append(f"no rule uses {key} {tuple(tensor.shape)}")
             continue
@@ -141,7 +148,7 @@ def to_flax(
         for path, leaf in zip(paths, leaves, strict=True):
             if path in tree:
                 problems.append(f"{key}: {path} is written twice")
-            tree[path] = np.asarray(leaf, order="C")
+            tree[path] = leaf
     problems += [f"nothing fills {p} {template[p]}" for p in template if p not in tree]
     if problems:
         raise ConversionError(f"{len(problems)} mismatches:\n  " + "\n  ".join(problems))
@@ -149,21 +156,23 @@ def to_flax(
 
 
 def to_torch(tree: Mapping[str, np.ndarray], rules: Iterable[Rule]) -> dict[str, np.ndarray]:
-    """Converts a flat tree to a PyTorch state dict of numpy arrays; the inverse of `to_flax`.
+    """Converts a flat tree to a PyTorch state dict of float32 arrays; the inverse of `to_flax`.
 
     Raises:
-        ConversionError: a leaf that no rule uses.
+        ConversionError: a leaf that no rule uses, or of several that make one tensor, some are missing.
     """
     state, used = {}, set()
     for rule in rules:
-        for path in tree:
-            match = _pattern(rule.targets[0]).fullmatch(path)
-            if not match or path in used:
-                continue
+        pattern = _pattern(rule.targets[0])
+        for match in filter(None, map(pattern.fullmatch, tree)):
             paths = [t.format(*match.groups()) for t in rule.targets]
+            key = rule.source.format(*match.groups())
+            missing = [p for p in paths if p not in tree]
+            if missing:
+                raise ConversionError(f"{key} needs {', '.join(missing)}, which the model does not have")
             used.update(paths)
             leaves = [np.asarray(tree[p], np.float32) for p in paths]
-            state[rule.source.format(*match.groups())] = np.asarray(rule.to_torch(leaves), order="C")
+            state[key] = np.asarray(rule.to_torch(leaves), order="C")
     unused = sorted(set(tree) - used)
     if unused:
         raise ConversionError("no rule uses\n  " + "\n  ".join(unused))

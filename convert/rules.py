@@ -1,6 +1,19 @@
 """The rules for CLIP and CLIP4STR: PyTorch keys on the left, leaves of the Flax models on the right."""
 
-from convert.engine import Rule, attention, convolution, copy, dense, head_bias, linear, merge_heads, norm, split_heads
+from typing import Literal
+
+from convert.engine import (
+    Rule,
+    attention,
+    convolution,
+    copy,
+    dense,
+    head_bias,
+    linear,
+    merge_heads,
+    norm,
+    split_heads,
+)
 
 
 def _tower(source: str, target: str) -> list[Rule]:
@@ -51,16 +64,29 @@ def batch_norm(source: str, target: str) -> list[Rule]:
 
 def _resnet(source: str, target: str) -> list[Rule]:
     s, t = f"{source}visual.", f"{target}visual/"
-    rules = [convolution(f"{s}conv{{}}.weight", f"{t}conv{{}}/kernel"), *batch_norm(f"{s}bn{{}}", f"{t}bn{{}}")]
+    rules = [
+        convolution(f"{s}conv{{}}.weight", f"{t}conv{{}}/kernel"),
+        *batch_norm(f"{s}bn{{}}", f"{t}bn{{}}"),
+    ]
     block, leaf = f"{s}layer{{}}.{{}}", f"{t}layer{{}}_{{}}"
-    rules += [convolution(f"{block}.conv{{}}.weight", f"{leaf}/conv{{}}/kernel"), *batch_norm(f"{block}.bn{{}}", f"{leaf}/bn{{}}")]
+    rules += [
+        convolution(f"{block}.conv{{}}.weight", f"{leaf}/conv{{}}/kernel"),
+        *batch_norm(f"{block}.bn{{}}", f"{leaf}/bn{{}}"),
+    ]
     rules += [convolution(f"{block}.downsample.0.weight", f"{leaf}/downsample_0/kernel")]
     rules += batch_norm(f"{block}.downsample.1", f"{leaf}/downsample_1")
     pool, to = f"{s}attnpool", f"{t}attnpool"
     rules.append(copy(f"{pool}.positional_embedding", f"{to}/positional_embedding"))
     for name in ("q_proj", "k_proj", "v_proj"):
-        rules += [split_heads(f"{pool}.{name}.weight", f"{to}/{name}/kernel"), head_bias(f"{pool}.{name}.bias", f"{to}/{name}/bias")]
-    return [*rules, merge_heads(f"{pool}.c_proj.weight", f"{to}/c_proj/kernel"), copy(f"{pool}.c_proj.bias", f"{to}/c_proj/bias")]
+        rules += [
+            split_heads(f"{pool}.{name}.weight", f"{to}/{name}/kernel"),
+            head_bias(f"{pool}.{name}.bias", f"{to}/{name}/bias"),
+        ]
+    return [
+        *rules,
+        merge_heads(f"{pool}.c_proj.weight", f"{to}/c_proj/kernel"),
+        copy(f"{pool}.c_proj.bias", f"{to}/c_proj/bias"),
+    ]
 
 
 def _decoder(source: str, target: str) -> list[Rule]:
@@ -80,19 +106,75 @@ def _decoder(source: str, target: str) -> list[Rule]:
     ]
 
 
-# Not weights: BatchNorm's step counters and three integers in OpenAI's archives.
-DROPPED = (r".*\.num_batches_tracked", "input_resolution", "context_length", "vocab_size")
-
-
-def clip_rules(resnet: bool = False, source: str = "", target: str = "params/") -> list[Rule]:
-    """CLIP alone; `source` and `target` are prefixes for a CLIP inside another model."""
-    return [*_text(source, target), *(_resnet if resnet else _vit)(source, target)]
-
-
-def clip4str_rules() -> list[Rule]:
-    """CLIP4STR: CLIP and two decoders."""
+def _huggingface_tower(source: str, target: str) -> list[Rule]:
+    """One tower of `transformers.CLIPModel`, which keeps query, key and value apart."""
+    s, t = f"{source}.encoder.layers.{{}}", f"{target}transformer/resblocks_{{}}"
+    rules = []
+    for name in ("query", "key", "value"):
+        projection, leaf = f"{s}.self_attn.{name[0]}_proj", f"{t}/attn/{name}"
+        rules += [
+            split_heads(f"{projection}.weight", f"{leaf}/kernel"),
+            head_bias(f"{projection}.bias", f"{leaf}/bias"),
+        ]
     return [
-        *clip_rules(source="clip_model.", target="params/clip_model/"),
-        *_decoder("visual_decoder", "params/visual_decoder"),
-        *_decoder("cross_decoder", "params/cross_decoder"),
+        *rules,
+        merge_heads(f"{s}.self_attn.out_proj.weight", f"{t}/attn/out/kernel"),
+        copy(f"{s}.self_attn.out_proj.bias", f"{t}/attn/out/bias"),
+        *norm(f"{s}.layer_norm1", f"{t}/ln_1"),
+        *norm(f"{s}.layer_norm2", f"{t}/ln_2"),
+        *dense(f"{s}.mlp.fc1", f"{t}/c_fc"),
+        *dense(f"{s}.mlp.fc2", f"{t}/c_proj"),
     ]
+
+
+def _huggingface() -> list[Rule]:
+    vision, text = "vision_model.embeddings", "text_model.embeddings"
+    return [
+        copy("logit_scale", "params/logit_scale"),
+        linear("text_projection.weight", "params/text_projection"),
+        linear("visual_projection.weight", "params/visual/proj"),
+        copy(f"{text}.token_embedding.weight", "params/token_embedding/embedding"),
+        copy(f"{text}.position_embedding.weight", "params/positional_embedding"),
+        *norm("text_model.final_layer_norm", "params/ln_final"),
+        copy(f"{vision}.class_embedding", "params/visual/class_embedding"),
+        convolution(f"{vision}.patch_embedding.weight", "params/visual/conv1/kernel"),
+        copy(f"{vision}.position_embedding.weight", "params/visual/positional_embedding"),
+        *norm("vision_model.pre_layrnorm", "params/visual/ln_pre"),  # spelt so in transformers
+        *norm("vision_model.post_layernorm", "params/visual/ln_post"),
+        *_huggingface_tower("text_model", "params/"),
+        *_huggingface_tower("vision_model", "params/visual/"),
+    ]
+
+
+# Not weights: BatchNorm's step counters, three integers of OpenAI's archives, transformers' position numbers.
+DROPPED = (
+    r".*\.num_batches_tracked",
+    "input_resolution",
+    "context_length",
+    "vocab_size",
+    r"(text|vision)_model\.embeddings\.position_ids",
+)
+
+Layout = Literal["clip", "clip-resnet", "clip4str", "huggingface"]
+
+
+def table(layout: Layout) -> list[Rule]:
+    """The rules between a layout of state dicts and our models.
+
+    "clip" and "clip-resnet" are OpenAI's and OpenCLIP's names, "huggingface" of transformers' CLIPModel; all
+    three give a `Clip`. "clip4str" gives a `Clip4Str`: CLIP and two decoders.
+    """
+    match layout:
+        case "clip":
+            return [*_text("", "params/"), *_vit("", "params/")]
+        case "clip-resnet":
+            return [*_text("", "params/"), *_resnet("", "params/")]
+        case "huggingface":
+            return _huggingface()
+        case "clip4str":
+            return [
+                *_text("clip_model.", "params/clip_model/"),
+                *_vit("clip_model.", "params/clip_model/"),
+                *_decoder("visual_decoder", "params/visual_decoder"),
+                *_decoder("cross_decoder", "params/cross_decoder"),
+            ]

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.tiny_model import write_tiny_model
+
 RELATIVE_TOLERANCE = 2e-4  # of the largest absolute value of the expected array
 
 
@@ -28,6 +30,14 @@ def golden(request) -> Path:
     """The folder that holds clip_vit/, clip4str/, tokenizer/, metrics/ and so on."""
     root = request.config.getoption("--golden")
     return root / "recognition" if (root / "recognition").is_dir() else root
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """A model directory with a random recognizer that reads words of many lengths in 32 x 32 pixels."""
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    write_tiny_model(path)
+    return path
 
 
 def read_json(path: Path):

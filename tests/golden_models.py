@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from convert import engine, rules
-from convert.template import template
+from convert.architecture import template
 from tcm_jax import pretrained
 from tcm_jax.models.clip import ClipConfig
 from tcm_jax.models.clip4str import Clip4StrConfig
@@ -16,10 +16,10 @@ from tests.conftest import golden_weights, read_json
 
 
 def clip_config(config: dict[str, Any], activation: str | None = None) -> ClipConfig:
-    """The sizes in a config.json's "clip"; the activation it names, if any, unless `activation` says otherwise."""
+    """The sizes in a config.json's "clip" and the activation it names, unless `activation` says otherwise."""
     clip = config["clip"]
     layers, width = clip["vision_layers"], clip["vision_width"]
-    patch = clip["vision_patch_size"] or 1
+    patch = clip["vision_patch_size"] or 32
     if activation is None:
         activation = "gelu" if config.get("activation", "").startswith("gelu") else "quick_gelu"
     return ClipConfig(
@@ -39,7 +39,7 @@ def clip_config(config: dict[str, Any], activation: str | None = None) -> ClipCo
 
 
 def clip4str_config(config: dict[str, Any], folder: Path) -> Clip4StrConfig:
-    """The hyper-parameters in a config.json's "model". A variant without "clip" has that of its weights' folder."""
+    """The hyper-parameters in a config.json's "model". Without "clip", that beside the weights counts."""
     model = config["model"]
     if "clip" not in config:
         config = read_json(resolve(folder, config["weights"]).parent / "config.json")
@@ -71,7 +71,7 @@ def clip4str_config(config: dict[str, Any], folder: Path) -> Clip4StrConfig:
 
 def resolve(folder: Path, reference: str) -> Path:
     """A config.json's "weights" or "inputs": "../../manifest.json", "inputs.npz here"."""
-    return (folder / reference.removesuffix(" here")).resolve()
+    return (folder / reference.split()[0]).resolve()
 
 
 def golden_state(folder: Path) -> dict[str, np.ndarray]:
@@ -95,9 +95,9 @@ def load_golden(folder: Path) -> tuple[ClipConfig | Clip4StrConfig, dict[str, An
     """Configuration and Flax variables of the fixture in `folder`, which holds a config.json."""
     config = read_json(folder / "config.json")
     if "model" in config:
-        model, table = clip4str_config(config, folder), rules.clip4str_rules()
+        model, layout = clip4str_config(config, folder), "clip4str"
     else:
         model = clip_config(config)
-        table = rules.clip_rules(model.is_resnet)
-    flat = engine.to_flax(golden_state(folder), table, template(model), rules.DROPPED)
+        layout = "clip-resnet" if model.is_resnet else "clip"
+    flat = engine.to_flax(golden_state(folder), rules.table(layout), template(model), rules.DROPPED)
     return model, pretrained.unflatten({path: jnp.asarray(leaf) for path, leaf in flat.items()})

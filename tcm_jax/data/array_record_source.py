@@ -29,6 +29,8 @@ class ArrayRecordSource:
         SourceError: no such file, another format, no records, or records of another layout.
     """
 
+    kind = "ArrayRecord file"
+
     def __init__(self, path: str | Path, name: str | None = None):
         self.path = Path(path)
         self.name = name or self.path.name

@@ -31,7 +31,7 @@ def invert(image: Image.Image) -> Image.Image:
     return ImageOps.invert(image)
 
 
-def rotate(image: Image.Image, degrees: float, resample: int) -> Image.Image:
+def rotate(image: Image.Image, degrees: float, resample: Image.Resampling) -> Image.Image:
     """Counter-clockwise; the image grows so that no corner is cut off."""
     return image.rotate(degrees, resample=resample, expand=True, fillcolor=_FILL)
 
@@ -66,7 +66,7 @@ def brightness(image: Image.Image, factor: float) -> Image.Image:
     return ImageEnhance.Brightness(image).enhance(factor)
 
 
-def affine(image: Image.Image, matrix: tuple[float, ...], resample: int) -> Image.Image:
+def affine(image: Image.Image, matrix: tuple[float, ...], resample: Image.Resampling) -> Image.Image:
     """Output pixel (x, y) shows the input at (a x + b y + c, d x + e y + f), `matrix` = (a, ..., f)."""
     return image.transform(image.size, Image.Transform.AFFINE, matrix, resample=resample, fillcolor=_FILL)
 
@@ -100,7 +100,7 @@ def _enhanced(level: float, rng: np.random.Generator) -> float:
     return max(0.1, 1 + _signed(0.9 * level, rng))
 
 
-def _resample(rng: np.random.Generator) -> int:
+def _resample(rng: np.random.Generator) -> Image.Resampling:
     return _INTERPOLATIONS[int(rng.integers(2))]
 
 

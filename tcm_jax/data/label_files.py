@@ -50,6 +50,8 @@ class LabelFileSource:
         SourceError: the file can't be read, or lists nothing.
     """
 
+    kind = "label file"
+
     def __init__(self, path: str | Path, name: str | None = None, problems: list[str] | None = None):
         self.path = Path(path)
         self.name = name or self.path.name
@@ -202,10 +204,8 @@ def _object_row(number: int, row, report: Report) -> Iterator[Row]:
         if isinstance(image, str) and isinstance(label, str):
             yield Row(number, image, label)
             return
-    report(
-        number,
-        f'{json.dumps(row)[:80]}; expected an object with strings, {{"image": "a.jpg", "text": "word"}}',
-    )
+    found = f"object with {list(row)[:8]}" if isinstance(row, dict) else json.dumps(row)[:80]
+    report(number, f'{found}; expected strings for image and text, {{"image": "a.jpg", "text": "word"}}')
 
 
 def _find(names: list[str], wanted: tuple[str, ...]) -> int | None:

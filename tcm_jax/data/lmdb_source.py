@@ -31,7 +31,8 @@ def _close_all() -> None:
         _open_files.popitem()[1].close()
 
 
-os.register_at_fork(after_in_child=_close_all)
+if hasattr(os, "register_at_fork"):  # not on Windows, which can't fork
+    os.register_at_fork(after_in_child=_close_all)
 
 
 class LmdbSource:
@@ -44,6 +45,8 @@ class LmdbSource:
     Raises:
         SourceError: not an LMDB, not of this layout, no samples, or fewer of them than `num-samples` says.
     """
+
+    kind = "word LMDB"
 
     def __init__(self, path: str | Path, name: str | None = None):
         path = Path(path)

@@ -14,7 +14,6 @@ import shutil
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -30,6 +29,7 @@ from tcm_jax.text.charset import CharsetTokenizer
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 _MAX_UNDECODABLE = 100  # in a row: then the source is broken, not a record
+_ENDLESS = 2**50  # records; grain's own infinity can't be divided into batches
 _BUFFERED_BATCHES = 2  # per worker
 _SHARED_MEMORY = "/dev/shm"
 
@@ -70,8 +70,7 @@ def train_batches(
         seed: fixes the order and the augmentation, 0 <= seed < 2**32.
         start_step: number of the first batch; those before it are not computed.
         augment: function of an image (uint8 RGB [h, w, 3]) and a random generator to an image, called before
-            the
-            resize. It is pickled to the workers.
+            the resize. It is pickled to the workers.
         weights: share of each source in the batches, in any unit; without it every record counts the same.
         max_label_length: longest label in characters.
         workers: processes that prepare batches; 0 prepares them in a thread.
@@ -83,11 +82,10 @@ def train_batches(
 
     Raises:
         ValueError: an argument does not fit the others, a source is empty, or (while iterating) a label does
-            not
-            fit the tokenizer; the message names the record.
+            not fit the tokenizer; the message names the record.
         ImageError: (while iterating) 100 images in a row can't be decoded.
     """
-    sources = [sources] if not isinstance(sources, Sequence) or hasattr(sources, "labels") else list(sources)
+    sources = list(sources) if isinstance(sources, list | tuple) else [sources]
     rows = _Rows(batch_size, process_index, process_count)
     for source in sources:
         if len(source) == 0:
@@ -107,7 +105,7 @@ def train_batches(
         parts = [part.shuffle(seed=s).repeat() for part, s in zip(records, seeds, strict=True)]
         order = grain.MapDataset.mix(parts, weights)
     prepare = _PrepareTraining(tokenizer, image_size, max_label_length, augment)
-    batches = order.random_map(prepare, seed=seed).batch(rows.local, batch_fn=_stack_training)
+    batches = order[:_ENDLESS].random_map(prepare, seed=seed).batch(rows.local, batch_fn=_stack_training)
     return _iterate(rows.of(batches, start_step), workers, rows.local * image_size[0] * image_size[1] * 3)
 
 
@@ -297,10 +295,7 @@ def _iterate(batches: grain.MapDataset, workers: int, batch_bytes: int) -> Itera
             iterator.close()
             del iterator
             if workers:
-                # The iterator is part of a cycle and holds batches in shared memory, which a thread of grain frees:
-                # a process that ended at once would complain of leaks.
-                gc.collect()
-                time.sleep(0.1)
+                gc.collect()  # the iterator is part of a cycle and holds batches in shared memory
 
     return generate()
 
@@ -342,5 +337,5 @@ def _check_shared_memory(workers: int, batch_bytes: int) -> None:
     if free < needed:
         logging.warning(
             f"{workers} workers can need {needed >> 20} MB of shared memory, but {_SHARED_MEMORY} has "
-            f"{free >> 20} MB free; use fewer workers or smaller batches, or enlarge it (docker run --shm-size)"
+            f"{free >> 20} MB free; use fewer workers or smaller batches, or docker run --shm-size"
         )

@@ -116,11 +116,12 @@ def open_source(path: str | Path, problems: list[str] | None = None) -> Source:
     if not path.exists():
         parent = next(parent for parent in path.absolute().parents if parent.exists())
         raise SourceError(f"{path} does not exist; the nearest folder that does is {parent}")
+    root = Path(os.path.abspath(path)).name
     found: list[str] = []
     sources = []
     for part in _search(path, found):
         # "train/real" for a part of the root "train", the file or folder itself otherwise
-        name = str(Path(path.absolute().name, part.relative_to(path))) if part != path else None
+        name = str(Path(root, part.relative_to(path))) if part != path else None
         if name and part.name == "data.mdb":
             name = str(Path(name).parent)
         try:
@@ -133,7 +134,7 @@ def open_source(path: str | Path, problems: list[str] | None = None) -> Source:
         problems.extend(found)
     if not sources:
         raise SourceError(found[0] if found else _nothing_found(path))
-    return sources[0] if len(sources) == 1 else ConcatSource(sources, path.absolute().name)
+    return sources[0] if len(sources) == 1 else ConcatSource(sources, root)
 
 
 def _open(path: Path, name: str | None, problems: list[str] | None) -> Source:
@@ -147,7 +148,7 @@ def _open(path: Path, name: str | None, problems: list[str] | None) -> Source:
 def _search(path: Path, problems: list[str]) -> Iterator[Path]:
     """The files with records at and below `path`, sorted; not searched below a folder that has some."""
     if path.is_file():
-        if path.suffix.lower() in (*_IMAGE_SUFFIXES, ".lock") or path.name == "lock.mdb":
+        if path.suffix.lower() in _IMAGE_SUFFIXES or path.name == "lock.mdb":
             raise SourceError(
                 f"{path} is a single file without records; give its folder {path.absolute().parent}"
             )

@@ -18,19 +18,23 @@ Stop = Literal["eos", "never", "visual"]
 
 
 class Decoded(NamedTuple):
-    """What `decode` computes; t positions.
+    """What every pass of `decode` computed; the first entry is the first pass, then one entry per refinement.
 
-    logits: float32 [b, t, v], of the cross branch if there is one.
-    lengths: positions that were decoded before refinement, for visual and cross branch, scalars.
-    visual_logits, cross_logits: of the first pass, float32 [b, t, v]; meaningful before `lengths`.
-    captions: text-encoder ids of every caption in order [1 + refinements, b, context_length].
+    visual, cross: logits, float32 [b, t, v] each; `cross` is empty without a language model.
+    captions: text-encoder ids, int32 [b, context_length] each.
+    lengths: positions that the first pass of the visual and of the cross branch decoded, scalars; later positions
+        of its logits are zero.
     """
 
-    logits: jax.Array
+    visual: list[jax.Array]
+    cross: list[jax.Array]
+    captions: list[jax.Array]
     lengths: tuple[jax.Array, jax.Array]
-    visual_logits: jax.Array
-    cross_logits: jax.Array
-    captions: jax.Array
+
+    @property
+    def logits(self) -> jax.Array:
+        """The result: the last logits of the cross branch, or of the visual branch if it is alone."""
+        return self.cross[-1] if self.cross else self.visual[-1]
 
 
 def decode(
@@ -100,27 +104,21 @@ def decode(
         visual = call(Clip4Str.decode, "visual", bos, visual_memory, mask, mask)[:, 0]
         visual_length = jnp.int32(t)
 
-    captions = []
-    cross, cross_length = visual, visual_length
+    result = Decoded([visual], [], [], (visual_length, visual_length))
     if config.use_language_model:
         cross_image = call(Clip4Str.cross_image_tokens, image_tokens)
         image_memory = call(Clip4Str.project_memory, "cross", cross_image[:, None])
         caption, text_memory = caption_memory(visual, visual_length)
-        captions.append(caption)
         steps = visual_length if stop == "visual" else t
         cross, cross_length = first_pass("cross", [image_memory, text_memory], steps, stop == "eos")
+        result = Decoded([visual], [cross], [caption], (visual_length, cross_length))
 
-    lengths = visual_length, cross_length
-    logits, final = visual, cross
+    known = result.lengths  # positions of the latest logits that exist
     for _ in range(config.refine_iters):
-        logits = refine("visual", visual_memory, logits, visual_length)
-        visual_length = jnp.int32(t)
+        result.visual.append(refine("visual", visual_memory, result.visual[-1], known[0]))
         if config.use_language_model:
-            caption, text_memory = caption_memory(logits, visual_length)
-            captions.append(caption)
-            final = refine("cross", [image_memory, text_memory], final, cross_length)
-            cross_length = jnp.int32(t)
-        else:
-            final = logits
-    stacked = jnp.stack(captions) if captions else jnp.zeros((0, batch, config.context_length), jnp.int32)
-    return Decoded(final, lengths, visual, cross, stacked)
+            caption, text_memory = caption_memory(result.visual[-1], t)
+            result.captions.append(caption)
+            result.cross.append(refine("cross", [image_memory, text_memory], result.cross[-1], known[1]))
+        known = (t, t)
+    return result

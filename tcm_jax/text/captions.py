@@ -73,7 +73,7 @@ class CaptionTokenizer:
             if text:
                 # A character whose lower case is several characters (rare) is split by its first one.
                 codes[i], categories[i] = ord(text[0]), _category(text[0])
-                data = list(text.encode("utf-8"))
+                data = list(text.encode("utf-8")) if categories[i] != _SPACE else []
                 symbols[i, : len(data)] = bpe.byte_order()[data]
         return codes, categories, symbols
 

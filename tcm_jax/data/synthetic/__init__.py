@@ -104,7 +104,7 @@ class SyntheticWords:
         return word if font.covers(word) else ""
 
     def _render(self, dice: Dice, text: str, font: Font) -> np.ndarray:
-        smallest, largest = 34 - 20 * self.difficulty, 54 + 14 * self.difficulty
+        smallest, largest = 34 - 18 * self.difficulty, 54 + 14 * self.difficulty
         em = smallest * math.exp(dice.random() * math.log(largest / smallest))
         word = typeset(dice, font, text, em, self.difficulty, lambda: self._another(dice, text, font))
         layers, em = place(dice, word, em, self.difficulty)

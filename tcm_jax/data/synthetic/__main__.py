@@ -6,6 +6,7 @@ python -m tcm_jax.data.synthetic -n 48 --difficulty 1 -o sheet.png
 import argparse
 from collections.abc import Iterable
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 from tcm_jax.data.records import Record
@@ -26,7 +27,7 @@ def sheet(records: Iterable[Record]) -> Image.Image:
     pen = ImageDraw.Draw(page)
     for i, record in enumerate(records):
         x, y = i % _COLUMNS * _CELL_W, i // _COLUMNS * cell_h
-        image = Image.fromarray(record.image)
+        image = Image.fromarray(np.asarray(record.image))
         image.thumbnail((_CELL_W - 4, _IMAGE_H - 4))
         page.paste(image, (x + 2, y + 2))
         pen.text((x + 2, y + _IMAGE_H), record.label, fill="black", font=font)

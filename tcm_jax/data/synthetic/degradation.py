@@ -31,7 +31,7 @@ def degrade(dice: Dice, image: np.ndarray, em: float, difficulty: float) -> np.n
         quality = round(dice.uniform(95 - 65 * difficulty, 95))
         # cv2 takes the channels for BGR; turned round, its colour transform is the one a camera applies.
         _, code = cv2.imencode(".jpg", pixels[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, quality))
-        pixels = np.ascontiguousarray(cv2.imdecode(code, cv2.IMREAD_COLOR)[..., ::-1])
+        pixels = np.ascontiguousarray(np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR))[..., ::-1])
     return pixels
 
 

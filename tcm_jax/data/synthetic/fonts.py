@@ -1,7 +1,7 @@
 """Fonts of the synthetic word renderer: files of installed font packages and of a user's folder.
 
-A font takes part with the characters it really draws. Pillow shows no character map, but a character that a
-font lacks is drawn as the font's "missing" glyph (a box, or nothing), as is U+10FFFF, which is never assigned.
+A font takes part with the characters it really draws. Pillow shows no character map, but a character that
+a font lacks is drawn as the font's "missing" glyph (a box, or nothing), as is the never assigned U+10FFFF.
 """
 
 import functools
@@ -104,9 +104,8 @@ def _package_files() -> Iterator[Path]:
     for package in PACKAGES:
         spec = importlib.util.find_spec(package)  # finds the folder and runs no code of the package
         if spec is None or not spec.submodule_search_locations:
-            raise ModuleNotFoundError(
-                f"no package {package}; install it with: pip install {package.replace('_', '-')}"
-            )
+            name = package.replace("_", "-")
+            raise ModuleNotFoundError(f"font package {name} is missing; install it with: pip install {name}")
         for folder in spec.submodule_search_locations:
             yield from Path(folder).rglob("*")
 
@@ -128,10 +127,32 @@ def _faces(path: Path) -> Iterator[Font]:
         index += 1
 
 
+def _load(paths: Iterable[Path]) -> tuple[list[Font], dict[str, str]]:
+    """The faces of the font files among `paths`, each once, in a fixed order; file -> reason if broken."""
+    found: dict[tuple[str, str], Font] = {}
+    broken: dict[str, str] = {}
+    files = [path for path in paths if path.suffix.lower() in SUFFIXES]
+    # Static files before variable ones, so that an instance goes before the variable font's default.
+    files.sort(key=lambda p: ("variable" in p.stem.lower(), SUFFIXES.index(p.suffix.lower()), str(p)))
+    for path in files:
+        try:
+            for font in _faces(path):
+                found.setdefault((font.family, font.style), font)
+        except (OSError, ValueError) as error:
+            broken[str(path)] = str(error)
+    return sorted(found.values(), key=lambda font: (font.name, Path(font.path).name, font.index)), broken
+
+
+@functools.cache
+def _packaged() -> list[Font]:
+    return _load(_package_files())[0]
+
+
 class FontLibrary:
     """The fonts of the installed packages and of `font_dir` and everything below it.
 
-    A face that several files hold (.ttf and .otf, or a variable font beside its instances) is used once.
+    A face that several files hold (.ttf and .otf, or a variable font beside its instances) is used once. Keep
+    symbol fonts out of `font_dir`: that their "letters" are pictures can't be seen from the file.
 
     Attributes:
         fonts: the usable faces.
@@ -139,42 +160,27 @@ class FontLibrary:
 
     Raises:
         ModuleNotFoundError: a font package is not installed.
-        FileNotFoundError: there is no folder `font_dir`, or no usable font in it.
+        FileNotFoundError: there is no folder `font_dir`, or no font file in it.
     """
 
     def __init__(self, font_dir: str | Path | None = None):
+        self.fonts = list(_packaged())
         self.broken: dict[str, str] = {}
-        self.fonts = self._load(_package_files(), {})
         if font_dir is not None:
             folder = Path(font_dir)
             if not folder.is_dir():
                 raise FileNotFoundError(f"font folder {folder} does not exist")
-            known = {(font.family, font.style): font for font in self.fonts}
-            own = self._load(folder.rglob("*"), known)
-            if not own and not any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*")):
+            if not any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*")):
                 raise FileNotFoundError(f"font folder {folder} holds no {', '.join(SUFFIXES)} file")
-            self.fonts += own
+            known = {(font.family, font.style) for font in self.fonts}
+            own, self.broken = _load(folder.rglob("*"))
+            self.fonts += [font for font in own if (font.family, font.style) not in known]
         families: dict[str, list[Font]] = {}
         for font in self.fonts:
             families.setdefault(font.family, []).append(font)
         self._families = list(families.values())
-        # A family counts by the square root of its faces, so that 24 weights of one don't drown a single face.
+        # A family counts by the square root of its faces: 24 weights of one must not drown a single face.
         self._cumulative = np.cumsum([math.sqrt(len(faces)) for faces in self._families]).tolist()
-
-    def _load(self, paths: Iterable[Path], known: dict) -> list[Font]:
-        found: dict[tuple[str, str], Font] = {}
-        files = [path for path in paths if path.suffix.lower() in SUFFIXES]
-        # Static files before variable ones, so that an instance goes before the variable font's default.
-        files.sort(key=lambda p: ("variable" in p.stem.lower(), SUFFIXES.index(p.suffix.lower()), str(p)))
-        for path in files:
-            try:
-                for font in _faces(path):
-                    key = (font.family, font.style)
-                    if key not in known:
-                        found.setdefault(key, font)
-            except (OSError, ValueError) as error:
-                self.broken[str(path)] = str(error)
-        return sorted(found.values(), key=lambda font: (font.name, Path(font.path).name, font.index))
 
     def covers(self, text: str) -> bool:
         """True if some font draws all of `text`."""

@@ -81,6 +81,7 @@ def _under_colour(dice: Dice, ground: np.ndarray, ink: np.ndarray) -> np.ndarray
 def _background(
     dice: Dice, h: int, w: int, ground: np.ndarray, contrast: float, difficulty: float
 ) -> np.ndarray:
+    """A plain colour, a slope of colours or a surface, float32 [h, w, 3]."""
     image = np.empty((h, w, 3), np.float32)
     image[:] = ground
     roll = dice.random() / max(difficulty, 1e-6)
@@ -169,13 +170,19 @@ def _surface(index: int) -> np.ndarray:
                 cv2.ellipse(
                     image, centre, size, rng.uniform(0, 180), 0, 360, float(rng.random()), -1, cv2.LINE_AA
                 )
-    return cv2.normalize(image, None, 0, 1, cv2.NORM_MINMAX)
+    return _unit(image)
+
+
+def _unit(image: np.ndarray) -> np.ndarray:
+    """`image` stretched to 0 .. 1, float32."""
+    return ((image - image.min()) / np.ptp(image)).astype(np.float32)
 
 
 def _clouds(rng: np.random.Generator, h: int, w: int) -> np.ndarray:
     """Noise at several scales, float32 [h, w] in 0 .. 1."""
-    image = np.zeros((h, w), np.float32)
+    image: np.ndarray = np.zeros((h, w), np.float32)
     for cells in (2, 4, 8, 16, 32, 64):
         noise = rng.random((cells, 2 * cells), np.float32)
-        image += cv2.resize(noise, (w, h), interpolation=cv2.INTER_CUBIC) / cells ** rng.uniform(0.5, 1.0)
-    return cv2.normalize(image, None, 0, 1, cv2.NORM_MINMAX)
+        layer: np.ndarray = cv2.resize(noise, (w, h), interpolation=cv2.INTER_CUBIC)
+        image = image + layer / np.float32(cells ** rng.uniform(0.5, 1.0))
+    return _unit(image)

@@ -39,12 +39,12 @@ def typeset(
     face = font.at(size)
     spacing = round(size * dice.uniform(-0.03, 0.1 + 0.25 * difficulty)) if dice.chance(0.25) else 0
     jitter = size * 0.05 * difficulty if dice.chance(0.1 * difficulty) else 0.0
-    left, top, right, bottom = face.getbbox(text, anchor="ls")
+    left, top, right, bottom = map(round, face.getbbox(text, anchor="ls"))
     pad = size
     width = right - left + max(spacing, 0) * len(text) + 2 * pad
     canvas = Image.new("L", (width, bottom - top + 2 * pad))
     pen = ImageDraw.Draw(canvas)
-    x, y = pad - left, pad - top
+    x, y = float(pad - left), float(pad - top)
     if spacing or jitter:
         for character in text:
             pen.text((x, y + dice.uniform(-jitter, jitter)), character, fill=255, font=face, anchor="ls")

@@ -35,7 +35,8 @@ def place(dice: Dice, word: Typeset, em: float, difficulty: float) -> tuple[np.n
     if radius:
         edges = _bent(edges, radius)
     x, y = _project(tilt, edges)
-    margins = _margins(dice, min(height, scale_y * word.em), word.neighbours, difficulty)
+    em = scale_y * word.em
+    margins = _margins(dice, min(max(height, 0.4 * em), em), word.neighbours, difficulty)
     x0, y0 = x.min() - margins[0], y.min() - margins[1]
     size = (max(6, math.ceil(x.max() + margins[2] - x0)), max(6, math.ceil(y.max() + margins[3] - y0)))
     crop = np.array([[1, 0, -x0], [0, 1, -y0], [0, 0, 1]]) @ tilt
@@ -43,7 +44,7 @@ def place(dice: Dice, word: Typeset, em: float, difficulty: float) -> tuple[np.n
         layers = _warp_bent(word.layers, flat, radius, crop, size)
     else:
         layers = cv2.warpPerspective(word.layers, crop @ flat, size, flags=cv2.INTER_LINEAR)
-    return layers, scale_y * word.em
+    return layers, em
 
 
 def _tilt(dice: Dice, width: float, height: float, difficulty: float) -> np.ndarray:
@@ -63,9 +64,9 @@ def _tilt(dice: Dice, width: float, height: float, difficulty: float) -> np.ndar
 
 def _margins(dice: Dice, height: float, neighbours: bool, difficulty: float) -> list[float]:
     """Pixels from the word to the left, top, right and bottom of the crop; slightly negative if difficult."""
-    tight = 0.02 - 0.12 * max(0.0, difficulty - 0.5)
+    tight = 0.02 - 0.08 * max(0.0, difficulty - 0.5)
     loose = dice.uniform(0.1, 0.15 + (0.25 if neighbours else 0.35) * difficulty)
-    return [height * dice.uniform(tight, loose) + 0.5 for _ in range(4)]
+    return [height * dice.uniform(tight, loose) + 1 for _ in range(4)]
 
 
 def _project(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:

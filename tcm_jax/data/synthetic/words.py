@@ -215,8 +215,8 @@ def _punctuated(dice: Dice, words: Words) -> str:
         return word + dice.pick(_AFTER)
     if roll < 0.75:
         return dice.pick(_BEFORE) + word
-    opening, closing = dice.pick(_AROUND)
-    return opening + word + closing
+    pair = dice.pick(_AROUND)
+    return pair[0] + word + pair[1]
 
 
 def _joined(dice: Dice, words: Words) -> str:

@@ -1,0 +1,216 @@
+"""What a state dict is: its layout and the configuration of its model, from keys and shapes.
+
+Tensors don't show numbers of heads, the activation, the characters or the decoding options. These come from
+the caller's options, from a Lightning file's hyper-parameters or the JSON file beside the weights, and else
+from what the released models have; `Architecture.notes` lists what was assumed.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from convert import clip_sizes
+from convert.checkpoints import Checkpoint
+from convert.clip_sizes import Options, Sizes
+from convert.engine import ConversionError, Shape
+from convert.rules import Layout
+from tcm_jax import pretrained
+from tcm_jax.config import from_dict
+from tcm_jax.models.clip import Clip, ClipConfig
+from tcm_jax.models.clip4str import Clip4Str, Clip4StrConfig
+from tcm_jax.models.layers import ACTIVATIONS
+from tcm_jax.text.charset import CHARSET_94
+
+Config = ClipConfig | Clip4StrConfig
+
+# The key that shows a kind; what stands before it ("module.") is a prefix of every key.
+MARKS = {
+    "clip4str": "visual_decoder.pos_queries",
+    "huggingface": "vision_model.embeddings.class_embedding",
+    "clip": "token_embedding.weight",
+}
+
+# Hyper-parameters of the original's VL4STR, by our names.
+HYPER_PARAMETERS = {
+    "charset": "charset_train",
+    "caption_charset": "charset_test",
+    "context_length": "context_length",
+    "decoder_heads": "dec_num_heads",
+    "dropout": "dropout",
+    "use_share_dim": "use_share_dim",
+    "image_detach": "image_detach",
+    "cross_gt_context": "cross_gt_context",
+    "cross_cloze_mask": "cross_cloze_mask",
+    "cross_loss_weight": "cross_loss_w",
+    "cross_token_embedding": "cross_token_embeding",
+    "cls_eot_feature": "clip_cls_eot_feature",
+    "decode_ar": "decode_ar",
+    "refine_iters": "refine_iters",
+    "perm_num": "perm_num",
+    "perm_forward": "perm_forward",
+    "perm_mirrored": "perm_mirrored",
+}
+# Hyper-parameters that the tensors show as well.
+SHOWN = {
+    "max_label_length": "max_label_length",
+    "decoder_depth": "dec_depth",
+    "decoder_mlp_ratio": "dec_mlp_ratio",
+    "use_language_model": "use_language_model",
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A recognised state dict.
+
+    Args:
+        origin: who made it: "CLIP4STR", "OpenAI CLIP", "OpenCLIP" or "Hugging Face CLIP".
+        layout: names the table of rules.
+        tensors: keys without the prefix that all had.
+        notes: what was assumed or ignored, a sentence each.
+    """
+
+    origin: str
+    layout: Layout
+    config: Config
+    tensors: Mapping[str, np.ndarray]
+    notes: tuple[str, ...]
+
+
+def identify(checkpoint: Checkpoint, options: Options | None = None) -> Architecture:
+    """Recognises a checkpoint.
+
+    Raises:
+        ConversionError: no known kind, or sizes that contradict each other or the options.
+    """
+    options = options or Options()
+    kind, tensors = _strip_prefix(checkpoint)
+    if options.charset is not None and kind != "clip4str":
+        raise ConversionError(f"a charset was given, but {checkpoint.files[0]} is a CLIP without decoders")
+    sizes = Sizes(checkpoint, tensors)
+    origin, layout, config = READERS[kind](sizes, options)
+    try:
+        config = from_dict(type(config), _merge(dataclasses.asdict(config), options.fields))
+        _check(config, sizes)
+    except ValueError as error:
+        raise ConversionError(f"{sizes.path}: {error}") from error
+    return Architecture(origin, layout, config, tensors, tuple(sizes.notes))
+
+
+@functools.cache
+def template(config: Config) -> dict[str, Shape]:
+    """Shape of every leaf of the model by path, parameters and running statistics, without making them."""
+    if isinstance(config, ClipConfig):
+        images = jnp.zeros((1, *config.image_size, 3))
+        variables = jax.eval_shape(Clip(config).init, jax.random.key(0), images, jnp.zeros((1, 2), jnp.int32))
+    else:
+        images = jnp.zeros((1, *config.clip.image_size, 3))
+        variables = jax.eval_shape(Clip4Str(config).init, jax.random.key(0), images)
+    return {
+        p: s for p, s in pretrained.shapes(variables).items() if p.startswith(("params/", "batch_stats/"))
+    }
+
+
+def _strip_prefix(checkpoint: Checkpoint) -> tuple[str, dict[str, np.ndarray]]:
+    """Kind of a state dict, and its tensors without the prefix that its keys share."""
+    for kind, mark in MARKS.items():
+        for key in checkpoint.tensors:
+            if key == mark or key.endswith(f".{mark}"):
+                prefix = key.removesuffix(mark)
+                tensors = {k.removeprefix(prefix): x for k, x in checkpoint.tensors.items()}
+                if len(tensors) < len(checkpoint.tensors):
+                    raise ConversionError(f"{checkpoint.files[0]} holds keys with {prefix!r} and without")
+                return kind, tensors
+    some = ", ".join(list(checkpoint.tensors)[:3])
+    raise ConversionError(
+        f"{checkpoint.files[0]} is no CLIP and no CLIP4STR: it has {some}, ... "
+        f"and none of {', '.join(MARKS.values())}"
+    )
+
+
+def _clip4str(sizes: Sizes, options: Options) -> tuple[str, Layout, Clip4StrConfig]:
+    """The flat state dict of VL4STR, or a Lightning checkpoint with its hyper-parameters."""
+    given = sizes.checkpoint.hyper_parameters
+    size = options.image_size
+    if size is None and "img_size" in given:
+        match given["img_size"]:
+            case [int(h), int(w)]:
+                size = h, w
+            case other:
+                raise ConversionError(f"{sizes.path}: hyper-parameter img_size is {other!r}, expected [h, w]")
+    inner = Sizes(sizes.checkpoint, sizes.tensors, "clip_model.")
+    towers = clip_sizes.towers(inner, size, options.activation or "quick_gelu")
+    _, positions, width = sizes.shape("visual_decoder.pos_queries", 3)
+    fields: dict[str, Any] = {
+        "max_label_length": positions - 1,
+        "decoder_depth": sizes.blocks("visual_decoder.layers.{}"),
+        "decoder_mlp_ratio": sizes.axis("visual_decoder.layers.0.linear1.weight", 0, 2) // width,
+        "use_language_model": "cross_decoder.pos_queries" in sizes,
+    }
+    for name, theirs in SHOWN.items():
+        if theirs in given and given[theirs] != fields[name]:
+            sizes.notes.append(
+                f"hyper-parameter {theirs} is {given[theirs]!r}, but the tensors show {fields[name]!r}"
+            )
+    told = {name: given[theirs] for name, theirs in HYPER_PARAMETERS.items() if theirs in given}
+    if width != towers.embed_dim:
+        told["use_share_dim"] = False
+    if options.charset is not None:
+        told["charset"] = options.charset
+    if "charset" not in told and "charset" not in options.fields:
+        count = sizes.axis("visual_decoder.text_embed.embedding.weight", 0, 2) - 3
+        if count != len(CHARSET_94):
+            raise ConversionError(f"{sizes.path} reads {count} characters; say which with --charset")
+    ignored = sorted(given.keys() - set(HYPER_PARAMETERS.values()) - set(SHOWN.values()) - {"img_size"})
+    if ignored:
+        sizes.notes.append(f"hyper-parameters without a meaning here: {', '.join(ignored)}")
+    assumed = sorted(HYPER_PARAMETERS.keys() - told.keys() - options.fields.keys() - {"use_share_dim"})
+    if assumed:
+        sizes.notes.append(f"as in the released models: {', '.join(assumed)}")
+    base = dataclasses.asdict(Clip4StrConfig(clip=towers, **fields))
+    return "CLIP4STR", "clip4str", from_dict(Clip4StrConfig, _merge(base, told, "hyper-parameter "))
+
+
+def _check(config: Config, sizes: Sizes) -> None:
+    """What the rules' comparison of shapes can't see. Raises ValueError."""
+    clip = config if isinstance(config, ClipConfig) else config.clip
+    if clip.activation not in ACTIVATIONS:
+        raise ValueError(f"activation {clip.activation!r} is unknown; known are {', '.join(ACTIVATIONS)}")
+    widths = {"text": (clip.text_width, clip.text_heads)}
+    if not clip.is_resnet:
+        widths["image"] = (clip.vision_width, clip.vision_heads)
+    if isinstance(config, Clip4StrConfig):
+        widths["decoder"] = (sizes.axis("visual_decoder.pos_queries", 2, 3), config.decoder_heads)
+        count = sizes.axis("visual_decoder.text_embed.embedding.weight", 0, 2) - 3
+        if len(set(config.charset)) != count or len(config.charset) != count:
+            raise ValueError(f"the charset {config.charset!r} is not {count} different characters")
+    for name, (width, heads) in widths.items():
+        if type(heads) is not int or heads < 1 or width % heads:
+            raise ValueError(f"the {name} width {width} can't be split over {heads!r} heads")
+
+
+def _merge(values: Mapping[str, Any], changes: Mapping[str, Any], what: str = "field ") -> dict[str, Any]:
+    """`values` with `changes`, in nested dictionaries too. A change keeps the type of what it replaces."""
+    merged = dict(values)
+    for key, value in changes.items():
+        old = values.get(key)
+        if isinstance(old, dict) and isinstance(value, Mapping):
+            value = _merge(old, value, f"{what}{key}.")
+        value = tuple(value) if isinstance(value, list) else value
+        if key in values and type(value) is not type(old) and (type(old), type(value)) != (float, int):
+            raise ConversionError(f"{what}{key} is {value!r}; expected a {type(old).__name__}")
+        merged[key] = value
+    return merged
+
+
+READERS: dict[str, Callable[[Sizes, Options], tuple[str, Layout, Any]]] = {
+    "clip4str": _clip4str,
+    "huggingface": clip_sizes.huggingface,
+    "clip": clip_sizes.clip,
+}

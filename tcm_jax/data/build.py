@@ -1,0 +1,114 @@
+"""From the entries of a config to data sources.
+
+An entry is {"path": PATH} or {"synthetic": {arguments of SyntheticWords}}; a training entry may have a
+"weight", an evaluation entry a "name" and a "max_samples".
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tcm_jax.config import from_dict
+from tcm_jax.data.labels import LabelFilter
+from tcm_jax.data.records import Source, SourceError
+from tcm_jax.data.sources import FilteredSource, open_source
+from tcm_jax.data.synthetic import SyntheticWords
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One data source as a config names it.
+
+    Args:
+        path: an LMDB, ArrayRecord files or a label file, or a folder with some.
+        synthetic: arguments of `SyntheticWords`; the charset and the length are the model's unless given.
+        name: for messages and tables, "" for that of the source.
+        weight: share of the training batches, in any unit; 0 for all entries makes every record count the
+            same.
+        max_samples: so many records at most, spread evenly; 0 for all.
+        where: the entry's place in the config.
+    """
+
+    path: str = ""
+    synthetic: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    weight: float = 0.0
+    max_samples: int = 0
+    where: str = ""
+
+
+def parse_entries(entries: Sequence[Mapping[str, Any]], where: str) -> list[Entry]:
+    """The entries of a list in a config; `where` is the list's name.
+
+    Raises:
+        ValueError: an entry has an unknown key, not exactly one of "path" and "synthetic", or a negative
+            number; weights are given for some entries but not for all.
+    """
+    parsed = []
+    for i, values in enumerate(entries):
+        place = f"{where}[{i}]"
+        entry = from_dict(Entry, {**values, "where": place}, place)
+        if ("path" in values) == ("synthetic" in values):
+            raise ValueError(f'{place} has the keys {sorted(values)}; expected one of "path" and "synthetic"')
+        if entry.weight < 0 or entry.max_samples < 0:
+            raise ValueError(
+                f"{place}: weight is {entry.weight}, max_samples {entry.max_samples}; expected >= 0"
+            )
+        parsed.append(entry)
+    if len({entry.weight > 0 for entry in parsed}) > 1:
+        raise ValueError(f"{where}: give every entry a weight, or none: {[entry.weight for entry in parsed]}")
+    return parsed
+
+
+def weights(entries: Sequence[Entry]) -> list[float] | None:
+    """The weights of the entries, None if they have none."""
+    return [entry.weight for entry in entries] if any(entry.weight for entry in entries) else None
+
+
+def training_source(entry: Entry, label_filter: LabelFilter, root: str | Path = "") -> Source:
+    """The records of an entry that a recognizer can learn from: a `FilteredSource`, whose `report` says what
+    was dropped, or rendered words, which have labels of the filter's charset and length by construction.
+
+    Args:
+        label_filter: with the charset and label length of the model.
+        root: where relative paths start.
+
+    Raises:
+        SourceError: there is nothing (usable) at the path, or an argument of the rendered words is wrong; the
+            message names the entry.
+    """
+    source = _open(entry, label_filter.charset, label_filter.max_length, root)
+    return source if entry.synthetic else _filtered(entry, source, label_filter)
+
+
+def evaluation_source(
+    entry: Entry, label_filter: LabelFilter, charset: str, root: str | Path = ""
+) -> FilteredSource:
+    """The records of an entry with labels in the characters of the test.
+
+    Args:
+        label_filter: with the charset of the test; charset: that of the model, for rendered words.
+    """
+    source = _filtered(entry, _open(entry, charset, label_filter.max_length, root), label_filter)
+    if entry.max_samples:
+        source.index = source.index[:: -(-len(source) // entry.max_samples)]
+    if entry.name:
+        source.name = entry.name
+    return source
+
+
+def _open(entry: Entry, charset: str, max_length: int, root: str | Path) -> Source:
+    try:
+        if entry.synthetic:
+            return SyntheticWords(**({"charset": charset, "max_length": max_length} | dict(entry.synthetic)))
+        return open_source(Path(root, entry.path))
+    except (OSError, TypeError, ValueError) as error:
+        raise SourceError(f"{entry.where}: {error}") from error
+
+
+def _filtered(entry: Entry, source: Source, label_filter: LabelFilter) -> FilteredSource:
+    filtered = FilteredSource(source, label_filter)
+    if len(filtered) == 0:
+        raise SourceError(f"{entry.where}: {source.name} has no usable record; {filtered.report}")
+    return filtered

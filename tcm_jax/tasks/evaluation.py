@@ -1,0 +1,141 @@
+"""Evaluation of a recognizer: one pass over the records of a data set."""
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from tcm_jax.data.pipeline import eval_batches
+from tcm_jax.data.sources import FilteredSource
+from tcm_jax.metrics.recognition import Result, WordTotals
+from tcm_jax.tasks.recognition import Prediction
+from tcm_jax.text.charset import CharsetAdapter, CharsetTokenizer
+
+Predict = Callable[[np.ndarray], Prediction]
+
+_LOGGED_NAMES = 10  # of images that can't be decoded
+
+
+class Word(NamedTuple):
+    """A predicted word and the probability of each of its tokens: the characters and, unless cut off, EOS."""
+
+    text: str
+    probabilities: np.ndarray
+
+    @property
+    def confidence(self) -> float:
+        """Product of all probabilities, that of EOS included."""
+        return float(np.prod(self.probabilities, dtype=np.float64))
+
+
+class Sample(NamedTuple):
+    """A word as it was compared: label and prediction in the characters of the test."""
+
+    name: str
+    label: str
+    prediction: str
+    confidence: float
+
+
+def words(tokenizer: CharsetTokenizer, prediction: Prediction) -> list[Word]:
+    """The words in `prediction`, cut at their first EOS."""
+    texts = tokenizer.decode(np.asarray(prediction.ids))
+    probabilities = np.asarray(prediction.probabilities, np.float64)
+    return [Word(text, row[: len(text) + 1]) for text, row in zip(texts, probabilities, strict=True)]
+
+
+def evaluate(
+    predict: Predict,
+    source: FilteredSource,
+    *,
+    tokenizer: CharsetTokenizer,
+    image_size: tuple[int, int],
+    batch_size: int,
+    workers: int = 0,
+    on_sample: Callable[[Sample], None] | None = None,
+) -> Result:
+    """Scores the predictions for every record of `source` once.
+
+    Predictions are mapped to the charset of the source's label filter, as its labels are, before both are
+    compared. A record whose image can't be decoded counts as an empty prediction with confidence 0. While the
+    device reads a batch, the next one is decoded on the host.
+
+    With several processes all of them call this, each scores its rows of every batch, and all return the same
+    result.
+
+    Args:
+        predict: reads uint8 images [b, H, W, 3], b = batch_size / processes; b never changes, as the last
+            batch is padded. A jitted function bound to its parameters.
+        source: cleaned labels; `name` and `label_filter.charset` are used.
+        tokenizer: of the ids that `predict` returns; image_size: (H, W).
+        batch_size: over all processes; workers: processes that decode images, 0 for a thread.
+        on_sample: called for every word of this process, in order.
+
+    Raises:
+        RuntimeError: the number of scored words isn't that of the source.
+        ValueError: the source is empty.
+    """
+    adapt = CharsetAdapter(source.label_filter.charset)
+    totals = WordTotals()
+    broken: list[str] = []
+
+    def score(batch: dict, prediction: Prediction) -> None:
+        black = set(batch["undecodable"])
+        broken.extend(batch["undecodable"])
+        rows = zip(batch["name"], batch["text"], words(tokenizer, prediction), batch["valid"], strict=True)
+        for name, label, word, valid in rows:
+            if not valid:
+                continue
+            text, confidence = ("", 0.0) if name in black else (adapt(word.text), word.confidence)
+            totals.add(text, label, confidence)
+            if on_sample is not None:
+                on_sample(Sample(name, label, text, confidence))
+
+    batches = eval_batches(
+        source,
+        image_size=image_size,
+        batch_size=batch_size,
+        workers=workers,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    for batch, prediction in _one_behind(predict, batches):
+        score(batch, prediction)
+
+    totals.undecodable = len(broken)
+    if broken:
+        shown = ", ".join(broken[:_LOGGED_NAMES]) + (", ..." if len(broken) > _LOGGED_NAMES else "")
+        logging.warning(f"{source.name}: {len(broken):,} images can't be decoded and count as wrong: {shown}")
+    totals = _over_processes(totals)
+    if totals.num_samples != len(source):
+        raise RuntimeError(
+            f"{source.name}: {totals.num_samples:,} words were scored; expected {len(source):,}"
+        )
+    return totals.result(source.name)
+
+
+def _one_behind(predict: Predict, batches: Iterator[dict]) -> Iterator[tuple[dict, Prediction]]:
+    """Each batch with its prediction; the device already works on the next one while this one is scored."""
+    before = None
+    for batch in batches:
+        now = batch, predict(batch.pop("image"))
+        if before is not None:
+            yield before
+        before = now
+    if before is not None:
+        yield before
+
+
+def _over_processes(totals: WordTotals) -> WordTotals:
+    """The sums over all processes."""
+    if jax.process_count() == 1:
+        return totals
+    local = np.array([float(value) for value in vars(totals).values()])
+    # As raw bits: JAX would round float64 values to float32 on the way.
+    gathered = multihost_utils.process_allgather(local.view(np.uint32))  # [processes, 2 * values]
+    sums = np.ascontiguousarray(gathered).view(np.float64).sum(0)
+    kinds = [type(value) for value in vars(totals).values()]
+    return WordTotals(*(kind(value) for kind, value in zip(kinds, sums, strict=True)))

@@ -1,0 +1,159 @@
+"""The training loop: the device computes a step while the host looks at the results of the one before."""
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import Mesh
+
+from tcm_jax.training.checkpoint import Checkpoints
+from tcm_jax.training.interrupt import Interrupted, StopSignal
+from tcm_jax.training.report import Meter, Report
+from tcm_jax.training.state import Batch, Step, TrainState, shard_batch
+from tcm_jax.training.workdir import write_json
+
+_AHEAD = 2  # batches that are on the devices before they are needed
+_SHOWN = 10  # names in a message
+
+
+class NonFiniteError(RuntimeError):
+    """The loss or the gradient became NaN or infinite; the message has the step and the batch's records."""
+
+
+class DeviceBatch(NamedTuple):
+    """Arrays on the devices, the names of this host's records, and of those that could not be decoded."""
+
+    arrays: Batch
+    names: list[str]
+    undecodable: list[str]
+
+
+def device_batches(batches: Iterator[Mapping[str, Any]], mesh: Mesh) -> Iterator[DeviceBatch]:
+    """The batches in order, sent to the devices ahead of time."""
+    ready: deque[DeviceBatch] = deque()
+    for batch in batches:
+        ready.append(DeviceBatch(shard_batch(batch, mesh), batch["name"], batch["undecodable"]))
+        if len(ready) > _AHEAD:
+            yield ready.popleft()
+    yield from ready
+
+
+@dataclass
+class Loop:
+    """Runs steps until the last one.
+
+    Args:
+        step: the compiled step.
+        batches: from the step on at which `run` starts.
+        batch_size: images of a step; total: number of steps of the whole run.
+        log_every, checkpoint_every, validate_every: in steps; 0 is never but at the end.
+        validate: called with (step, state). finish: the same, at the end.
+        workdir: gets nan_step_N.json.
+    """
+
+    step: Step
+    batches: Iterator[DeviceBatch]
+    batch_size: int
+    total: int
+    log_every: int
+    checkpoint_every: int
+    validate_every: int
+    validate: Callable[[int, TrainState], None]
+    finish: Callable[[int, TrainState], None]
+    report: Report
+    checkpoints: Checkpoints
+    stop: StopSignal
+    workdir: Path
+
+    def __post_init__(self):
+        self._meter = Meter()
+        self._undecodable: list[str] = []
+
+    def run(self, state: TrainState) -> TrainState:
+        """Trains from `state`, which is donated, to the last step.
+
+        Raises:
+            Interrupted: a signal came; the state is saved.
+            NonFiniteError: a loss or gradient is not finite; nothing is saved.
+            CheckpointError: a checkpoint can't be written.
+        """
+        before = None
+        for done in itertools.count(int(state.step) + 1):
+            if done > self.total:
+                return state
+            batch = next(self.batches)
+            state, metrics = self.step(state, batch.arrays)
+            if before:
+                self._look_at(*before)  # while the devices are busy with this step
+            before = done, metrics, batch
+            last, stopping = done == self.total, self.stop.number
+            if last or stopping or due(done, self.checkpoint_every) or due(done, self.validate_every):
+                self._look_at(*before)  # a state that is not finite must not be kept
+                before = None
+                with self._meter.paused():
+                    self._at_milestone(done, state, last)
+        raise AssertionError("unreachable")
+
+    def _at_milestone(self, done: int, state: TrainState, last: bool) -> None:
+        if not self.stop.number and (last or due(done, self.validate_every)):
+            self.validate(done, state)
+        if not self.stop.number and last:
+            self.finish(done, state)
+        if self.stop.number or last or due(done, self.checkpoint_every):
+            self.checkpoints.save(done, state)
+        if self.stop.number:
+            self.checkpoints.wait()
+            raise Interrupted(
+                self.stop.number,
+                f"stopped after step {done:,} of {self.total:,}, which is saved in "
+                f"{self.checkpoints.directory}; the same command resumes from there",
+            )
+
+    def _look_at(self, done: int, metrics: Mapping[str, jax.Array], batch: DeviceBatch) -> None:
+        """Checks and logs the results of a step."""
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
+            self._stop_for(done, values, batch.names)
+        self._meter.add(self.batch_size)
+        self._undecodable += batch.undecodable
+        if due(done, self.log_every) or done == self.total:
+            self.checkpoints.check()
+            values["images_per_second"] = self._meter.rate()
+            values["undecodable"] = len(self._undecodable)
+            self.report.write(done, values)
+            self.report.progress(done, values["loss"], values["images_per_second"])
+            if self._undecodable:
+                self.report.message(
+                    f"{len(self._undecodable):,} images could not be decoded and were replaced: "
+                    f"{shorten(self._undecodable)}"
+                )
+                self._undecodable = []
+
+    def _stop_for(self, done: int, values: Mapping[str, float], names: list[str]) -> None:
+        path = self.workdir / f"nan_step_{done}.json"
+        # As text: JSON has no NaN.
+        write_json(path, {"step": done, "metrics": {k: str(v) for k, v in values.items()}, "records": names})
+        steps = self.checkpoints.steps
+        kept = (
+            f"the newest checkpoint is that of step {steps[-1]:,}" if steps else "there is no checkpoint yet"
+        )
+        raise NonFiniteError(
+            f"step {done:,}: the loss is {values['loss']}, the gradient norm {values['grad_norm']}. The "
+            f"update was not made; {kept}. Records of the batch (all are in {path}): {shorten(names)}"
+        )
+
+
+def due(step: int, every: int) -> bool:
+    """Whether something that is done every so many steps (0: never) is to be done after `step`."""
+    return every > 0 and step % every == 0
+
+
+def shorten(names: list[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -1,0 +1,126 @@
+"""What a run tells its user: metrics.jsonl, TensorBoard, and a progress bar or lines on the terminal."""
+
+import contextlib
+import datetime
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import tensorboardX
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tcm_jax.files import atomic_file
+
+_PLAIN_INTERVAL = 5.0  # seconds between lines where there is no terminal
+
+
+class Report:
+    """Writes metrics and shows progress; a context manager.
+
+    Args:
+        workdir: gets metrics.jsonl, one JSON object a line, and tensorboard/.
+        start, total: steps done when the run (re)starts, and in all. Lines of later steps than `start`, left
+            by a run that stopped after its last checkpoint, are removed.
+        quiet: writes and shows nothing (all processes but the first).
+    """
+
+    def __init__(self, workdir: Path, start: int, total: int, quiet: bool = False):
+        self.quiet, self.total = quiet, total
+        self.console = Console(quiet=quiet)
+        self.interactive = sys.stdout.isatty()
+        self._first, self._began, self._shown = start, time.monotonic(), -_PLAIN_INTERVAL
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=self.console, disable=not self.interactive or quiet)
+        self._task = self._progress.add_task("training", total=total, completed=start)
+        if quiet:
+            return
+        workdir.mkdir(parents=True, exist_ok=True)
+        self._path = workdir / "metrics.jsonl"
+        with atomic_file(self._path) as file:
+            file.writelines(_lines_until(self._path, start))
+        self._file = open(self._path, "a", encoding="utf-8")
+        self._board = tensorboardX.SummaryWriter(
+            str(workdir / "tensorboard"), purge_step=start + 1 if start else None
+        )
+
+    def __enter__(self) -> "Report":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._progress.stop()
+        if not self.quiet:
+            self._file.close()
+            self._board.close()
+
+    def message(self, text: str) -> None:
+        """A line for the user; above the bar."""
+        if self.interactive:
+            self.console.print(text, markup=False, highlight=False)
+        elif not self.quiet:
+            print(text, flush=True)
+
+    def write(self, step: int, values: Mapping[str, float], name: str = "train") -> None:
+        """A line of metrics; `name` says of what, "train" or "validation/SET"."""
+        if self.quiet:
+            return
+        line = {"step": step, "of": name, **values, "time": round(time.time(), 3)}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        for key, value in values.items():
+            self._board.add_scalar(f"{name}/{key}", value, step)
+
+    def progress(self, step: int, loss: float, images_per_second: float) -> None:
+        """Shows where the run is."""
+        rate = f"{images_per_second:,.0f} images/s"
+        if self.interactive:
+            self._progress.update(self._task, completed=step, description=f"loss {loss:.4f}  {rate}")
+            return
+        now = time.monotonic()
+        if now - self._shown < _PLAIN_INTERVAL and step < self.total:
+            return
+        self._shown = now
+        seconds = (now - self._began) / max(step - self._first, 1) * (self.total - step)
+        remaining = datetime.timedelta(seconds=round(seconds))
+        self.message(f"step {step:,} of {self.total:,}  loss {loss:.4f}  {rate}  {remaining} left")
+
+
+def _lines_until(path: Path, step: int) -> Iterator[str]:
+    """The lines of a metrics.jsonl up to `step`; a line cut off by a crash is left out."""
+    if not path.exists():
+        return
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            try:
+                if json.loads(line)["step"] <= step:
+                    yield line
+            except (ValueError, KeyError):
+                continue
+
+
+class Meter:
+    """Images per second; what happens while it is `paused` does not count."""
+
+    def __init__(self):
+        self._images, self._began = 0, time.monotonic()
+
+    def add(self, images: int) -> None:
+        self._images += images
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self._began += time.monotonic() - start
+
+    def rate(self) -> float:
+        """Images per second since the last call."""
+        now = time.monotonic()
+        rate = self._images / max(now - self._began, 1e-9)
+        self._images, self._began = 0, now
+        return rate

@@ -1,0 +1,145 @@
+"""The training state and the step that updates it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from tcm_jax.training.optim import Optimizer, Tree, merge
+
+Batch = Mapping[str, jax.Array]
+Step = Callable[["TrainState", Batch], tuple["TrainState", dict[str, jax.Array]]]
+
+
+class Task(Protocol):
+    """What the trainer asks of an objective; see `tcm_jax.tasks.recognition.Recognition`."""
+
+    def init(self, key: jax.Array) -> Mapping[str, Any]: ...
+
+    def loss(self, variables: Mapping[str, Any], batch: Batch, key: jax.Array) -> tuple[jax.Array, dict]: ...
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """All that a run carries from step to step.
+
+    Args:
+        step: number of updates made, int32 scalar.
+        params: all parameters, float32.
+        opt_state: of the trainable parameters.
+        ema: running average of the trainable parameters, or None.
+    """
+
+    step: jax.Array
+    params: Tree
+    opt_state: Any
+    ema: Tree | None
+
+
+def make_mesh() -> Mesh:
+    """All devices of all processes along one axis, "data"."""
+    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Every device holds a full copy."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Every device holds its rows of a batch."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def init_state(params: Tree, optimizer: Optimizer) -> TrainState:
+    """The state before the first update; traceable."""
+    # A copy, not the parameters themselves: a state is donated, and a buffer can't be donated twice.
+    ema = jax.tree.map(jnp.copy, optimizer.split(params)[0]) if optimizer.config.ema else None
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), ema)
+
+
+def averaged_params(state: TrainState, optimizer: Optimizer) -> Tree:
+    """The parameters to evaluate and to keep: the running average if there is one."""
+    return state.params if state.ema is None else merge(state.ema, optimizer.split(state.params)[1])
+
+
+def shard_batch(batch: Mapping[str, Any], mesh: Mesh) -> Batch:
+    """The arrays of a host's batch as rows of the global batch on the devices; strings are left out."""
+    sharding = batch_sharding(mesh)
+    return {
+        name: jax.make_array_from_process_local_data(sharding, value)
+        for name, value in batch.items()
+        if isinstance(value, np.ndarray)
+    }
+
+
+def make_step(task: Task, optimizer: Optimizer, seed: int, accumulate: int = 1) -> Step:
+    """The function (state, batch) -> (new state, metrics) of one optimizer step; to be jitted, the state
+    donated.
+
+    The random numbers of a step depend on (seed, step) alone. With `accumulate` > 1 the batch is cut in that
+    many micro-batches, and their losses and gradients are averaged. An update whose loss or gradient norm is
+    not finite is not made: parameters, optimizer and average stay as they were, `step` advances.
+
+    Metrics are float32 scalars: the task's, "grad_norm" before clipping, and "lr".
+    """
+
+    def loss_and_gradients(trainable: Tree, frozen: Tree, batch: Batch, key: jax.Array):
+        def loss(trainable: Tree):
+            # Frozen parameters are constants here, so that nothing is ever computed of their gradients.
+            return task.loss({"params": merge(trainable, frozen)}, batch, key)
+
+        (_, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(trainable)
+        return gradients, metrics
+
+    def accumulated(trainable: Tree, frozen: Tree, batch: Batch, key: jax.Array):
+        if accumulate == 1:
+            return loss_and_gradients(trainable, frozen, batch, key)
+
+        def cut(x: jax.Array) -> jax.Array:
+            # Micro-batch i has the rows i, i + a, i + 2a ...: every device keeps the rows it holds.
+            return x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1)  # [a, b / a, ...]
+
+        def add(total, inputs):
+            i, part = inputs
+            result = loss_and_gradients(trainable, frozen, part, jax.random.fold_in(key, i))
+            return jax.tree.map(jnp.add, total, result), None
+
+        parts = jax.tree.map(cut, dict(batch))
+        first = jax.tree.map(lambda x: x[0], parts)
+        shapes = jax.eval_shape(loss_and_gradients, trainable, frozen, first, key)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        total, _ = jax.lax.scan(add, zeros, (jnp.arange(accumulate), parts))
+        return jax.tree.map(lambda x: x / accumulate, total)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        # The generator of the device: dropout masks by JAX's default one cost a good part of a step and of compilation.
+        key = jax.random.fold_in(jax.random.key(seed, impl="rbg"), state.step)
+        trainable, frozen = optimizer.split(state.params)
+        gradients, metrics = accumulated(trainable, frozen, batch, key)
+        new, opt_state, more = optimizer.update(gradients, state.opt_state, trainable, state.step)
+        metrics = metrics | more
+        ema = state.ema
+        if ema is not None:
+            decay = optimizer.config.ema
+            ema = jax.tree.map(lambda average, x: decay * average + (1 - decay) * x, ema, new)
+
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
+
+        def keep(new: Tree, old: Tree) -> Tree:
+            return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+
+        params = merge(keep(new, trainable), frozen)
+        new_state = TrainState(state.step + 1, params, keep(opt_state, state.opt_state), keep(ema, state.ema))
+        return new_state, metrics
+
+    return step
+
+
+def compile_step(step: Step, state: TrainState, batch: Batch, mesh: Mesh) -> Step:
+    """The step as one compiled program, its state donated. Arguments of other shapes raise TypeError."""
+    out = (jax.tree.map(lambda x: x.sharding, state), replicated(mesh))
+    return jax.jit(step, donate_argnums=0, out_shardings=out).lower(state, batch).compile()

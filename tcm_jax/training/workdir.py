@@ -1,0 +1,96 @@
+"""What a run leaves beside its checkpoints: configuration, versions, metrics."""
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from tcm_jax.files import atomic_file
+from tcm_jax.training.config import differences
+
+_PACKAGES = ("tcm_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pillow")
+_PACKAGES += ("opencv-python-headless", "safetensors", "ml_collections")
+# What the stored state depends on: with another value it fits no more, or means something else.
+_FIXED = (
+    "config.task:",
+    "config.model.",
+    "config.optim.text_freeze_layers:",
+    "config.optim.image_freeze_layers:",
+)
+
+
+class ResumeError(RuntimeError):
+    """A run can't go on from the checkpoints in its directory."""
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file, complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as file:
+        file.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def check_config(workdir: Path, config: Mapping[str, Any]) -> list[str]:
+    """Compares `config` with that of the checkpoints in `workdir`.
+
+    Returns:
+        the differences that don't matter to them, one line each.
+
+    Raises:
+        ResumeError: the model (or what else the stored state depends on) differs; the message lists the keys.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        return []
+    old, new = json.loads(path.read_text("utf-8")), json.loads(json.dumps(config))
+    lines = differences(old, new)
+    fatal = [line for line in lines if line.startswith(_FIXED)]
+    if bool(old["optim"].get("ema")) != bool(new["optim"].get("ema")):
+        fatal += [line for line in lines if line.startswith("config.optim.ema:")]
+    if fatal:
+        raise ResumeError(
+            f"{workdir} holds checkpoints of another model; give another --workdir, or start from them with "
+            f"--config.init={workdir / 'last'}. What differs:\n  " + "\n  ".join(fatal)
+        )
+    return lines
+
+
+def versions() -> dict[str, Any]:
+    """Of everything that results depend on: packages, device, commit."""
+    packages = {}
+    for name in _PACKAGES:
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            packages[name] = None  # tcm_jax run from its folder
+    device = jax.devices()[0]
+    return {
+        "python": platform.python_version(),
+        **packages,
+        "platform": platform.platform(),
+        "backend": device.platform,
+        "device_kind": device.device_kind,
+        "devices": jax.device_count(),
+        "processes": jax.process_count(),
+        "git_commit": _git_commit(),
+        "command": sys.argv,
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of this code, with "-dirty" if files differ from it; None outside a repository."""
+
+    def git(*args: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *args]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

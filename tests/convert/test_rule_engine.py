@@ -1,0 +1,96 @@
+"""The engine behind the rule tables, on hand-made tensors."""
+
+import numpy as np
+import pytest
+
+from convert import engine
+from convert.engine import ConversionError, attention, convolution, copy, linear, norm
+
+RULES = [
+    linear("blocks.{}.fc.weight", "params/blocks_{}/fc/kernel"),
+    *norm("blocks.{}.ln", "params/blocks_{}/ln"),
+]
+TEMPLATE = {
+    "params/blocks_0/fc/kernel": (3, 2),
+    "params/blocks_0/ln/scale": (2,),
+    "params/blocks_0/ln/bias": (2,),
+}
+STATE = {
+    "blocks.0.fc.weight": np.float32([[1, 2, 3], [4, 5, 6]]),
+    "blocks.0.ln.weight": np.float32([7, 8]),
+    "blocks.0.ln.bias": np.float32([9, 10]),
+}
+
+
+def assert_equal(a, b):
+    assert a.keys() == b.keys()
+    for key in a:
+        np.testing.assert_array_equal(a[key], b[key])
+
+
+def test_keys_are_renamed_and_weights_transposed():
+    tree = engine.to_flax(STATE, RULES, TEMPLATE)
+    assert tree["params/blocks_0/fc/kernel"].tolist() == [[1, 4], [2, 5], [3, 6]]
+    assert tree["params/blocks_0/ln/scale"].tolist() == [7, 8]
+    assert_equal(engine.to_torch(tree, RULES), STATE)
+
+
+def test_fused_attention_is_split_by_role_and_head():
+    # Width 2, two heads of one channel; rows of in_proj_weight: query, key, value of head 0 and 1.
+    state = {
+        "a.in_proj_weight": np.float32([[1, 2], [3, 4], [5, 6], [7, 8], [9, 10], [11, 12]]),
+        "a.in_proj_bias": np.float32([1, 2, 3, 4, 5, 6]),
+        "a.out_proj.weight": np.float32([[1, 2], [3, 4]]),
+        "a.out_proj.bias": np.float32([5, 6]),
+    }
+    roles = ("query", "key", "value")
+    template = {f"{role}/kernel": (2, 2, 1) for role in roles} | {f"{role}/bias": (2, 1) for role in roles}
+    template |= {"out/kernel": (2, 1, 2), "out/bias": (2,)}
+    template = {f"a/{path}": shape for path, shape in template.items()}
+    tree = engine.to_flax(state, attention("a", "a"), template)
+    assert tree["a/key/kernel"].tolist() == [[[5], [7]], [[6], [8]]]  # [input, head, channel]
+    assert tree["a/value/bias"].tolist() == [[5], [6]]
+    assert tree["a/out/kernel"].tolist() == [[[1, 3]], [[2, 4]]]  # [head, channel, output]
+    assert_equal(engine.to_torch(tree, attention("a", "a")), state)
+
+
+def test_convolutions_move_channels_last():
+    weight = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
+    tree = engine.to_flax({"w": weight}, [convolution("w", "k")], {"k": (4, 5, 3, 2)})
+    assert tree["k"][1, 2, 0, 1] == weight[1, 0, 1, 2]
+    assert_equal(engine.to_torch(tree, [convolution("w", "k")]), {"w": weight})
+
+
+def test_every_mismatch_is_listed():
+    state = STATE | {
+        "blocks.0.fc.weight": np.zeros((2, 4)),
+        "extra": np.zeros(3),
+        "blocks.1.ln.bias": np.zeros(2),
+    }
+    del state["blocks.0.ln.weight"]
+    with pytest.raises(ConversionError) as error:
+        engine.to_flax(state, RULES, TEMPLATE)
+    message = str(error.value)
+    assert "no rule uses extra (3,)" in message
+    assert "blocks.0.fc.weight (2, 4) does not fit params/blocks_0/fc/kernel [(3, 2)]" in message
+    assert "blocks.1.ln.bias: the model has no params/blocks_1/ln/bias" in message
+    assert "nothing fills params/blocks_0/ln/scale (2,)" in message
+
+
+def test_a_leaf_is_written_once():
+    with pytest.raises(ConversionError, match="b: x is written twice"):
+        engine.to_flax({"a": np.zeros(1), "b": np.ones(1)}, [copy("a", "x"), copy("b", "x")], {"x": (1,)})
+
+
+def test_keys_are_dropped_by_name_only():
+    state = STATE | {"blocks.0.step": np.zeros(())}
+    engine.to_flax(state, RULES, TEMPLATE, drop=[r"blocks\.\d+\.step"])
+    with pytest.raises(ConversionError, match="no rule uses blocks.0.step"):
+        engine.to_flax(state, RULES, TEMPLATE, drop=["step"])
+
+
+def test_backwards_every_leaf_must_go_somewhere():
+    with pytest.raises(ConversionError, match="strange/leaf"):
+        engine.to_torch({"strange/leaf": np.zeros(1)}, RULES)
+    with pytest.raises(ConversionError, match="a.in_proj_weight needs a/key/kernel, a/value/kernel"):
+        engine.to_torch({"a/query/kernel": np.zeros((2, 2, 1))}, attention("a", "a"))

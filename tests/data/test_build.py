@@ -1,0 +1,81 @@
+"""Entries of a config as data sources."""
+
+import pytest
+
+from tcm_jax.data.build import Entry, evaluation_source, parse_entries, training_source, weights
+from tcm_jax.data.labels import LabelFilter
+from tcm_jax.data.records import SourceError
+
+LETTERS = LabelFilter("abcdefghijklmnopqrstuvwxyz", 10)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten words in a label file; the images are never opened here."""
+    (tmp_path / "words").mkdir()
+    rows = (
+        "".join(f"{i}.png\tWord{chr(97 + i)}\n" for i in range(8)) + "8.png\t2024\n9.png\tfartoolongaword\n"
+    )
+    (tmp_path / "words" / "labels.tsv").write_text(rows)
+    return tmp_path
+
+
+def test_relative_paths_start_at_the_root(folder):
+    source = training_source(Entry(path="words"), LETTERS, folder)
+    assert len(source) == 8
+    assert list(source.labels())[:2] == ["worda", "wordb"]
+    assert "dropped 2" in str(source.report)
+
+
+def test_max_samples_are_spread_evenly(folder):
+    source = evaluation_source(Entry(path="words", name="mine", max_samples=3), LETTERS, "abc", folder)
+    assert source.name == "mine"
+    assert list(source.labels()) == ["worda", "wordd", "wordg"]
+
+
+def test_rendered_words_have_the_model_s_characters(tmp_path):
+    entry = Entry(synthetic={"size": 5, "difficulty": 0.0})
+    source = training_source(entry, LETTERS)
+    assert len(source) == 5
+    assert all(label.isalpha() and label.islower() for label in source.labels())
+    assert len(evaluation_source(entry, LETTERS, LETTERS.charset)) == 5
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"path": "nowhere"}, r"config.data.train\[0\]: .*nowhere does not exist"),
+        ({"synthetic": {"difficult": 1}}, r"config.data.train\[0\]: .*'difficult'"),
+        ({"synthetic": {"difficulty": 7}}, r"config.data.train\[0\]: difficulty 7"),
+    ],
+)
+def test_errors_name_the_entry(folder, entry, message):
+    (parsed,) = parse_entries([entry], "config.data.train")
+    with pytest.raises(SourceError, match=message):
+        training_source(parsed, LETTERS, folder)
+
+
+def test_nothing_left_after_the_filter_is_an_error(folder):
+    with pytest.raises(SourceError, match=r"list\[0\]: words has no usable record; kept 0, dropped 10"):
+        training_source(*parse_entries([{"path": "words"}], "list"), LabelFilter("xyz", 2), folder)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([{}], r"list\[0\] has the keys \[\]; expected one of"),
+        ([{"path": "a", "synthetic": {}}], r"list\[0\] has the keys"),
+        ([{"path": "a", "wieght": 1}], r"list\[0\] has no field 'wieght'; did you mean 'weight'"),
+        ([{"path": "a", "weight": -1.0}], r"list\[0\]: weight is -1.0"),
+        ([{"path": "a", "weight": 1.0}, {"path": "b"}], "give every entry a weight, or none"),
+    ],
+)
+def test_mistakes_are_named(entries, message):
+    with pytest.raises(ValueError, match=message):
+        parse_entries(entries, "list")
+
+
+def test_weights():
+    assert weights(parse_entries([{"path": "a"}, {"path": "b"}], "list")) is None
+    pairs = [{"path": "a", "weight": 3.0}, {"path": "b", "weight": 1.0}]
+    assert weights(parse_entries(pairs, "list")) == [3.0, 1.0]

@@ -1,0 +1,141 @@
+"""CLIP's towers against the originals (openai/CLIP, open_clip), and the resizing of position embeddings."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from convert.architecture import template
+from tcm_jax.models.clip import PRESETS, Clip, ClipConfig, eot_feature, resize_positional_embedding
+from tests.conftest import compare, read_json
+from tests.golden_models import golden_inputs, load_golden
+
+
+@pytest.fixture(params=["clip_vit", "clip_vit_gelu"])
+def vit(request, golden):
+    folder = golden / request.param
+    config, variables = load_golden(folder)
+    with np.load(folder / "outputs.npz") as outputs:
+        return Clip(config), variables, golden_inputs(folder), dict(outputs)
+
+
+def test_image_tower(vit):
+    model, variables, inputs, expected = vit
+    tokens, state = model.apply(variables, inputs["images"], method="encode_image", mutable="intermediates")
+    unprojected = model.apply(variables, inputs["images"], False, method="encode_image")
+    tower = state["intermediates"]["visual"]
+    actual = {
+        "vision_ln_pre": tower["ln_pre_out"][0],
+        "image_tokens_proj": tokens,
+        "image_tokens_noproj": unprojected,
+        "image_cls_proj": tokens[:, 0],
+        "image_cls_noproj": unprojected[:, 0],
+    }
+    actual |= {f"vision_block{i}": x for i, x in enumerate(tower["transformer"]["blocks"])}
+    for name in expected.keys() & actual.keys():
+        compare(name, actual[name], expected[name])
+
+
+def test_text_tower_at_both_context_lengths(vit):
+    model, variables, inputs, expected = vit
+    actual = {}
+    for length in (77, 16):
+        ids = inputs[f"ids_{length}"]
+        projected, state = model.apply(variables, ids, method="encode_text", mutable="intermediates")
+        unprojected = model.apply(variables, ids, False, method="encode_text")
+        actual |= {
+            f"text_tokens_proj_{length}": projected,
+            f"text_tokens_noproj_{length}": unprojected,
+            f"text_eot_proj_{length}": eot_feature(projected, ids),
+            f"text_eot_noproj_{length}": eot_feature(unprojected, ids),
+        }
+        blocks = state["intermediates"]["transformer"]["blocks"]
+        actual |= {f"text_block{i}_{length}": x for i, x in enumerate(blocks)}
+    for name in expected.keys() & actual.keys():
+        compare(name, actual[name], expected[name])
+    logits = model.apply(variables, inputs["images"], inputs["ids_77"])
+    if "logits_per_image" in expected:
+        compare("logits_per_image", logits, expected["logits_per_image"])
+
+
+def test_resnet_tower(golden):
+    folder = golden / "clip_resnet"
+    config, variables = load_golden(folder)
+    model, inputs = Clip(config), golden_inputs(folder)
+    embed, state = model.apply(variables, inputs["images"], method="encode_image", mutable="intermediates")
+    text = model.apply(variables, inputs["ids_77"], method="encode_text")
+    actual = {name: x[0].transpose(0, 3, 1, 2) for name, x in state["intermediates"]["visual"].items()}
+    actual["image_embed"] = embed[:, 0]
+    actual["text_eot_proj_77"] = eot_feature(text, inputs["ids_77"])
+    actual["logits_per_image"] = model.apply(variables, inputs["images"], inputs["ids_77"])
+    with np.load(folder / "outputs.npz") as outputs:
+        for name, expected in outputs.items():
+            compare(name, actual[name], expected)
+
+
+def test_the_presets_have_the_sizes_of_the_originals(golden):
+    names = {"openai_ViT-B-32": "ViT-B/32", "openai_ViT-B-16": "ViT-B/16", "openai_ViT-L-14": "ViT-L/14"}
+    names |= {"open_clip_ViT-H-14": "ViT-H/14"}
+    for file, name in names.items():
+        manifest = read_json(golden / "manifests" / f"{file}.json")
+        shapes = template(PRESETS[name])
+        assert sum(int(np.prod(s)) for s in shapes.values()) == manifest["num_parameters"], name
+        heads = manifest["heads"]
+        assert PRESETS[name].vision_heads == heads["vision_heads"], name
+        assert PRESETS[name].text_heads == heads["text_heads"], name
+    # 336 pixels: the same tower with a 24 x 24 grid.
+    small, large = template(PRESETS["ViT-L/14"]), template(PRESETS["ViT-L/14@336"])
+    assert {k for k in small if small[k] != large[k]} == {"params/visual/positional_embedding"}
+    assert large["params/visual/positional_embedding"] == (577, 1024)
+
+
+def test_positions_resize_as_in_torch():
+    table = np.random.default_rng(0).normal(size=(1 + 4 * 4, 3)).astype(np.float32)
+    for new in [(4, 4), (2, 8), (7, 5), (3, 3)]:
+        resized = resize_positional_embedding(jnp.asarray(table), (4, 4), new)
+        grid = torch.tensor(table[1:].reshape(4, 4, 3)).permute(2, 0, 1)[None]
+        expected = torch.nn.functional.interpolate(grid, size=new, mode="bicubic", align_corners=False)
+        expected = expected[0].permute(1, 2, 0).reshape(-1, 3).numpy()
+        compare(f"positions {new}", resized, np.concatenate([table[:1], expected]))
+
+
+def test_positions_of_another_grid_are_refused():
+    with pytest.raises(ValueError, match="17 rows; a 3x5 grid needs 16"):
+        resize_positional_embedding(jnp.zeros((17, 3)), (3, 5), (4, 4))
+
+
+def test_non_square_images_and_patches():
+    config = ClipConfig(
+        embed_dim=8, image_size=(32, 128), patch_size=(16, 8), vision_width=64, vision_layers=1, vision_heads=1,
+        text_width=64, text_layers=1, text_heads=1,
+    )  # fmt: skip
+    model = Clip(config)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 128, 3)), jnp.zeros((1, 4), int))
+    tokens = model.apply(variables, jnp.zeros((2, 32, 128, 3)), method="encode_image")
+    assert tokens.shape == (2, 1 + 2 * 16, 8)
+    with pytest.raises(ValueError, match=r"expected \[b, 32, 128, 3\]"):
+        model.apply(variables, jnp.zeros((2, 128, 32, 3)), method="encode_image")
+
+
+def test_image_size_must_fit_the_patches():
+    with pytest.raises(ValueError, match="not a multiple of the patch size"):
+        _ = ClipConfig(image_size=(224, 225)).grid
+
+
+def test_too_many_text_tokens_are_refused(vit):
+    model, variables, inputs, _ = vit
+    positions = model.config.text_positions
+    with pytest.raises(ValueError, match=f"{positions + 1} text tokens"):
+        model.apply(variables, jnp.zeros((1, positions + 1), int), method="encode_text")
+
+
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(vit):
+    model, variables, inputs, _ = vit
+    half = Clip(model.config, jnp.bfloat16)
+    tokens = half.apply(variables, inputs["images"], method="encode_image")
+    assert tokens.dtype == jnp.bfloat16
+    full = model.apply(variables, inputs["images"], method="encode_image")
+    compare("bfloat16", tokens, full, relative=0.05)
+    fresh = half.init(jax.random.key(0), inputs["images"][:1], inputs["ids_16"][:1])
+    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(fresh))

@@ -1,0 +1,147 @@
+"""Starting from a model directory: what is loaded, resized, left random, refused."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from tcm_jax.models.clip import Clip, resize_positional_embedding
+from tcm_jax.pretrained import Pretrained, flatten
+from tcm_jax.tasks.recognition import Recognition
+from tcm_jax.training.config import parse
+from tcm_jax.training.initialize import initialize
+
+
+@pytest.fixture
+def model(config):
+    return parse(config).model
+
+
+def template(model) -> dict:
+    task = Recognition(model, (0.5,) * 3, (0.5,) * 3)
+    return jax.eval_shape(task.init, jax.random.key(0))["params"]
+
+
+def fill(shapes, value: float):
+    """A tree whose leaves are all `value`, and on the device as a state's are."""
+    return jax.tree.map(lambda x: jax.device_put(np.full(x.shape, value, np.float32)), shapes)
+
+
+def stored(model, value: float = 1.0) -> Pretrained:
+    """A recognizer with all parameters `value`."""
+    params = jax.tree.map(np.asarray, fill(template(model), value))
+    return Pretrained("recognition", dataclasses.asdict(model), {"params": params}, {})
+
+
+def stored_clip(clip, value: float = 1.0) -> Pretrained:
+    images, ids = np.zeros((1, *clip.image_size, 3), np.float32), np.zeros((1, 2), np.int32)
+    shapes = jax.eval_shape(Clip(clip).init, jax.random.key(0), images, ids)["params"]
+    return Pretrained(
+        "clip", dataclasses.asdict(clip), {"params": jax.tree.map(np.asarray, fill(shapes, value))}, {}
+    )
+
+
+def changed(model, **clip):
+    return dataclasses.replace(model, clip=dataclasses.replace(model.clip, **clip))
+
+
+def test_clip_fills_the_towers(model):
+    params, report = initialize(fill(template(model), 0.0), model, stored_clip(model.clip))
+    for path, leaf in flatten(params).items():
+        assert (np.asarray(leaf) == path.startswith("clip_model/")).all(), path
+    assert not report.resized and not report.unused and not report.notes
+    text = str(report)
+    assert f"loaded {len(report.loaded)} tensors" in text
+    assert "newly initialized" in text and "of visual_decoder" in text and "of cross_decoder" in text
+
+
+def test_a_recognizer_fills_everything(model):
+    params, report = initialize(fill(template(model), 0.0), model, stored(model))
+    assert all((np.asarray(leaf) == 1).all() for leaf in flatten(params).values())
+    assert str(report) == f"loaded {len(flatten(params))} tensors"
+
+
+def test_another_charset_starts_with_new_characters(model):
+    # Of the same size: the shapes would fit, and the characters would be the wrong ones.
+    other = dataclasses.replace(model, charset=model.charset[::-1])
+    params, report = initialize(fill(template(other), 0.0), other, stored(model))
+    names = ("head/bias", "head/kernel", "text_embed/embedding")
+    new = {f"{branch}_decoder/{name}" for branch in ("visual", "cross") for name in names}
+    assert set(report.new) == new
+    assert all((np.asarray(leaf) == (path not in new)).all() for path, leaf in flatten(params).items())
+    assert "cross_decoder/head/bias" in str(report)
+
+
+def test_another_label_length_starts_with_new_position_queries(model):
+    other = dataclasses.replace(model, max_label_length=12)
+    _, report = initialize(fill(template(other), 0.0), other, stored(model))
+    assert sorted(report.new) == ["cross_decoder/pos_queries", "visual_decoder/pos_queries"]
+
+
+def test_another_image_size_resizes_the_positions(model):
+    clip = stored_clip(model.clip)
+    table = np.random.default_rng(0).normal(size=(17, 64)).astype(np.float32)
+    clip.variables["params"]["visual"]["positional_embedding"] = table
+    wide = changed(model, image_size=(32, 64))
+    params, report = initialize(fill(template(wide), 0.0), wide, clip)
+    assert report.resized == ["clip_model/visual/positional_embedding"]
+    expected = resize_positional_embedding(table, (4, 4), (4, 8))
+    np.testing.assert_array_equal(params["clip_model"]["visual"]["positional_embedding"], expected)
+
+
+def test_the_same_number_of_patches_in_another_grid_is_resized_too(model):
+    flat = changed(model, image_size=(16, 64))
+    _, report = initialize(fill(template(flat), 0.0), flat, stored_clip(model.clip))
+    assert report.resized == ["clip_model/visual/positional_embedding"]
+
+
+def test_a_shorter_text_tower_takes_the_first_positions(model):
+    clip = stored_clip(model.clip)
+    clip.variables["params"]["positional_embedding"] = np.arange(77 * 64, dtype=np.float32).reshape(77, 64)
+    short = changed(model, text_positions=16)
+    params, report = initialize(fill(template(short), 0.0), short, clip)
+    assert report.resized == ["clip_model/positional_embedding"]
+    np.testing.assert_array_equal(
+        params["clip_model"]["positional_embedding"], np.arange(1024.0).reshape(16, 64)
+    )
+
+
+def test_heads_of_clip_may_be_split_otherwise(model):
+    clip = stored_clip(changed(model, vision_heads=2).clip)
+    kernel = np.random.default_rng(0).normal(size=(64, 2, 32)).astype(np.float32)
+    attention = clip.variables["params"]["visual"]["transformer"]["resblocks_0"]["attn"]
+    attention["query"]["kernel"] = kernel
+    attention["out"]["kernel"] = kernel.reshape(2, 32, 64)
+    params, report = initialize(fill(template(model), 0.0), model, clip)
+    attention = params["clip_model"]["visual"]["transformer"]["resblocks_0"]["attn"]
+    np.testing.assert_array_equal(attention["query"]["kernel"], kernel.reshape(64, 1, 64))
+    np.testing.assert_array_equal(attention["out"]["kernel"], kernel.reshape(1, 64, 64))
+    assert report.notes == ["clip.vision_heads is 1; the directory's model has 2"]
+
+
+def test_heads_of_the_decoders_may_not(model):
+    other = dataclasses.replace(model, decoder_heads=4)
+    with pytest.raises(
+        ValueError, match="visual_decoder/layers_0/cross_attn/.* has shape .*; the model needs"
+    ):
+        initialize(fill(template(other), 0.0), other, stored(model))
+
+
+def test_a_deeper_tower_is_refused(model):
+    deep = changed(model, vision_layers=2)
+    with pytest.raises(ValueError, match="clip_model/visual/transformer/resblocks_1/.* is missing"):
+        initialize(fill(template(deep), 0.0), deep, stored_clip(model.clip))
+
+
+def test_what_is_not_used_is_listed(model):
+    small = dataclasses.replace(model, use_language_model=False)
+    _, report = initialize(fill(template(small), 0.0), small, stored(model))
+    assert all(path.startswith("cross_decoder/") for path in report.unused)
+    assert f"not used {len(report.unused)}: all {len(report.unused)} of cross_decoder" in str(report)
+
+
+def test_another_task_is_refused(model):
+    foreign = dataclasses.replace(stored(model), task="detection")
+    with pytest.raises(ValueError, match="task 'detection' can't start a recognizer"):
+        initialize(fill(template(model), 0.0), model, foreign)

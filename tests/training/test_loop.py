@@ -1,0 +1,161 @@
+"""The loop around a step that computes nothing."""
+
+import itertools
+import json
+import math
+import os
+import signal
+
+import jax.numpy as jnp
+import pytest
+
+from tcm_jax.training.interrupt import Interrupted, StopSignal
+from tcm_jax.training.loop import DeviceBatch, Loop, NonFiniteError, device_batches
+from tcm_jax.training.report import Report
+from tcm_jax.training.state import TrainState, make_mesh
+
+
+class Recorder:
+    """Stands for checkpoints and validation; notes what is called."""
+
+    def __init__(self, directory):
+        self.directory, self.calls, self.steps = directory, [], []
+
+    def save(self, step, state):
+        self.calls.append(("save", step))
+        self.steps.append(step)
+
+    def check(self):
+        pass
+
+    def wait(self):
+        self.calls.append(("wait",))
+
+    def validate(self, step, state):
+        self.calls.append(("validate", step))
+
+    def finish(self, step, state):
+        self.calls.append(("finish", step))
+
+
+def run(tmp_path, total=5, start=0, losses=None, on_step=None, checkpoint_every=2, validate_every=3):
+    """Runs the loop; returns the recorder. `losses` of some steps, 1 for all others."""
+    recorder = Recorder(tmp_path / "checkpoints")
+
+    def step(state, batch):
+        done = int(state.step) + 1
+        if on_step:
+            on_step(done)
+        metrics = {"loss": jnp.float32((losses or {}).get(done, 1.0)), "grad_norm": jnp.float32(2.0)}
+        return state.replace(step=jnp.int32(done)), metrics
+
+    batches = (
+        DeviceBatch({}, [f"word-{number}-{row}" for row in range(12)], ["broken.png"] if number == 2 else [])
+        for number in itertools.count(start + 1)
+    )
+    state = TrainState(jnp.int32(start), {}, (), None)
+    with Report(tmp_path, start, total) as report, StopSignal() as stop:
+        loop = Loop(
+            step=step,
+            batches=batches,
+            batch_size=12,
+            total=total,
+            log_every=2,
+            checkpoint_every=checkpoint_every,
+            validate_every=validate_every,
+            validate=recorder.validate,
+            finish=recorder.finish,
+            report=report,
+            checkpoints=recorder,
+            stop=stop,
+            workdir=tmp_path,
+        )
+        try:
+            loop.run(state)
+        except (Interrupted, NonFiniteError) as error:
+            error.recorder = recorder
+            raise
+    return recorder
+
+
+def lines(tmp_path) -> list[dict]:
+    return [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_order_of_events(tmp_path):
+    expected = [("save", 2), ("validate", 3), ("save", 4), ("validate", 5), ("finish", 5), ("save", 5)]
+    assert run(tmp_path).calls == expected
+    assert [line["step"] for line in lines(tmp_path)] == [2, 4, 5]
+    assert all(line["images_per_second"] > 0 for line in lines(tmp_path))
+
+
+def test_without_checkpoints_and_validation_in_between(tmp_path):
+    calls = run(tmp_path, checkpoint_every=0, validate_every=0).calls
+    assert calls == [("validate", 5), ("finish", 5), ("save", 5)]
+
+
+def test_a_resumed_run_keeps_the_lines_of_finished_steps_only(tmp_path):
+    run(tmp_path)
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 5, "los')  # cut off by a crash
+    assert run(tmp_path, start=2).calls[0] == ("validate", 3)
+    assert [line["step"] for line in lines(tmp_path)] == [2, 4, 5]
+
+
+def test_images_that_can_not_be_decoded_are_counted_and_named(tmp_path, capsys):
+    run(tmp_path)
+    assert [line["undecodable"] for line in lines(tmp_path)] == [1, 0, 0]
+    assert "1 images could not be decoded and were replaced: broken.png" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+@pytest.mark.parametrize("bad", [3, 4])  # 4 is a step with a checkpoint, which must not be written then
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, loss, bad):
+    with pytest.raises(NonFiniteError) as error:
+        run(tmp_path, losses={bad: loss}, validate_every=0)
+    message = str(error.value)
+    assert message.startswith(
+        f"step {bad}: the loss is {loss}, the gradient norm 2.0. The update was not made"
+    )
+    assert f"word-{bad}-0, word-{bad}-1" in message and message.endswith("and 2 more")
+    assert "the newest checkpoint is that of step 2" in message
+    assert error.value.recorder.calls == [("save", 2)]
+    written = json.loads((tmp_path / f"nan_step_{bad}.json").read_text())
+    assert written["records"] == [f"word-{bad}-{row}" for row in range(12)]
+    assert written["metrics"] == {"loss": str(loss), "grad_norm": "2.0"}
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_after_the_step_and_saves(tmp_path, number, status):
+    def on_step(done):
+        if done == 3:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(
+        Interrupted, match="stopped after step 3 of 5, which is saved in .*; the same"
+    ) as error:
+        run(tmp_path, on_step=on_step)
+    assert error.value.status == status
+    assert error.value.recorder.calls == [("save", 2), ("save", 3), ("wait",)]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_second_ctrl_c_is_the_system_s():
+    with StopSignal() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.number == signal.SIGINT
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+
+
+def test_batches_are_on_the_device_ahead_of_time():
+    taken = []
+
+    def host_batches():
+        for number in range(5):
+            taken.append(number)
+            yield {"label": jnp.full(8, number).__array__(), "name": [str(number)] * 8, "undecodable": []}
+
+    feed = device_batches(host_batches(), make_mesh())
+    assert next(feed).names == ["0"] * 8
+    assert taken == [0, 1, 2]
+    assert [int(batch.arrays["label"][0]) for batch in feed] == [1, 2, 3, 4]

@@ -1,0 +1,178 @@
+"""Whole runs of a tiny recognizer on rendered words."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from tcm_jax import pretrained, train
+from tcm_jax.training.config import ConfigError
+from tcm_jax.training.interrupt import Interrupted
+from tcm_jax.training.report import Report
+from tcm_jax.training.workdir import ResumeError
+from tests.training.conftest import CONFIG
+
+VALIDATION = [{"name": "words", "max_samples": 8, "synthetic": {"seed": 1, "split": "test", "size": 16}}]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """The working directory of a run without a break."""
+    workdir = tmp_path_factory.mktemp("finished")
+    train.run(CONFIG | {"eval": {"every": 3, "batch": 8, "sources": VALIDATION}}, workdir)
+    return workdir
+
+
+@pytest.fixture
+def config(config) -> dict:
+    config["eval"]["sources"] = VALIDATION
+    return config
+
+
+def lines(workdir: Path) -> list[dict]:
+    """What metrics.jsonl says of the training, without what depends on the clock."""
+    found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("time", "images_per_second")} for line in found]
+
+
+def weights(workdir: Path, name: str = "last") -> dict[str, np.ndarray]:
+    return pretrained.flatten(pretrained.load(workdir / name).variables)
+
+
+def assert_same(workdir: Path, finished: Path) -> None:
+    """Both runs ended with the same weights, bit for bit, and said the same on the way."""
+    mine, expected = weights(workdir), weights(finished)
+    assert mine.keys() == expected.keys()
+    for path in expected:
+        np.testing.assert_array_equal(mine[path], expected[path], err_msg=path)
+    assert lines(workdir) == lines(finished)
+
+
+def test_what_a_run_leaves(finished):
+    training = [line for line in lines(finished) if line["of"] == "train"]
+    assert [line["step"] for line in training] == [1, 2, 3, 4, 5, 6]
+    assert training[0].keys() >= {"loss", "visual_loss", "cross_loss", "grad_norm", "lr", "undecodable"}
+    assert training[-1]["loss"] < training[0]["loss"]
+    validation = [line for line in lines(finished) if line["of"] == "validation/words"]
+    assert [(line["step"], line["num_samples"]) for line in validation] == [(3, 8), (6, 8)]
+
+    assert json.loads((finished / "config.json").read_text())["batch"] == 8
+    versions = json.loads((finished / "versions.json").read_text())
+    assert versions["jax"] == jax.__version__ and versions["device_kind"]
+    assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["4", "6"]
+    assert list((finished / "tensorboard").glob("events*"))
+
+    last, best = pretrained.load(finished / "last"), pretrained.load(finished / "best")
+    assert last.extra == {"step": 6}
+    assert best.extra == {"step": 3, "accuracy": validation[0]["accuracy"]}
+    assert last.model["charset"] == "0123456789abcdefghijklmnopqrstuvwxyz"
+    assert last.preprocessing["mean"] == [0.48145466, 0.4578275, 0.40821073]
+
+
+def test_a_finished_run_has_nothing_to_do(finished, config, capsys):
+    before = lines(finished)
+    train.run(config, finished)
+    assert "all steps are done" in capsys.readouterr().out
+    assert lines(finished) == before
+
+
+@pytest.mark.parametrize(("step", "number"), [(1, signal.SIGTERM), (4, signal.SIGINT)])
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
+    tmp_path, monkeypatch, config, finished, step, number
+):
+    write = Report.write
+
+    def interrupt(self, done, *args, **kwargs):
+        write(self, done, *args, **kwargs)
+        if done == step:
+            os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Report, "write", interrupt)
+        with pytest.raises(Interrupted) as error:
+            train.run(config, tmp_path)
+    assert error.value.status == 128 + number
+    train.run(config, tmp_path)
+    assert_same(tmp_path, finished)
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, config, finished, caplog):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "last")
+    for path in (tmp_path / "checkpoints" / "6").rglob("*"):
+        if path.is_file():
+            os.truncate(path, path.stat().st_size // 2)
+    train.run(config, tmp_path)
+    assert "checkpoint of step 6 is damaged" in caplog.text
+    assert_same(tmp_path, finished)
+
+
+def test_a_run_stopped_before_its_last_model_writes_it(tmp_path, config, finished):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "last")
+    train.run(config, tmp_path)
+    assert weights(tmp_path).keys() == weights(finished).keys()
+
+
+def test_another_model_does_not_resume(config, finished):
+    config["model"]["decoder_heads"] = 4
+    config["optim"]["text_freeze_layers"] = -1
+    config["log_every"] = 2  # may change
+    before = (finished / "config.json").read_text()
+    with pytest.raises(ResumeError) as error:
+        train.run(config, finished)
+    message = str(error.value)
+    assert "config.model.decoder_heads: 2 -> 4" in message
+    assert "config.optim.text_freeze_layers: 0 -> -1" in message
+    assert "log_every" not in message
+    assert (finished / "config.json").read_text() == before
+
+
+def test_starting_from_a_model(tmp_path, config, finished, capsys):
+    # The finished run's working directory stands for its best model.
+    config |= {"init": str(finished), "steps": 1, "eval": {"batch": 8}}
+    config["optim"]["lr"] = 1e-30
+    train.run(config, tmp_path)
+    assert f"{finished / 'best'}: loaded {len(weights(finished))} tensors" in capsys.readouterr().out
+    for path, expected in weights(finished, "best").items():
+        np.testing.assert_array_equal(weights(tmp_path)[path], expected)
+    assert pretrained.load(tmp_path / "last").source == "trained from trained from random weights"
+
+
+def test_a_model_to_start_from_that_does_not_fit(tmp_path, config, finished):
+    config["init"] = str(finished)
+    config["model"]["clip"]["vision_layers"] = 2
+    with pytest.raises(
+        ConfigError, match="config.init: the model directory does not fit the model:\n .* missing"
+    ):
+        train.run(config, tmp_path)
+
+
+def command_line(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """The outcome of `python -m tcm_jax.train` with the tiny config in a file."""
+    (folder / "tiny.py").write_text(
+        f"from ml_collections import ConfigDict\n\ndef get_config():\n    return ConfigDict({CONFIG!r})\n"
+    )
+    command = [sys.executable, "-m", "tcm_jax.train", f"--workdir={folder / 'run'}", *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_wrong_key_on_the_command_line(tmp_path):
+    result = command_line(tmp_path, f"--config={tmp_path / 'tiny.py'}", "--config.bathc=8")
+    assert result.returncode == 1
+    assert 'Did you mean "batch" instead of "bathc"' in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_wrong_value_on_the_command_line(tmp_path):
+    result = command_line(tmp_path, f"--config={tmp_path / 'tiny.py'}", "--config.epochs=2")
+    assert result.returncode == 1
+    assert result.stderr == "error: config.steps is 6 and config.epochs is 2; give exactly one of them\n"
+    assert not (tmp_path / "run").exists()
