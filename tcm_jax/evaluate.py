@@ -130,6 +130,7 @@ def _summary(
             "dtype": model.dtype,
             "batch": options.batch,
             "paths": options.paths,
+            "hold_out": options.hold_out,
         },
         "versions": versions(),
         "results": rows,
@@ -148,6 +149,9 @@ def _open_sets(options: argparse.Namespace, charset: str, max_length: int) -> li
     label_filter = LabelFilter(charset, max_length)
     chosen = (source for source in found if not options.sets or source.name in options.sets)
     sets = [FilteredSource(source, label_filter) for source in chosen]
+    if options.hold_out:
+        for source in sets:
+            source.hold_out(options.hold_out, held_out=True)
     for source in sets:
         if source.report.dropped:
             print(f"{source.name}: {source.report}", file=sys.stderr)
@@ -217,6 +221,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--checkpoint", required=True, help="model directory or training workdir (its best, else its last)")
     add("--sets", nargs="+", metavar="NAME", help="only these of the sets that are found, such as IIIT5k SVT")
     add("--any-count", action="store_true", help="go on where a known set has an unexpected number of words")
+    add(
+        "--hold-out",
+        type=int,
+        default=0,
+        metavar="N",
+        help="only every N-th record, which training with hold_out=N in its data entries never sees",
+    )
     add("--cased", action="store_true", help="case counts; without it everything is compared in lower case")
     add("--punctuation", action="store_true", help="punctuation counts; without it it is deleted")
     add("--charset", help="compare these characters: 36, 62, 94, file:PATH or the characters themselves")

@@ -1,7 +1,7 @@
 """Model directories: weights and everything needed to use them, in two files that never run code.
 
     DIR/weights.safetensors   arrays by path, "params/visual_decoder/head/kernel"
-    DIR/config.json           format, task, model (the fields of its configuration class), preprocessing, source, license
+    DIR/config.json           format, task, model (fields of its configuration class), preprocessing, source, license
 """
 
 import dataclasses
@@ -48,7 +48,8 @@ class Pretrained:
         directory = Path(directory)
         directory.parent.mkdir(parents=True, exist_ok=True)
         config = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "variables"}
-        arrays = {p: np.asarray(a) for p, a in flatten(self.variables).items()}
+        # safetensors writes the buffer as it lies in memory, whatever the strides.
+        arrays = {p: np.asarray(a, order="C") for p, a in flatten(self.variables).items()}
         temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
         try:
             safetensors.numpy.save_file(arrays, temporary / WEIGHTS)

@@ -174,12 +174,12 @@ def batches(c: RunConfig, task: Recognition, sources: Sequence[Source], start: i
 def first_params(c: RunConfig, task: Recognition, mesh: Mesh) -> Tree:
     """Random parameters, or those of the model directory `config.init`; says which is which."""
     init = jax.jit(lambda key: task.init(key)["params"], out_shardings=replicated(mesh))
-    params = init(jax.random.key(c.seed))
     if not c.init:
-        return params
+        return init(jax.random.key(c.seed))
     try:
         directory = find_model(c.init)
-        params, report = initialize(params, c.model, pretrained.load(directory))
+        first = pretrained.load(directory)
+        params, report = initialize(init(jax.random.key(c.seed)), c.model, first)
     except (OSError, ValueError) as error:
         raise ConfigError(f"config.init: {error}") from error
     say(f"{directory}: {report}")
@@ -202,7 +202,7 @@ def origin(c: RunConfig) -> dict[str, str]:
     if not c.init:
         return {"source": "trained from random weights", "license": "unknown"}
     first = pretrained.load(find_model(c.init))
-    return {"source": f"trained from {first.source}", "license": first.license}
+    return {"source": f"trained from {first.source.removeprefix('trained from ')}", "license": first.license}
 
 
 def describe_devices() -> str:

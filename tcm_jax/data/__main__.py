@@ -1,8 +1,9 @@
-"""Look at, check and convert word images.
+"""Look at, check, convert and render word images.
 
 python -m tcm_jax.data check DIR --charset 94
 python -m tcm_jax.data peek DIR -n 16 -o sheet.png
 python -m tcm_jax.data build SRC DST --to lmdb
+python -m tcm_jax.data synth -n 48 --difficulty 1 -o sheet.png
 """
 
 import argparse
@@ -15,13 +16,16 @@ from rich.progress import track
 
 from tcm_jax.data import check
 from tcm_jax.data.array_record_source import write_array_record
+from tcm_jax.data.label_files import write_label_folder
 from tcm_jax.data.labels import LabelFilter
 from tcm_jax.data.lmdb_source import write_lmdb
 from tcm_jax.data.records import Record, SourceError
 from tcm_jax.data.sources import open_source
+from tcm_jax.data.synthetic import SyntheticWords
+from tcm_jax.data.synthetic.words import SPLITS
 from tcm_jax.text.charset import load_charset
 
-_WRITERS = {"lmdb": write_lmdb, "array_record": write_array_record}
+_WRITERS = {"lmdb": write_lmdb, "array_record": write_array_record, "folder": write_label_folder}
 
 
 def check_command(options: argparse.Namespace) -> int:
@@ -82,6 +86,28 @@ def build_command(options: argparse.Namespace) -> int:
     return 0
 
 
+def synth_command(options: argparse.Namespace) -> int:
+    """Renders words, as a sheet to look at or as a folder of images with labels."""
+    words = SyntheticWords(
+        load_charset(options.charset),
+        options.max_length,
+        options.seed,
+        options.split,
+        options.difficulty,
+        options.n,
+        options.font_dir,
+        options.word_file,
+    )
+    records = (words[i] for i in _progress(range(len(words)), "rendering"))
+    if options.output.suffix:
+        check.contact_sheet(records, columns=6).save(options.output)
+    else:
+        write_label_folder(records, options.output)
+    fonts, listed = len(words.fonts.fonts), len(words.words.words)
+    print(f"{options.output}: {len(words):,} words from {fonts} fonts and {listed:,} listed words")
+    return 0
+
+
 def _print_problems(problems: list[str], count: int) -> None:
     for problem in problems[:count]:
         print(f"problem: {problem}")
@@ -123,14 +149,28 @@ def main(arguments: list[str] | None = None) -> int:
     command.set_defaults(run=peek_command)
 
     command = commands.add_parser(
-        "build", help="copy the records of a source into an LMDB or ArrayRecord file"
+        "build", help="copy the records of a source into an LMDB, an ArrayRecord file or a folder"
     )
     command.add_argument("source", type=Path)
-    command.add_argument("destination", type=Path, help="folder of the new LMDB, or name of the new file")
+    command.add_argument("destination", type=Path, help="new folder (LMDB, folder) or new file (ArrayRecord)")
     command.add_argument(
         "--to", choices=sorted(_WRITERS), default="lmdb", help="form to write (default: lmdb)"
     )
     command.set_defaults(run=build_command)
+
+    command = commands.add_parser("synth", help="render words: a sheet to look at, or a folder with labels")
+    command.add_argument("-n", type=int, default=48, help="number of words (default: 48)")
+    command.add_argument(
+        "-o", "--output", type=Path, default=Path("sheet.png"), help="image file, or new folder (no suffix)"
+    )
+    command.add_argument("--charset", default="94", help="as for check (default: 94)")
+    command.add_argument("--max-length", type=int, default=25, help="longest word (default: 25)")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--split", choices=SPLITS, default="train", help="no word is in both")
+    command.add_argument("--difficulty", type=float, default=1.0, help="0 (clean) to 1 (default: 1)")
+    command.add_argument("--font-dir", type=Path, help="folder of more fonts")
+    command.add_argument("--word-file", type=Path, help="one word per line, instead of the built-in list")
+    command.set_defaults(run=synth_command)
 
     options = parser.parse_args(arguments)
     try:

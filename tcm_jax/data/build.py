@@ -27,6 +27,8 @@ class Entry:
         weight: share of the training batches, in any unit; 0 for all entries makes every record count the
             same.
         max_samples: so many records at most, spread evenly; 0 for all.
+        hold_out: every so-many-th record is for evaluation only, and the others for
+            training only; 0 for no such split.
         where: the entry's place in the config.
     """
 
@@ -35,6 +37,7 @@ class Entry:
     name: str = ""
     weight: float = 0.0
     max_samples: int = 0
+    hold_out: int = 0
     where: str = ""
 
 
@@ -79,7 +82,12 @@ def training_source(entry: Entry, label_filter: LabelFilter, root: str | Path = 
             message names the entry.
     """
     source = _open(entry, label_filter.charset, label_filter.max_length, root)
-    return source if entry.synthetic else _filtered(entry, source, label_filter)
+    if entry.synthetic:
+        return source
+    filtered = _filtered(entry, source, label_filter)
+    if entry.hold_out:
+        filtered.hold_out(entry.hold_out, held_out=False)
+    return filtered
 
 
 def evaluation_source(
@@ -91,6 +99,8 @@ def evaluation_source(
         label_filter: with the charset of the test; charset: that of the model, for rendered words.
     """
     source = _filtered(entry, _open(entry, charset, label_filter.max_length, root), label_filter)
+    if entry.hold_out:
+        source.hold_out(entry.hold_out, held_out=True)
     if entry.max_samples:
         source.index = source.index[:: -(-len(source) // entry.max_samples)]
     if entry.name:

@@ -5,11 +5,15 @@ import io
 import json
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tcm_jax.data.images import ImageError
+from PIL import Image
+
+from tcm_jax.data.images import ImageError, encode_png
 from tcm_jax.data.records import Record, SourceError
 
 SUFFIXES = (".tsv", ".txt", ".csv", ".jsonl", ".json")
@@ -218,3 +222,37 @@ def _image_folder(root: Path, rows: list[Row]) -> Path:
         if any(os.path.isfile(root / folder / row.image) for row in rows[:20]):
             return root / folder
     return root
+
+
+def write_label_folder(records: Iterable[Record], path: str | Path) -> int:
+    """Writes `records` as the new folder `path` of images and a labels.tsv; returns their number.
+
+    The folder appears when it is complete. Images given as arrays are stored as PNG.
+
+    Raises:
+        FileExistsError: `path` exists.
+        ValueError: a label has a tab or a line break.
+    """
+    path = Path(path)
+    if path.exists():
+        raise FileExistsError(f"{path} exists; give a new folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        (folder / "images").mkdir()
+        lines = []
+        for number, record in enumerate(records, start=1):
+            if set("\t\r\n") & set(record.label):
+                raise ValueError(f"{record.name}: the label {record.label!r} has a tab or a line break")
+            encoded = isinstance(record.image, bytes)
+            suffix = Image.open(io.BytesIO(record.image)).format.lower() if encoded else "png"
+            name = f"images/{number:06d}.{suffix}"
+            (folder / name).write_bytes(record.image if encoded else encode_png(record.image))
+            lines.append(f"{name}\t{record.label}\n")
+        (folder / "labels.tsv").write_text("".join(lines), "utf-8")
+        folder.chmod(0o755)  # mkdtemp's folders are private
+        os.replace(folder, path)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return len(lines)

@@ -88,6 +88,12 @@ class FilteredSource:
         kept = (self.label_filter(raw)[0] for raw in self.source.labels())
         return itertools.compress(kept, np.isin(np.arange(len(self.source)), self.index))
 
+    def hold_out(self, every: int, held_out: bool) -> None:
+        """Keeps only the held-out records of `source`, which are number `every`, 2 * `every` and so on, counted from
+        1 before any label was dropped; or, with `held_out` off, only the others.
+        """
+        self.index = self.index[((self.index + 1) % every == 0) == held_out]
+
     def _image_problem(self, index: int) -> str | None:
         try:
             record = self.source[index]

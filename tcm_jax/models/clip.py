@@ -180,7 +180,8 @@ def resize_positional_embedding(table: jax.Array, old: tuple[int, int], new: tup
     if old == new:
         return table
     if len(table) != 1 + math.prod(old):
-        raise ValueError(f"the position table has {len(table)} rows; a {old[0]}x{old[1]} grid needs {1 + math.prod(old)}")
+        needed = 1 + math.prod(old)
+        raise ValueError(f"the position table has {len(table)} rows; a {old[0]}x{old[1]} grid needs {needed}")
     d = table.shape[1]
     method = jax.image.ResizeMethod.CUBIC_PYTORCH
     grid = jax.image.resize(table[1:].reshape(*old, d), (*new, d), method, antialias=False)

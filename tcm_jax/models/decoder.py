@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tcm_jax.models.layers import Attention, Dtype, KeyValue, LayerNorm, decoder_init, exact_gelu
+from tcm_jax.models.layers import Attention, Dense, Dtype, KeyValue, LayerNorm, decoder_init, exact_gelu
 
 
 class DecoderLayer(nn.Module):
@@ -28,8 +28,8 @@ class DecoderLayer(nn.Module):
         attention = {"dtype": self.dtype, "kernel_init": decoder_init}
         self.self_attn = Attention(self.width, self.heads, **attention)
         self.cross_attn = Attention(self.width, self.heads, **attention)
-        self.linear1 = nn.Dense(self.mlp_ratio * self.width, dtype=self.dtype, kernel_init=decoder_init)
-        self.linear2 = nn.Dense(self.width, dtype=self.dtype, kernel_init=decoder_init)
+        self.linear1 = Dense(self.mlp_ratio * self.width, dtype=self.dtype, kernel_init=decoder_init)
+        self.linear2 = Dense(self.width, dtype=self.dtype, kernel_init=decoder_init)
         self.norm1, self.norm2 = LayerNorm(), LayerNorm()
         self.norm_q, self.norm_c = LayerNorm(), LayerNorm()
         self.drop = nn.Dropout(self.dropout)
@@ -52,7 +52,7 @@ class DecoderLayer(nn.Module):
         Args:
             x: [b, g, q, d]; normed: the same, normalized by the stream's own norm.
             content: keys and values of the content; memories: projected by `cross_attn`.
-            mask: True where a content key is visible, broadcasting to [b, g, k, q, t].
+            mask: True where a content key is visible, broadcasting to [b, g, q, t].
         """
 
         def drop(y: jax.Array) -> jax.Array:
@@ -90,7 +90,7 @@ class Decoder(nn.Module):
         self.text_embed = nn.Embed(self.num_tokens, self.width, embedding_init=decoder_init, dtype=self.dtype)
         self.pos_queries = self.param("pos_queries", decoder_init, (1, self.max_positions, self.width))
         self.norm = LayerNorm()
-        self.head = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=decoder_init)
+        self.head = Dense(self.num_classes, dtype=self.dtype, kernel_init=decoder_init)
         self.drop = nn.Dropout(self.dropout)
 
     def positions(self, start: jax.Array | int, length: int) -> jax.Array:
@@ -133,7 +133,6 @@ class Decoder(nn.Module):
         null = jnp.zeros_like(self.positions(0, 1))
         content = drop(self.embed(ids, jnp.concatenate([null, self.positions(0, t - 1)], axis=2)))
         query = drop(jnp.broadcast_to(self.positions(0, asked), (b, groups, asked, self.width)))
-        query_mask, content_mask = query_mask[:, :, None], content_mask[:, :, None]  # heads
         for i, layer in enumerate(self.layers):
             memory = [m[i] for m in memories]
             key_value = layer.key_value(content)
@@ -144,8 +143,8 @@ class Decoder(nn.Module):
         return self.head(self.norm(query)).astype(jnp.float32)
 
     def empty_cache(self, batch: int) -> list[KeyValue]:
-        """Zero keys and values for `decode_step`, [b, 1, max_positions, k, e] per layer."""
-        shape = (batch, 1, self.max_positions, self.heads, self.width // self.heads)
+        """Zero keys and values for `decode_step`, [b, k, 1, max_positions, e] per layer."""
+        shape = (batch, self.heads, 1, self.max_positions, self.width // self.heads)
         return [(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype)) for _ in range(self.depth)]
 
     def decode_step(
@@ -170,8 +169,8 @@ class Decoder(nn.Module):
         for n, (layer, (keys, values)) in enumerate(zip(self.layers, cache, strict=True)):
             memory = [m[n] for m in memories]
             key, value = layer.key_value(content)
-            keys = jax.lax.dynamic_update_slice_in_dim(keys, key, i, axis=2)
-            values = jax.lax.dynamic_update_slice_in_dim(values, value, i, axis=2)
+            keys = jax.lax.dynamic_update_slice_in_dim(keys, key, i, axis=3)
+            values = jax.lax.dynamic_update_slice_in_dim(values, value, i, axis=3)
             grown.append((keys, values))
             query = layer.stream(query, layer.norm_q(query), (keys, values), memory, visible, False)
             if n + 1 < self.depth:

@@ -1,5 +1,7 @@
 """Layers that CLIP's towers and the recognizer's decoders share."""
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 Dtype = Any
-KeyValue = tuple[jax.Array, jax.Array]  # keys and values, [b, g, m, k, e] each
+KeyValue = tuple[jax.Array, jax.Array]  # keys and values, [b, k, g, m, e] each
 
 # PyTorch initialisers of the original: truncated normal for the decoders, normal for CLIP.
 decoder_init = nn.initializers.truncated_normal(0.02)
@@ -40,6 +42,33 @@ class LayerNorm(nn.Module):
         return (y * scale + bias).astype(x.dtype)
 
 
+class Dense(nn.Module):
+    """Linear layer from the last axes of the input to the axes `features`.
+
+    As nn.DenseGeneral, but the product is always one of two matrices: XLA's CPU backend transposes whole activations
+    in the backward pass of a product with several leading axes, which more than doubles its time.
+    """
+
+    features: int | tuple[int, ...]
+    inputs: int = 1  # axes of the input that are contracted
+    dtype: Dtype = jnp.float32
+    kernel_init: Callable = nn.initializers.lecun_normal()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        features = (self.features,) if isinstance(self.features, int) else self.features
+        rest, axes = x.shape[: -self.inputs], x.shape[-self.inputs :]
+        matrix = math.prod(axes), math.prod(features)
+
+        def init(key, shape, dtype=jnp.float32):
+            return self.kernel_init(key, matrix, dtype).reshape(shape)
+
+        kernel = self.param("kernel", init, (*axes, *features)).astype(self.dtype).reshape(matrix)
+        bias = self.param("bias", nn.initializers.zeros, features).astype(self.dtype).reshape(-1)
+        y = x.astype(self.dtype).reshape(-1, matrix[0]) @ kernel + bias
+        return y.reshape(*rest, *features)
+
+
 def attend(
     query: jax.Array,
     memories: Sequence[KeyValue],
@@ -52,40 +81,33 @@ def attend(
     them without being repeated; the softmax runs over all memories together.
 
     Args:
-        query: [b, g, q, k, e].
-        memories: keys and values, [b, g or 1, m_i, k, e] each.
-        mask: True where a key is visible, broadcasting to [b, g, k, q, sum of m_i].
+        query: [b, k, g, q, e].
+        memories: keys and values, [b, k, g or 1, m_i, e] each.
+        mask: True where a key is visible, broadcasting to [b, g, q, sum of m_i].
         drop: applied to the attention weights.
 
     Returns:
-        [b, g, q, k, e] in the dtype of `query`.
+        [b, k, g, q, e] in the dtype of `query`.
     """
     query = query * (query.shape[-1] ** -0.5)
-    groups = query.shape[1]
+    b, k, g, q, _ = query.shape
 
-    def shared(array: jax.Array) -> bool:
-        return array.shape[1] == 1 and groups > 1
+    def product(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
+        """Groups of x with their groups of y, or all of them at once with the one that they share."""
+        if y.shape[2] == 1:
+            return jnp.einsum(equation, x.reshape(b, k, g * q, -1), y[:, :, 0]).reshape(b, k, g, q, -1)
+        return jnp.einsum(equation, x.reshape(b, k * g, q, -1), y.reshape(b, k * g, *y.shape[3:])).reshape(
+            b, k, g, q, -1
+        )
 
-    scores = [
-        jnp.einsum("bgqke,bmke->bgkqm", query, key[:, 0])
-        if shared(key)
-        else jnp.einsum("bgqke,bgmke->bgkqm", query, key)
-        for key, _ in memories
-    ]
-    score = jnp.concatenate(scores, -1).astype(jnp.float32)  # [b, g, k, q, m]
+    scores = [product("bkqe,bkme->bkqm", query, key) for key, _ in memories]
+    score = jnp.concatenate(scores, -1).astype(jnp.float32)  # [b, k, g, q, m]
     if mask is not None:
-        score = jnp.where(mask, score, -jnp.inf)
+        score = jnp.where(jnp.expand_dims(mask, -4) if mask.ndim == 4 else mask, score, -jnp.inf)
     weights = drop(jax.nn.softmax(score, axis=-1)).astype(query.dtype)
-
-    result, start = jnp.zeros((), query.dtype), 0
-    for key, value in memories:
-        part = weights[..., start : start + key.shape[2]]
-        start += key.shape[2]
-        if shared(value):
-            result += jnp.einsum("bgkqm,bmke->bgqke", part, value[:, 0])
-        else:
-            result += jnp.einsum("bgkqm,bgmke->bgqke", part, value)
-    return result
+    ends = list(itertools.accumulate(key.shape[3] for key, _ in memories))
+    parts = jnp.split(weights, ends[:-1], axis=-1)
+    return sum(product("bkqm,bkme->bkqe", w, value) for w, (_, value) in zip(parts, memories, strict=True))
 
 
 class Attention(nn.Module):
@@ -101,15 +123,15 @@ class Attention(nn.Module):
 
     def setup(self):
         split = (self.heads, self.width // self.heads)
-        dense = {"dtype": self.dtype, "kernel_init": self.kernel_init}
-        self.query = nn.DenseGeneral(split, **dense)
-        self.key = nn.DenseGeneral(split, **dense)
-        self.value = nn.DenseGeneral(split, **dense)
-        self.out = nn.DenseGeneral(self.width, axis=(-2, -1), **dense)
+        options = {"dtype": self.dtype, "kernel_init": self.kernel_init}
+        self.query = Dense(split, **options)
+        self.key = Dense(split, **options)
+        self.value = Dense(split, **options)
+        self.out = Dense(self.width, inputs=2, **options)
 
     def key_value(self, memory: jax.Array) -> KeyValue:
-        """Keys and values of `memory` [..., m, d], [..., m, k, e] each."""
-        return self.key(memory), self.value(memory)
+        """Keys and values of `memory` [b, g, m, d], [b, k, g, m, e] each."""
+        return heads_first(self.key(memory)), heads_first(self.value(memory))
 
     def __call__(
         self,
@@ -119,7 +141,13 @@ class Attention(nn.Module):
         drop: Callable[[jax.Array], jax.Array] = lambda weights: weights,
     ) -> jax.Array:
         """Attention of `x` [b, g, q, d] over projected memories; see `attend`. [b, g, q, d]."""
-        return self.out(attend(self.query(x), memories, mask, drop))
+        y = attend(heads_first(self.query(x)), memories, mask, drop)
+        return self.out(y.transpose(0, 2, 3, 1, 4))
+
+
+def heads_first(x: jax.Array) -> jax.Array:
+    """[b, g, m, k, e] -> [b, k, g, m, e], the order in which attention is two plain batched products."""
+    return x.transpose(0, 3, 1, 2, 4)
 
 
 class TransformerBlock(nn.Module):
@@ -137,9 +165,9 @@ class TransformerBlock(nn.Module):
         y = LayerNorm(name="ln_1")(x)[:, None]  # [b, 1, n, d]
         x = x + attention(y, [attention.key_value(y)], mask)[:, 0]
         y = LayerNorm(name="ln_2")(x)
-        y = nn.Dense(4 * self.width, dtype=self.dtype, name="c_fc")(y)
+        y = Dense(4 * self.width, dtype=self.dtype, name="c_fc")(y)
         y = ACTIVATIONS[self.activation](y)
-        return x + nn.Dense(self.width, dtype=self.dtype, name="c_proj")(y)
+        return x + Dense(self.width, dtype=self.dtype, name="c_proj")(y)
 
 
 class Transformer(nn.Module):

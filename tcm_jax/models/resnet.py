@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tcm_jax.models.layers import Dtype, attend
+from tcm_jax.models.layers import Dense, Dtype, attend, heads_first
 
 
 def average_pool(x: jax.Array, stride: int) -> jax.Array:
@@ -65,11 +65,11 @@ class AttentionPool(nn.Module):
         )
         x = x[:, None]  # [b, 1, 1 + n, d]
         split = (self.heads, d // self.heads)
-        query = nn.DenseGeneral(split, dtype=self.dtype, name="q_proj")(x[:, :, :1])
-        key = nn.DenseGeneral(split, dtype=self.dtype, name="k_proj")(x)
-        value = nn.DenseGeneral(split, dtype=self.dtype, name="v_proj")(x)
-        x = attend(query, [(key, value)])  # [b, 1, 1, k, e]
-        return nn.DenseGeneral(self.features, axis=(-2, -1), dtype=self.dtype, name="c_proj")(x)[:, 0]
+        query = heads_first(Dense(split, dtype=self.dtype, name="q_proj")(x[:, :, :1]))
+        key = heads_first(Dense(split, dtype=self.dtype, name="k_proj")(x))
+        value = heads_first(Dense(split, dtype=self.dtype, name="v_proj")(x))
+        x = attend(query, [(key, value)]).transpose(0, 2, 3, 1, 4)  # [b, 1, 1, k, e]
+        return Dense(self.features, inputs=2, dtype=self.dtype, name="c_proj")(x)[:, 0]
 
 
 class ModifiedResNet(nn.Module):

@@ -5,6 +5,7 @@ Source: openai/CLIP clip/simple_tokenizer.py and clip/clip.py (`tokenize`).
 
 import functools
 import html
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def _encode_word(word: str) -> tuple[int, ...]:
     ranks, symbols = _ranks(), byte_order()[list(word.encode("utf-8"))].tolist()
     symbols[-1] += 256
     while len(symbols) > 1:
-        rank, i = min((ranks.get(pair, NUM_MERGES), i) for i, pair in enumerate(zip(symbols, symbols[1:])))
+        rank, i = min((ranks.get(pair, NUM_MERGES), i) for i, pair in enumerate(itertools.pairwise(symbols)))
         if rank == NUM_MERGES:
             break
         symbols[i : i + 2] = [FIRST_MERGE + rank]

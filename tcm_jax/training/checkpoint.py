@@ -23,6 +23,7 @@ from tcm_jax.training.state import TrainState
 
 _ITEM = "state"
 _FULL = ("No space left on device", "Disk quota exceeded")
+_TEMPORARY = "*.orbax-checkpoint-tmp*"
 
 
 class CheckpointError(RuntimeError):
@@ -41,7 +42,10 @@ class Checkpoints:
         # What orbax logs as an error it also raises, and the message here is for the user.
         logging.get_absl_logger().addFilter(_not_from_orbax)
         self.directory = directory.absolute()
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+        # What a run that died was writing. Orbax would remove it in a thread, which can outlive this object.
+        for path in self.directory.glob(_TEMPORARY) if jax.process_index() == 0 else ():
+            shutil.rmtree(path, ignore_errors=True)
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep)
         self._manager = ocp.CheckpointManager(self.directory, options=options)
         self._saving = 0  # step of the latest save
 
@@ -55,6 +59,7 @@ class Checkpoints:
             if kind is None:
                 raise
         finally:
+            self._manager.close()
             logging.get_absl_logger().removeFilter(_not_from_orbax)
 
     @property
@@ -71,18 +76,18 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
             self._saving = step
-            self._manager.save(
-                step, args=ocp.args.Composite(**{_ITEM: ocp.args.StandardSave(state)}), force=True
-            )
+            needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+            if needed > shutil.disk_usage(self.directory).free:
+                raise OSError(errno.ENOSPC, f"{needed / 2**20:,.0f} MB are needed")
+            self._manager.save(step, args=ocp.args.Composite(**{_ITEM: ocp.args.StandardSave(state)}), force=True)
         except Exception as error:  # orbax and tensorstore raise many kinds
             raise self._failure(error) from error
 
     def check(self) -> None:
         """Raises CheckpointError if the save in the background has failed."""
-        try:
-            self._manager.check_for_errors()
-        except Exception as error:
-            raise self._failure(error) from error
+        # Orbax's own check_for_errors() misses what its finalizing thread has already collected.
+        if not self._manager.is_saving_in_progress():
+            self.wait()
 
     def wait(self) -> None:
         """Waits until everything is written. Raises CheckpointError if that fails."""
@@ -135,9 +140,7 @@ class Checkpoints:
             if complete
             else "There is no earlier checkpoint."
         )
-        return CheckpointError(
-            f"{_reason(self.directory, f'the checkpoint of step {self._saving}', error)} {remains}"
-        )
+        return CheckpointError(f"{_reason(self.directory, f'the checkpoint of step {self._saving}', error)} {remains}")
 
 
 def export(
@@ -167,10 +170,10 @@ def export(
 
 def _reason(directory: Path, what: str, error: Exception) -> str:
     """Why `what` could not be written to `directory`, in one sentence."""
+    first = (getattr(error, "strerror", None) or str(error)).strip().split("\n")[0][:500]
     if getattr(error, "errno", None) == errno.ENOSPC or any(words in str(error) for words in _FULL):
         free = shutil.disk_usage(directory).free / 2**20
-        return f"{what} can't be written to {directory}: the disk is full ({free:,.0f} MB are free)."
-    first = str(error).strip().split("\n")[0][:500]
+        return f"{what} can't be written to {directory}: the disk is full ({free:,.0f} MB are free). {first}."
     return f"{what} can't be written to {directory}: {type(error).__name__}: {first}."
 
 

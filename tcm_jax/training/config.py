@@ -48,6 +48,7 @@ class DataConfig:
         for key in self.filter:
             if key not in _FILTER:
                 raise ValueError(f"config.data.filter has no field {key!r}; known are {', '.join(_FILTER)}")
+        self.entries()
 
     def entries(self) -> list[Entry]:
         return parse_entries(self.train, "config.data.train")
@@ -73,9 +74,9 @@ class EvalConfig:
 
     def __post_init__(self):
         if self.normalization not in ("train", "half"):
-            raise ValueError(
-                f'config.eval.normalization is {self.normalization!r}; expected "train" or "half"'
-            )
+            raise ValueError(f'config.eval.normalization is {self.normalization!r}; expected "train" or "half"')
+
+        self.entries()
 
     def entries(self) -> list[Entry]:
         return parse_entries(self.sources, "config.eval.sources")

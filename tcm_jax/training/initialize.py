@@ -54,11 +54,11 @@ class Report:
 def initialize(params: Tree, config: Clip4StrConfig, pretrained: Pretrained) -> tuple[dict[str, Any], Report]:
     """Random parameters with everything replaced that a model directory holds.
 
-    A CLIP fills `clip_model`, a CLIP4STR everything. The image position embedding is interpolated to another
-    patch grid, the text position embedding is cut. With another charset the decoders' classifiers and
-    character embeddings stay random, with another label length the decoders' position queries, and so does a
-    decoder or a layer of one that the directory lacks. CLIP's attention heads may be split otherwise:
-    CLIP4STR-H reads 16 heads of 80 as 20 of 64.
+    A CLIP fills `clip_model`, a CLIP4STR everything. The image position embedding is interpolated to another patch
+    grid, the text position embedding is cut. With another charset the decoders' classifiers and character embeddings
+    stay random, and so does a decoder or a layer of one that the directory lacks. With another label length the
+    decoders' position queries are cut, or the further ones stay random. CLIP's attention heads may be split
+    otherwise: CLIP4STR-H reads 16 heads of 80 as 20 of 64.
 
     Args:
         params: random parameters of the model; config: of the model.
@@ -76,22 +76,16 @@ def initialize(params: Tree, config: Clip4StrConfig, pretrained: Pretrained) -> 
             'expected one for "clip" or "recognition"'
         )
     is_clip = pretrained.task == "clip"
-    old_config = from_dict(
-        ClipConfig if is_clip else Clip4StrConfig, pretrained.model, "the directory's model"
-    )
+    old_config = from_dict(ClipConfig if is_clip else Clip4StrConfig, pretrained.model, "the directory's model")
     old_clip = old_config if is_clip else old_config.clip
-    source = {
-        (_CLIP if is_clip else "") + path: leaf
-        for path, leaf in flatten(pretrained.variables["params"]).items()
-    }
+    source = {(_CLIP if is_clip else "") + path: leaf for path, leaf in flatten(pretrained.variables["params"]).items()}
     keep_charset = not is_clip and old_config.charset == config.charset
 
     report, problems, result = Report(), [], {}
     for path, random in flatten(params).items():
         old = source.pop(path, None)
         foreign_charset = not keep_charset and path.endswith(_OF_CHARSET)
-        other_length = path.endswith("/pos_queries") and old is not None and old.shape != random.shape
-        if foreign_charset or other_length or (old is None and not path.startswith(_CLIP)):
+        if foreign_charset or (old is None and not path.startswith(_CLIP)):
             report.new.append(path)
             result[path] = random
             continue
@@ -104,10 +98,12 @@ def initialize(params: Tree, config: Clip4StrConfig, pretrained: Pretrained) -> 
         elif path == _TEXT_POSITIONS and len(old) > len(random):
             new = old[: len(random)]
             report.resized.append(path)
+        elif path.endswith("/pos_queries") and old.shape[1] != random.shape[1]:
+            # Position i means the same in both; positions that the shorter one lacks stay random.
+            new = np.concatenate([old[:, : random.shape[1]], random[:, old.shape[1] :]], axis=1)
+            report.resized.append(path)
         else:
-            same_values = re.match(f"{_CLIP}.*attn/", path) and _flat_heads(path, old) == _flat_heads(
-                path, random
-            )
+            same_values = re.match(f"{_CLIP}.*attn/", path) and _flat_heads(path, old) == _flat_heads(path, random)
             new = old.reshape(random.shape) if same_values else old
             report.loaded.append(path)
         if new.shape != random.shape:

@@ -123,10 +123,11 @@ class Loop:
         self._undecodable += batch.undecodable
         if due(done, self.log_every) or done == self.total:
             self.checkpoints.check()
-            values["images_per_second"] = self._meter.rate()
+            rate = values["images_per_second"] = self._meter.rate()
             values["undecodable"] = len(self._undecodable)
             self.report.write(done, values)
-            self.report.progress(done, values["loss"], values["images_per_second"])
+            left = (self.total - done) * self.batch_size / max(rate, 1e-9)
+            self.report.progress(done, values["loss"], rate, left)
             if self._undecodable:
                 self.report.message(
                     f"{len(self._undecodable):,} images could not be decoded and were replaced: "
@@ -138,10 +139,9 @@ class Loop:
         path = self.workdir / f"nan_step_{done}.json"
         # As text: JSON has no NaN.
         write_json(path, {"step": done, "metrics": {k: str(v) for k, v in values.items()}, "records": names})
+        self.checkpoints.wait()
         steps = self.checkpoints.steps
-        kept = (
-            f"the newest checkpoint is that of step {steps[-1]:,}" if steps else "there is no checkpoint yet"
-        )
+        kept = f"the newest checkpoint is that of step {steps[-1]:,}" if steps else "there is no checkpoint yet"
         raise NonFiniteError(
             f"step {done:,}: the loss is {values['loss']}, the gradient norm {values['grad_norm']}. The "
             f"update was not made; {kept}. Records of the batch (all are in {path}): {shorten(names)}"

@@ -57,9 +57,7 @@ class OptimConfig:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"config.optim.{name} is {getattr(self, name)}; expected 0 <= {name} < 1")
         if not 0 <= self.warmup_fraction <= 1:
-            raise ValueError(
-                f"config.optim.warmup_fraction is {self.warmup_fraction}; expected a number of 0 .. 1"
-            )
+            raise ValueError(f"config.optim.warmup_fraction is {self.warmup_fraction}; expected a number of 0 .. 1")
 
     def peak(self, batch: int) -> float:
         """The peak learning rate of CLIP's towers for a global batch of `batch` images."""
@@ -157,9 +155,7 @@ class Optimizer:
     def __post_init__(self):
         for path, label in self.labels.items():
             if label != FROZEN and label not in self.groups:
-                raise ValueError(
-                    f"{path} is in group {label!r}; known are {', '.join(self.groups)} and {FROZEN!r}"
-                )
+                raise ValueError(f"{path} is in group {label!r}; known are {', '.join(self.groups)} and {FROZEN!r}")
         if set(self.labels.values()) <= {FROZEN}:
             raise ValueError("all parameters are frozen; nothing is left to train")
 
@@ -208,9 +204,7 @@ def merge(trainable: Tree, frozen: Tree) -> Tree:
     return unflatten(flatten(trainable) | flatten(frozen))
 
 
-def make_optimizer(
-    config: OptimConfig, params: Tree, group_of: GroupOf, batch: int, total_steps: int
-) -> Optimizer:
+def make_optimizer(config: OptimConfig, params: Tree, group_of: GroupOf, batch: int, total_steps: int) -> Optimizer:
     """The optimizer of a run.
 
     Args:

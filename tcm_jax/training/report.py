@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tensorboardX
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from tcm_jax.files import atomic_file
 
@@ -31,10 +31,11 @@ class Report:
         self.quiet, self.total = quiet, total
         self.console = Console(quiet=quiet)
         self.interactive = sys.stdout.isatty()
-        self._first, self._began, self._shown = start, time.monotonic(), -_PLAIN_INTERVAL
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._shown = -_PLAIN_INTERVAL  # when the last plain line was
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        columns += (TextColumn("{task.fields[remaining]} left"),)
         self._progress = Progress(*columns, console=self.console, disable=not self.interactive or quiet)
-        self._task = self._progress.add_task("training", total=total, completed=start)
+        self._task = self._progress.add_task("training", total=total, completed=start, remaining="?")
         if quiet:
             return
         workdir.mkdir(parents=True, exist_ok=True)
@@ -42,9 +43,7 @@ class Report:
         with atomic_file(self._path) as file:
             file.writelines(_lines_until(self._path, start))
         self._file = open(self._path, "a", encoding="utf-8")
-        self._board = tensorboardX.SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=start + 1 if start else None
-        )
+        self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1 if start else None)
 
     def __enter__(self) -> "Report":
         self._progress.start()
@@ -73,18 +72,18 @@ class Report:
         for key, value in values.items():
             self._board.add_scalar(f"{name}/{key}", value, step)
 
-    def progress(self, step: int, loss: float, images_per_second: float) -> None:
+    def progress(self, step: int, loss: float, images_per_second: float, seconds_left: float) -> None:
         """Shows where the run is."""
         rate = f"{images_per_second:,.0f} images/s"
+        remaining = datetime.timedelta(seconds=round(seconds_left))
         if self.interactive:
-            self._progress.update(self._task, completed=step, description=f"loss {loss:.4f}  {rate}")
+            described = f"loss {loss:.4f}  {rate}"
+            self._progress.update(self._task, completed=step, description=described, remaining=remaining)
             return
         now = time.monotonic()
         if now - self._shown < _PLAIN_INTERVAL and step < self.total:
             return
         self._shown = now
-        seconds = (now - self._began) / max(step - self._first, 1) * (self.total - step)
-        remaining = datetime.timedelta(seconds=round(seconds))
         self.message(f"step {step:,} of {self.total:,}  loss {loss:.4f}  {rate}  {remaining} left")
 
 
@@ -119,8 +118,9 @@ class Meter:
             self._began += time.monotonic() - start
 
     def rate(self) -> float:
-        """Images per second since the last call."""
+        """Images per second, over a second at least: single steps are looked at at odd times."""
         now = time.monotonic()
         rate = self._images / max(now - self._began, 1e-9)
-        self._images, self._began = 0, now
+        if now - self._began > 1:
+            self._images, self._began = 0, now
         return rate

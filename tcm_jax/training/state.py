@@ -116,7 +116,7 @@ def make_step(task: Task, optimizer: Optimizer, seed: int, accumulate: int = 1) 
         return jax.tree.map(lambda x: x / accumulate, total)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        # The generator of the device: dropout masks by JAX's default one cost a good part of a step and of compilation.
+        # The device's own generator: JAX's default one makes dropout masks a good part of a step.
         key = jax.random.fold_in(jax.random.key(seed, impl="rbg"), state.step)
         trainable, frozen = optimizer.split(state.params)
         gradients, metrics = accumulated(trainable, frozen, batch, key)

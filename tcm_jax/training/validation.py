@@ -69,9 +69,7 @@ class Validation:
             self.report.write(step, _numbers(result), f"validation/{result.name}")
         total = combine(results)
         each = ", ".join(f"{r.name} {r.accuracy:.2f}" for r in results)
-        self.report.message(
-            f"step {step:,}: accuracy {total.accuracy:.2f} % of {total.num_samples:,} words ({each})"
-        )
+        self.report.message(f"step {step:,}: accuracy {total.accuracy:.2f} % of {total.num_samples:,} words ({each})")
         if total.accuracy > stored(self.workdir / BEST).get("accuracy", -1.0):
             self._export(BEST, step, params, accuracy=total.accuracy)
 
@@ -85,9 +83,7 @@ class Validation:
         def predict(images: np.ndarray) -> Prediction:
             arrays = shard_batch({"image": images}, self.mesh)
             prediction = self._predict({"params": params}, arrays["image"])
-            return multihost_utils.global_array_to_host_local_array(
-                prediction, self.mesh, PartitionSpec("data")
-            )
+            return multihost_utils.global_array_to_host_local_array(prediction, self.mesh, PartitionSpec("data"))
 
         def watch(_: Sample) -> None:
             if self.stop.number and jax.process_count() == 1:

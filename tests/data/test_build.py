@@ -56,7 +56,7 @@ def test_errors_name_the_entry(folder, entry, message):
 
 
 def test_nothing_left_after_the_filter_is_an_error(folder):
-    with pytest.raises(SourceError, match=r"list\[0\]: words has no usable record; kept 0, dropped 10"):
+    with pytest.raises(SourceError, match=r"list\[0\]: words/labels.tsv has no usable record; kept 0"):
         training_source(*parse_entries([{"path": "words"}], "list"), LabelFilter("xyz", 2), folder)
 
 

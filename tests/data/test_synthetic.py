@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcm_jax.data.synthetic import SyntheticWords, __main__
+from tcm_jax.data.__main__ import main
+from tcm_jax.data.images import decode
+from tcm_jax.data.sources import open_source
+from tcm_jax.data.synthetic import SyntheticWords
 from tcm_jax.data.synthetic.degradation import degrade
 from tcm_jax.data.synthetic.dice import Dice
 from tcm_jax.data.synthetic.fonts import FontLibrary
@@ -226,8 +229,13 @@ def test_degrade_without_difficulty_only_rounds():
         assert result.shape == image.shape and result.dtype == np.uint8
 
 
-def test_the_preview_writes_a_sheet(tmp_path, capsys):
-    path = tmp_path / "sheet.png"
-    __main__.main(["-n", "9", "-o", str(path), "--charset", "36", "--difficulty", "0.5"])
-    assert Image.open(path).size == (1600, 164)  # two rows
-    assert "9 words, 61 fonts" in capsys.readouterr().out
+def test_the_preview_writes_a_sheet_or_a_folder(tmp_path, capsys):
+    arguments = ["synth", "-n", "9", "--charset", "36", "--difficulty", "0.5", "-o"]
+    assert main([*arguments, str(tmp_path / "sheet.png")]) == 0
+    assert Image.open(tmp_path / "sheet.png").size == (1320, 184)  # two rows of six cells
+    assert "9 words from 61 fonts" in capsys.readouterr().out
+    assert main([*arguments, str(tmp_path / "words")]) == 0
+    words, source = SyntheticWords(CHARSET_36, difficulty=0.5, size=9), open_source(tmp_path / "words")
+    assert list(source.labels()) == list(words.labels())
+    np.testing.assert_array_equal(decode(source[3].image), words[3].image)
+    assert main([*arguments, str(tmp_path / "words")]) == 1, "an existing folder is not overwritten"

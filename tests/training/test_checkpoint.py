@@ -2,7 +2,10 @@
 
 import errno
 import os
+import shutil
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +57,7 @@ def test_one_that_is_not_complete_is_ignored(tmp_path):
     (tmp_path / "2.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
     (tmp_path / "7").mkdir()
     assert_is(restore(tmp_path), 1)
+    assert not list(tmp_path.glob("*tmp*"))
 
 
 def test_a_damaged_one_is_moved_aside_with_a_warning(tmp_path, caplog):
@@ -96,12 +100,19 @@ def test_full_disk(tmp_path, monkeypatch):
     assert_is(restore(tmp_path), 3)
 
 
+def test_too_little_room_is_noticed_before_anything_is_written(tmp_path, monkeypatch):
+    save(tmp_path, 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=5000))
+    with pytest.raises(CheckpointError, match=r"step 2 .* the disk is full \(0 MB are free\).* are needed"):
+        save(tmp_path, 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
 def test_full_disk_is_noticed_before_the_next_save(tmp_path, monkeypatch):
     full_disk(monkeypatch)
     with Checkpoints(tmp_path, 2) as checkpoints:
         checkpoints.save(1, state(1))
-        with pytest.raises(
-            CheckpointError, match="step 1 .* the disk is full .* There is no earlier checkpoint"
-        ):
-            while True:
+        with pytest.raises(CheckpointError, match="step 1 .* the disk is full .* There is no earlier checkpoint"):
+            for _ in range(1000):
                 checkpoints.check()
+                time.sleep(0.01)

@@ -37,9 +37,7 @@ def stored(model, value: float = 1.0) -> Pretrained:
 def stored_clip(clip, value: float = 1.0) -> Pretrained:
     images, ids = np.zeros((1, *clip.image_size, 3), np.float32), np.zeros((1, 2), np.int32)
     shapes = jax.eval_shape(Clip(clip).init, jax.random.key(0), images, ids)["params"]
-    return Pretrained(
-        "clip", dataclasses.asdict(clip), {"params": jax.tree.map(np.asarray, fill(shapes, value))}, {}
-    )
+    return Pretrained("clip", dataclasses.asdict(clip), {"params": jax.tree.map(np.asarray, fill(shapes, value))}, {})
 
 
 def changed(model, **clip):
@@ -73,10 +71,14 @@ def test_another_charset_starts_with_new_characters(model):
     assert "cross_decoder/head/bias" in str(report)
 
 
-def test_another_label_length_starts_with_new_position_queries(model):
-    other = dataclasses.replace(model, max_label_length=12)
-    _, report = initialize(fill(template(other), 0.0), other, stored(model))
-    assert sorted(report.new) == ["cross_decoder/pos_queries", "visual_decoder/pos_queries"]
+@pytest.mark.parametrize("length", [3, 40])
+def test_another_label_length_keeps_the_position_queries_of_both(model, length):
+    other = dataclasses.replace(model, max_label_length=length)
+    params, report = initialize(fill(template(other), 0.0), other, stored(model))
+    assert sorted(report.resized) == ["cross_decoder/pos_queries", "visual_decoder/pos_queries"]
+    kept = min(other.num_positions, model.num_positions)
+    expected = np.arange(other.num_positions) < kept  # ones of the directory, then zeros
+    np.testing.assert_array_equal(flatten(params)["visual_decoder/pos_queries"][0, :, 0], expected)
 
 
 def test_another_image_size_resizes_the_positions(model):
@@ -102,9 +104,7 @@ def test_a_shorter_text_tower_takes_the_first_positions(model):
     short = changed(model, text_positions=16)
     params, report = initialize(fill(template(short), 0.0), short, clip)
     assert report.resized == ["clip_model/positional_embedding"]
-    np.testing.assert_array_equal(
-        params["clip_model"]["positional_embedding"], np.arange(1024.0).reshape(16, 64)
-    )
+    np.testing.assert_array_equal(params["clip_model"]["positional_embedding"], np.arange(1024.0).reshape(16, 64))
 
 
 def test_heads_of_clip_may_be_split_otherwise(model):
@@ -122,9 +122,7 @@ def test_heads_of_clip_may_be_split_otherwise(model):
 
 def test_heads_of_the_decoders_may_not(model):
     other = dataclasses.replace(model, decoder_heads=4)
-    with pytest.raises(
-        ValueError, match="visual_decoder/layers_0/cross_attn/.* has shape .*; the model needs"
-    ):
+    with pytest.raises(ValueError, match="visual_decoder/layers_0/cross_attn/.* has shape .*; the model needs"):
         initialize(fill(template(other), 0.0), other, stored(model))
 
 

@@ -114,12 +114,10 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, loss, bad):
     with pytest.raises(NonFiniteError) as error:
         run(tmp_path, losses={bad: loss}, validate_every=0)
     message = str(error.value)
-    assert message.startswith(
-        f"step {bad}: the loss is {loss}, the gradient norm 2.0. The update was not made"
-    )
+    assert message.startswith(f"step {bad}: the loss is {loss}, the gradient norm 2.0. The update was not made")
     assert f"word-{bad}-0, word-{bad}-1" in message and message.endswith("and 2 more")
     assert "the newest checkpoint is that of step 2" in message
-    assert error.value.recorder.calls == [("save", 2)]
+    assert error.value.recorder.calls == [("save", 2), ("wait",)]
     written = json.loads((tmp_path / f"nan_step_{bad}.json").read_text())
     assert written["records"] == [f"word-{bad}-{row}" for row in range(12)]
     assert written["metrics"] == {"loss": str(loss), "grad_norm": "2.0"}
@@ -131,9 +129,7 @@ def test_a_signal_stops_after_the_step_and_saves(tmp_path, number, status):
         if done == 3:
             os.kill(os.getpid(), number)
 
-    with pytest.raises(
-        Interrupted, match="stopped after step 3 of 5, which is saved in .*; the same"
-    ) as error:
+    with pytest.raises(Interrupted, match="stopped after step 3 of 5, which is saved in .*; the same") as error:
         run(tmp_path, on_step=on_step)
     assert error.value.status == status
     assert error.value.recorder.calls == [("save", 2), ("save", 3), ("wait",)]

