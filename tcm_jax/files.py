@@ -1,7 +1,8 @@
-"""Output files that are either complete or not there."""
+"""Output files and folders that are either complete or not there."""
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,33 @@ def atomic_file(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike, replace: bool = False) -> Iterator[Path]:
+    """An empty folder to fill, which gets the name `path` when all is written; its parents are made.
+
+    Raises:
+        FileExistsError: `path` exists, and it is not to be replaced.
+    """
+    path = Path(path).absolute()
+    if path.exists() and not replace:
+        raise FileExistsError(f"{path} exists; give a new folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    aside = None
+    try:
+        yield folder
+        folder.chmod(0o755)  # mkdtemp's folders are private
+        if path.exists():
+            # A folder can't be replaced in one step: the old one steps aside first and goes last.
+            aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
+            os.replace(path, aside / "old")
+        os.replace(folder, path)
+    finally:
+        for leftover in (folder, aside):
+            if leftover:
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def check_writable(path: str | os.PathLike | None, option: str) -> None:

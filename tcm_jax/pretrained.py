@@ -7,8 +7,6 @@
 import dataclasses
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +16,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
+
+from tcm_jax.files import atomic_folder
 
 FORMAT = "tcm_jax/1"
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
@@ -45,26 +45,12 @@ class Pretrained:
 
     def save(self, directory: str | os.PathLike) -> None:
         """Writes the directory under a temporary name and moves it into place; an older one is replaced."""
-        directory = Path(directory)
-        directory.parent.mkdir(parents=True, exist_ok=True)
         config = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "variables"}
         # safetensors writes the buffer as it lies in memory, whatever the strides.
         arrays = {p: np.asarray(a, order="C") for p, a in flatten(self.variables).items()}
-        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-        try:
-            safetensors.numpy.save_file(arrays, temporary / WEIGHTS)
-            (temporary / CONFIG).write_text(json.dumps({"format": FORMAT, **config}, indent=1) + "\n", "utf-8")
-            os.chmod(temporary, 0o755)
-            if directory.exists():
-                # A directory can't be replaced in one step: the old one steps aside first and goes last.
-                aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}-old-", dir=directory.parent))
-                os.replace(directory, aside / "old")
-                os.replace(temporary, directory)
-                shutil.rmtree(aside)
-            else:
-                os.replace(temporary, directory)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with atomic_folder(directory, replace=True) as folder:
+            safetensors.numpy.save_file(arrays, folder / WEIGHTS)
+            (folder / CONFIG).write_text(json.dumps({"format": FORMAT, **config}, indent=1) + "\n", "utf-8")
 
 
 def load(directory: str | os.PathLike) -> Pretrained:

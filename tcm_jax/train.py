@@ -13,7 +13,7 @@ import functools
 import itertools
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +87,8 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> None:
         new_state = functools.partial(init_state, optimizer=optimizer)
         state = checkpoints.restore(abstract(jax.eval_shape(new_state, shapes), mesh))
         if state is None:
-            params = first_params(c, task, mesh)
-            state = jax.jit(new_state, out_shardings=replicated(mesh))(params)
+            make = jax.jit(new_state, donate_argnums=0, out_shardings=replicated(mesh))
+            state = make(first_params(c, task, mesh))
         start = int(state.step)
         say(f"resuming after step {start:,}" if start else "starting")
 
@@ -106,19 +106,17 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> None:
                 report,
                 stop,
             )
-            if start == total:
-                if stored(workdir / LAST).get("step") != total:  # stopped just before
-                    validation.validate(total, state)
-                    validation.finish(total, state)
+            if start >= total:
+                if stored(workdir / LAST).get("step") != start:  # stopped just before
+                    validation.validate(start, state)
+                    validation.finish(start, state)
                 report.message("all steps are done")
                 return
             with contextlib.closing(batches(c, task, sources, start)) as host_batches:
                 feed = device_batches(host_batches, mesh)
                 first = next(feed)
                 clock = time.monotonic()
-                step = compile_step(
-                    make_step(task, optimizer, c.seed, c.accumulate), state, first.arrays, mesh
-                )
+                step = compile_step(make_step(task, optimizer, c.seed, c.accumulate), state, first.arrays, mesh)
                 report.message(f"compiled in {time.monotonic() - clock:.1f} s")
                 Loop(
                     step=step,
@@ -140,20 +138,21 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> None:
 def open_sources(c: RunConfig) -> tuple[list[Source], list[FilteredSource]]:
     """Training and validation data; says what was dropped."""
     length = c.model.max_label_length
-    label_filter = LabelFilter(c.model.charset, length, **c.data.filter)
+    try:
+        label_filter = LabelFilter(c.model.charset, length, **c.data.filter)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"config.data.filter: {error}") from error
     training = [training_source(entry, label_filter, c.data.root) for entry in c.data.entries()]
     if not training:
         raise ConfigError("config.data.train is empty; expected at least one entry")
     label_filter = LabelFilter(c.eval.charset, length)
-    validation = [
-        evaluation_source(entry, label_filter, c.model.charset, c.data.root) for entry in c.eval.entries()
-    ]
+    validation = [evaluation_source(entry, label_filter, c.model.charset, c.data.root) for entry in c.eval.entries()]
     for source in (*training, *validation):
         say(f"{source.name}: {len(source):,} words; {getattr(source, 'report', 'rendered on the fly')}")
     return training, validation
 
 
-def batches(c: RunConfig, task: Recognition, sources: Sequence[Source], start: int) -> Iterator[dict]:
+def batches(c: RunConfig, task: Recognition, sources: Sequence[Source], start: int) -> Generator[dict, None, None]:
     """This host's rows of the training batches from step `start` on."""
     return train_batches(
         sources,

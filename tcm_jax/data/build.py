@@ -27,8 +27,8 @@ class Entry:
         weight: share of the training batches, in any unit; 0 for all entries makes every record count the
             same.
         max_samples: so many records at most, spread evenly; 0 for all.
-        hold_out: every so-many-th record is for evaluation only, and the others for
-            training only; 0 for no such split.
+        hold_out: every so-many-th record is for evaluation only, and the others for training only; 0 for no
+            such split. Rendered words have the argument "split" instead.
         where: the entry's place in the config.
     """
 
@@ -45,8 +45,8 @@ def parse_entries(entries: Sequence[Mapping[str, Any]], where: str) -> list[Entr
     """The entries of a list in a config; `where` is the list's name.
 
     Raises:
-        ValueError: an entry has an unknown key, not exactly one of "path" and "synthetic", or a negative
-            number; weights are given for some entries but not for all.
+        ValueError: an entry has an unknown key, not exactly one of "path" and "synthetic", or a number out
+            of range; weights are given for some entries but not for all.
     """
     parsed = []
     for i, values in enumerate(entries):
@@ -55,9 +55,9 @@ def parse_entries(entries: Sequence[Mapping[str, Any]], where: str) -> list[Entr
         if ("path" in values) == ("synthetic" in values):
             raise ValueError(f'{place} has the keys {sorted(values)}; expected one of "path" and "synthetic"')
         if entry.weight < 0 or entry.max_samples < 0:
-            raise ValueError(
-                f"{place}: weight is {entry.weight}, max_samples {entry.max_samples}; expected >= 0"
-            )
+            raise ValueError(f"{place}: weight is {entry.weight}, max_samples {entry.max_samples}; expected >= 0")
+        if entry.hold_out and (entry.hold_out < 2 or entry.synthetic):
+            raise ValueError(f"{place}: hold_out is {entry.hold_out}; expected 2 or more, and a path")
         parsed.append(entry)
     if len({entry.weight > 0 for entry in parsed}) > 1:
         raise ValueError(f"{where}: give every entry a weight, or none: {[entry.weight for entry in parsed]}")
@@ -82,25 +82,17 @@ def training_source(entry: Entry, label_filter: LabelFilter, root: str | Path = 
             message names the entry.
     """
     source = _open(entry, label_filter.charset, label_filter.max_length, root)
-    if entry.synthetic:
-        return source
-    filtered = _filtered(entry, source, label_filter)
-    if entry.hold_out:
-        filtered.hold_out(entry.hold_out, held_out=False)
-    return filtered
+    return source if entry.synthetic else _filtered(entry, source, label_filter, held_out=False)
 
 
-def evaluation_source(
-    entry: Entry, label_filter: LabelFilter, charset: str, root: str | Path = ""
-) -> FilteredSource:
+def evaluation_source(entry: Entry, label_filter: LabelFilter, charset: str, root: str | Path = "") -> FilteredSource:
     """The records of an entry with labels in the characters of the test.
 
     Args:
         label_filter: with the charset of the test; charset: that of the model, for rendered words.
     """
-    source = _filtered(entry, _open(entry, charset, label_filter.max_length, root), label_filter)
-    if entry.hold_out:
-        source.hold_out(entry.hold_out, held_out=True)
+    records = _open(entry, charset, label_filter.max_length, root)
+    source = _filtered(entry, records, label_filter, held_out=True)
     if entry.max_samples:
         source.index = source.index[:: -(-len(source) // entry.max_samples)]
     if entry.name:
@@ -111,14 +103,17 @@ def evaluation_source(
 def _open(entry: Entry, charset: str, max_length: int, root: str | Path) -> Source:
     try:
         if entry.synthetic:
-            return SyntheticWords(**({"charset": charset, "max_length": max_length} | dict(entry.synthetic)))
+            arguments: dict[str, Any] = {"charset": charset, "max_length": max_length, **entry.synthetic}
+            return SyntheticWords(**arguments)
         return open_source(Path(root, entry.path))
     except (OSError, TypeError, ValueError) as error:
         raise SourceError(f"{entry.where}: {error}") from error
 
 
-def _filtered(entry: Entry, source: Source, label_filter: LabelFilter) -> FilteredSource:
+def _filtered(entry: Entry, source: Source, label_filter: LabelFilter, held_out: bool) -> FilteredSource:
     filtered = FilteredSource(source, label_filter)
+    if entry.hold_out:
+        filtered.hold_out(entry.hold_out, held_out)
     if len(filtered) == 0:
         raise SourceError(f"{entry.where}: {source.name} has no usable record; {filtered.report}")
     return filtered

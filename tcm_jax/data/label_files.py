@@ -5,8 +5,6 @@ import io
 import json
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +13,7 @@ from PIL import Image
 
 from tcm_jax.data.images import ImageError, encode_png
 from tcm_jax.data.records import Record, SourceError
+from tcm_jax.files import atomic_folder
 
 SUFFIXES = (".tsv", ".txt", ".csv", ".jsonl", ".json")
 _IMAGE_FOLDERS = ("", "images", "image", "imgs", "img")
@@ -233,14 +232,9 @@ def write_label_folder(records: Iterable[Record], path: str | Path) -> int:
         FileExistsError: `path` exists.
         ValueError: a label has a tab or a line break.
     """
-    path = Path(path)
-    if path.exists():
-        raise FileExistsError(f"{path} exists; give a new folder")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
+    lines = []
+    with atomic_folder(path) as folder:
         (folder / "images").mkdir()
-        lines = []
         for number, record in enumerate(records, start=1):
             if set("\t\r\n") & set(record.label):
                 raise ValueError(f"{record.name}: the label {record.label!r} has a tab or a line break")
@@ -250,9 +244,4 @@ def write_label_folder(records: Iterable[Record], path: str | Path) -> int:
             (folder / name).write_bytes(record.image if encoded else encode_png(record.image))
             lines.append(f"{name}\t{record.label}\n")
         (folder / "labels.tsv").write_text("".join(lines), "utf-8")
-        folder.chmod(0o755)  # mkdtemp's folders are private
-        os.replace(folder, path)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
     return len(lines)

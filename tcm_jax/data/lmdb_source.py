@@ -5,8 +5,6 @@ Keys: `num-samples` (decimal), `image-%09d` (an image file) and `label-%09d` (UT
 
 import itertools
 import os
-import shutil
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ import lmdb
 
 from tcm_jax.data.images import ImageError, encode_png
 from tcm_jax.data.records import Record, SourceError
+from tcm_jax.files import atomic_folder
 
 _COUNT = b"num-samples"
 _MAP_SIZE = 1 << 40  # address space, not disk space: the file grows with its content
@@ -137,12 +136,7 @@ def write_lmdb(records: Iterable[Record], path: str | Path) -> int:
     Raises:
         FileExistsError: `path` exists.
     """
-    path = Path(path)
-    if path.exists():
-        raise FileExistsError(f"{path} exists; give a new folder")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
+    with atomic_folder(path) as folder:
         with lmdb.open(str(folder), map_size=_MAP_SIZE, sync=False) as environment:
             number = 0
             transaction = environment.begin(write=True)
@@ -157,9 +151,4 @@ def write_lmdb(records: Iterable[Record], path: str | Path) -> int:
             transaction.commit()
             environment.sync(True)
         (folder / "lock.mdb").unlink(missing_ok=True)
-        folder.chmod(0o755)  # mkdtemp's folders are private
-        os.replace(folder, path)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
     return number

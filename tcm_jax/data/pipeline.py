@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -57,7 +57,7 @@ def train_batches(
     workers: int = 0,
     process_index: int = 0,
     process_count: int = 1,
-) -> Iterator[dict]:
+) -> Generator[dict, None, None]:
     """An endless iterator of training batches, from batch `start_step` on; close() it to end its workers.
 
     Each source is shuffled anew in every epoch. A record whose image can't be decoded is replaced by the next
@@ -266,7 +266,7 @@ def _stack(rows: Sequence[_Row]) -> dict:
     }
 
 
-def _iterate(batches: grain.MapDataset, workers: int, batch_bytes: int) -> Iterator[dict]:
+def _iterate(batches: grain.MapDataset, workers: int, batch_bytes: int) -> Generator[dict, None, None]:
     """The batches in order, prepared ahead of time by `workers` processes or one thread."""
     if (
         not flags.FLAGS.is_parsed()
@@ -284,7 +284,7 @@ def _iterate(batches: grain.MapDataset, workers: int, batch_bytes: int) -> Itera
             worker_init_fn=_start_worker,
         )
 
-    def generate() -> Iterator[dict]:
+    def generate() -> Generator[dict, None, None]:
         iterator = iter(dataset)
         try:
             for batch in iterator:

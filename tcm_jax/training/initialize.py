@@ -75,16 +75,18 @@ def initialize(params: Tree, config: Clip4StrConfig, pretrained: Pretrained) -> 
             f"a model for the task {pretrained.task!r} can't start a recognizer; "
             'expected one for "clip" or "recognition"'
         )
-    is_clip = pretrained.task == "clip"
-    old_config = from_dict(ClipConfig if is_clip else Clip4StrConfig, pretrained.model, "the directory's model")
-    old_clip = old_config if is_clip else old_config.clip
-    source = {(_CLIP if is_clip else "") + path: leaf for path, leaf in flatten(pretrained.variables["params"]).items()}
-    keep_charset = not is_clip and old_config.charset == config.charset
+    prefix, old_charset = "", None
+    if pretrained.task == "clip":
+        prefix, old_clip = _CLIP, from_dict(ClipConfig, pretrained.model, "its model")
+    else:
+        old_config = from_dict(Clip4StrConfig, pretrained.model, "its model")
+        old_clip, old_charset = old_config.clip, old_config.charset
+    source = {prefix + path: leaf for path, leaf in flatten(pretrained.variables["params"]).items()}
 
     report, problems, result = Report(), [], {}
     for path, random in flatten(params).items():
         old = source.pop(path, None)
-        foreign_charset = not keep_charset and path.endswith(_OF_CHARSET)
+        foreign_charset = old_charset != config.charset and path.endswith(_OF_CHARSET)
         if foreign_charset or (old is None and not path.startswith(_CLIP)):
             report.new.append(path)
             result[path] = random

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from typing import Any
 
 
 class Interrupted(Exception):
@@ -22,7 +23,7 @@ class StopSignal:
 
     def __init__(self):
         self.number: int | None = None
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else

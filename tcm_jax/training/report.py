@@ -32,8 +32,8 @@ class Report:
         self.console = Console(quiet=quiet)
         self.interactive = sys.stdout.isatty()
         self._shown = -_PLAIN_INTERVAL  # when the last plain line was
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        columns += (TextColumn("{task.fields[remaining]} left"),)
+        left = TextColumn("{task.fields[remaining]} left")
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), left)
         self._progress = Progress(*columns, console=self.console, disable=not self.interactive or quiet)
         self._task = self._progress.add_task("training", total=total, completed=start, remaining="?")
         if quiet:

@@ -129,7 +129,7 @@ def make_step(task: Task, optimizer: Optimizer, seed: int, accumulate: int = 1) 
 
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
 
-        def keep(new: Tree, old: Tree) -> Tree:
+        def keep(new: Any, old: Any) -> Any:
             return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
 
         params = merge(keep(new, trainable), frozen)

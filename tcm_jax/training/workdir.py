@@ -14,8 +14,10 @@ import jax
 from tcm_jax.files import atomic_file
 from tcm_jax.training.config import differences
 
-_PACKAGES = ("tcm_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pillow")
-_PACKAGES += ("opencv-python-headless", "safetensors", "ml_collections")
+_PACKAGES = (
+    *("tcm_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pillow"),
+    *("opencv-python-headless", "safetensors", "ml_collections"),
+)
 # What the stored state depends on: with another value it fits no more, or means something else.
 _FIXED = (
     "config.task:",
@@ -63,7 +65,7 @@ def check_config(workdir: Path, config: Mapping[str, Any]) -> list[str]:
 
 def versions() -> dict[str, Any]:
     """Of everything that results depend on: packages, device, commit."""
-    packages = {}
+    packages: dict[str, str | None] = {}
     for name in _PACKAGES:
         try:
             packages[name] = metadata.version(name)

@@ -13,9 +13,7 @@ LETTERS = LabelFilter("abcdefghijklmnopqrstuvwxyz", 10)
 def folder(tmp_path):
     """Ten words in a label file; the images are never opened here."""
     (tmp_path / "words").mkdir()
-    rows = (
-        "".join(f"{i}.png\tWord{chr(97 + i)}\n" for i in range(8)) + "8.png\t2024\n9.png\tfartoolongaword\n"
-    )
+    rows = "".join(f"{i}.png\tWord{chr(97 + i)}\n" for i in range(8)) + "8.png\t2024\n9.png\tfartoolongaword\n"
     (tmp_path / "words" / "labels.tsv").write_text(rows)
     return tmp_path
 
@@ -31,6 +29,13 @@ def test_max_samples_are_spread_evenly(folder):
     source = evaluation_source(Entry(path="words", name="mine", max_samples=3), LETTERS, "abc", folder)
     assert source.name == "mine"
     assert list(source.labels()) == ["worda", "wordd", "wordg"]
+
+
+def test_held_out_records_are_for_evaluation_only(folder):
+    entry = Entry(path="words", hold_out=3)
+    training, evaluation = training_source(entry, LETTERS, folder), evaluation_source(entry, LETTERS, "abc", folder)
+    assert list(evaluation.labels()) == ["wordc", "wordf"]  # and number 9, which the filter drops
+    assert list(training.labels()) == ["worda", "wordb", "wordd", "worde", "wordg", "wordh"]
 
 
 def test_rendered_words_have_the_model_s_characters(tmp_path):
@@ -67,6 +72,8 @@ def test_nothing_left_after_the_filter_is_an_error(folder):
         ([{"path": "a", "synthetic": {}}], r"list\[0\] has the keys"),
         ([{"path": "a", "wieght": 1}], r"list\[0\] has no field 'wieght'; did you mean 'weight'"),
         ([{"path": "a", "weight": -1.0}], r"list\[0\]: weight is -1.0"),
+        ([{"path": "a", "hold_out": 1}], r"list\[0\]: hold_out is 1"),
+        ([{"synthetic": {"size": 9}, "hold_out": 3}], r"list\[0\]: hold_out is 3; .* and a path"),
         ([{"path": "a", "weight": 1.0}, {"path": "b"}], "give every entry a weight, or none"),
     ],
 )
