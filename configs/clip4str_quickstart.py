@@ -8,8 +8,8 @@ All of CLIP4STR is there (both branches, permutations, captions through the text
 
 Variants:
     (none)  ten minutes on two CPU cores; clean words of at most 12 characters
-    real    an hour and more; hard synthetic words mixed with real crops from DATA (--config.data.root=DATA), of which
-            every tenth is held out. See docs/results.md.
+    real    goes on from runs/quickstart, on harder words mixed with real crops from DATA (--config.data.root=DATA), of
+            which every tenth is held out; see docs/results.md
     gpu     a larger model (29 M parameters with the text tower) on hard words, 94 characters, for one GPU and a day
     tiny    seconds, for tests
 """
@@ -35,7 +35,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.charset, config.model.max_label_length = "36", 12
     config.model.decoder_heads, config.model.dropout = 4, 0.0
     config.model.perm_num = 2
-    config.batch, config.steps, config.log_every = 64, 6000, 50
+    config.batch, config.steps, config.log_every = 64, 5000, 50
     config.optim.update({"lr": 2e-3, "lr_batch": 64, "decoder_lr_multiplier": 1.0, "weight_decay": 0.05})
     config.optim.update({"clip_norm": 1.0, "text_freeze_layers": 0, "warmup_fraction": 0.1})
     config.data.augment = False
@@ -46,10 +46,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.checkpoint.every = 500
     if variant == "real":
         config.model.max_label_length = 25
-        config.model.clip.update({"patch_size": (16, 4), "embed_dim": 192})
-        config.model.clip.update({"vision_width": 192, "vision_layers": 5, "vision_heads": 3})
-        config.model.decoder_heads = 6
-        config.steps, config.optim.lr, config.optim.ema = 20_000, 1.5e-3, 0.999
+        config.init = "runs/quickstart"
+        config.steps, config.optim.lr, config.optim.ema = 10_000, 1e-3, 0.999
         config.data.augment = True
         config.data.train = [{"synthetic": words("train", 0.7, 10_000_000), "weight": 0.75}]
         config.data.train += [{"path": name, "hold_out": 10, "weight": 0.25 / len(REAL)} for name in REAL]
