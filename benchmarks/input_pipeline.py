@@ -65,12 +65,8 @@ def images_per_second(source, augment, workers: int, seconds: float) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--lmdb", type=Path, help="word LMDB to read (default: a temporary one with drawn words)"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lmdb", type=Path, help="word LMDB to read (default: a temporary one with drawn words)")
     parser.add_argument("--seconds", type=float, default=8.0, help="time to measure each row (default: 8)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -29,23 +29,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("source", type=Path, help="checkpoint to read (with --to-torch: model directory)")
     parser.add_argument("dest", type=Path, help="model directory to write (with --to-torch: file)")
-    parser.add_argument(
-        "--to-torch", action="store_true", help="write a PyTorch state dict of a model directory"
-    )
-    parser.add_argument(
-        "--verify", action="store_true", help="compare the result with PyTorch; exit 1 if it differs"
-    )
-    parser.add_argument(
-        "--charset", help="characters of the decoders: 36, 62, 94, file:PATH or the characters"
-    )
+    parser.add_argument("--to-torch", action="store_true", help="write a PyTorch state dict of a model directory")
+    parser.add_argument("--verify", action="store_true", help="compare the result with PyTorch; exit 1 if it differs")
+    parser.add_argument("--charset", help="characters of the decoders: 36, 62, 94, file:PATH or the characters")
     parser.add_argument(
         "--activation",
         choices=sorted(ACTIVATIONS),
         help="of CLIP's towers; default quick_gelu, but gelu for OpenCLIP files, and what a config.json says",
     )
-    parser.add_argument(
-        "--image-size", type=int, nargs=2, metavar=("H", "W"), help="default: a square, or the file's"
-    )
+    parser.add_argument("--image-size", type=int, nargs=2, metavar=("H", "W"), help="default: a square, or the file's")
     parser.add_argument(
         "--set",
         action="append",

@@ -112,9 +112,7 @@ def template(config: Config) -> dict[str, Shape]:
     else:
         images = jnp.zeros((1, *config.clip.image_size, 3))
         variables = jax.eval_shape(Clip4Str(config).init, jax.random.key(0), images)
-    return {
-        p: s for p, s in pretrained.shapes(variables).items() if p.startswith(("params/", "batch_stats/"))
-    }
+    return {p: s for p, s in pretrained.shapes(variables).items() if p.startswith(("params/", "batch_stats/"))}
 
 
 def _strip_prefix(checkpoint: Checkpoint) -> tuple[str, dict[str, np.ndarray]]:
@@ -129,8 +127,7 @@ def _strip_prefix(checkpoint: Checkpoint) -> tuple[str, dict[str, np.ndarray]]:
                 return kind, tensors
     some = ", ".join(list(checkpoint.tensors)[:3])
     raise ConversionError(
-        f"{checkpoint.files[0]} is no CLIP and no CLIP4STR: it has {some}, ... "
-        f"and none of {', '.join(MARKS.values())}"
+        f"{checkpoint.files[0]} is no CLIP and no CLIP4STR: it has {some}, ... and none of {', '.join(MARKS.values())}"
     )
 
 
@@ -155,9 +152,7 @@ def _clip4str(sizes: Sizes, options: Options) -> tuple[str, Layout, Clip4StrConf
     }
     for name, theirs in SHOWN.items():
         if theirs in given and given[theirs] != fields[name]:
-            sizes.notes.append(
-                f"hyper-parameter {theirs} is {given[theirs]!r}, but the tensors show {fields[name]!r}"
-            )
+            sizes.notes.append(f"hyper-parameter {theirs} is {given[theirs]!r}, but the tensors show {fields[name]!r}")
     told = {name: given[theirs] for name, theirs in HYPER_PARAMETERS.items() if theirs in given}
     if width != towers.embed_dim:
         told["use_share_dim"] = False

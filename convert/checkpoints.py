@@ -70,9 +70,7 @@ class Checkpoint:
             if key is not None:
                 values = values.get(key) or {}
             if not isinstance(values, dict):
-                raise ConversionError(
-                    f"{path}: {key or 'it'} is a {type(values).__name__}, expected an object"
-                )
+                raise ConversionError(f"{path}: {key or 'it'} is a {type(values).__name__}, expected an object")
         return values
 
     def sha256(self) -> dict[str, str]:
@@ -154,17 +152,11 @@ def _container(path: Path) -> Container:
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
         except zipfile.BadZipFile as error:
-            raise ConversionError(
-                f"{path} is a broken zip file, perhaps cut short ({error}); {expected}"
-            ) from error
+            raise ConversionError(f"{path} is a broken zip file, perhaps cut short ({error}); {expected}") from error
         inner = {n.partition("/")[2] for n in names}
         if "data.pkl" not in inner:
             raise ConversionError(f"{path} is a zip file without data.pkl; {expected}")
-        return (
-            "torchscript"
-            if "constants.pkl" in inner and any(n.startswith("code/") for n in inner)
-            else "torch"
-        )
+        return "torchscript" if "constants.pkl" in inner and any(n.startswith("code/") for n in inner) else "torch"
     if start.startswith(b"\x80"):
         raise ConversionError(
             f"{path} is a bare pickle, as PyTorch wrote before 1.6; {expected}. Load it where you trust it "

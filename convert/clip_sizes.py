@@ -98,9 +98,7 @@ def clip(sizes: Sizes, options: Options) -> tuple[str, Layout, ClipConfig]:
     if not is_resnet:
         head_width = companion("vision_cfg").get("head_width") or _head_width(config.vision_width, sizes)
         if type(head_width) is not int or head_width < 1:
-            raise ConversionError(
-                f"{sizes.path}: head_width is {head_width!r}, expected a number of channels"
-            )
+            raise ConversionError(f"{sizes.path}: head_width is {head_width!r}, expected a number of channels")
         config = dataclasses.replace(config, vision_heads=config.vision_width // head_width)
     text_heads = companion("text_cfg").get("heads", config.text_heads)
     return (
@@ -113,9 +111,7 @@ def clip(sizes: Sizes, options: Options) -> tuple[str, Layout, ClipConfig]:
 def huggingface(sizes: Sizes, options: Options) -> tuple[str, Layout, ClipConfig]:
     """Files of `transformers.CLIPModel`; the config.json beside them tells heads and activation."""
     companion = functools.partial(sizes.checkpoint.companion, "config.json")
-    vision, text = (
-        companion(f"{tower}_config") | companion(f"{tower}_config_dict") for tower in ("vision", "text")
-    )
+    vision, text = (companion(f"{tower}_config") | companion(f"{tower}_config_dict") for tower in ("vision", "text"))
     config = towers(sizes, options.image_size, "quick_gelu", huggingface=True)
     # transformers leaves out of a config.json what equals its own defaults.
     vision_heads, text_heads = vision.get("num_attention_heads", 12), text.get("num_attention_heads", 8)
@@ -127,9 +123,7 @@ def huggingface(sizes: Sizes, options: Options) -> tuple[str, Layout, ClipConfig
     if options.activation is None and len(activations) > 1:
         raise ConversionError(f"{sizes.path}: the towers differ in hidden_act, {sorted(activations)}")
     activation = options.activation or activations.pop()
-    config = dataclasses.replace(
-        config, vision_heads=vision_heads, text_heads=text_heads, activation=activation
-    )
+    config = dataclasses.replace(config, vision_heads=vision_heads, text_heads=text_heads, activation=activation)
     return "Hugging Face CLIP", "huggingface", config
 
 
@@ -137,19 +131,13 @@ def _head_width(width: int, sizes: Sizes) -> int:
     """Channels of a head in an image tower that OpenCLIP trained: 64, and 80 in ViT-H."""
     if width != 1280:
         return 64
-    sizes.notes.append(
-        "16 image heads of 80, as OpenCLIP's ViT-H; CLIP4STR reads the same weights with 20 of 64"
-    )
+    sizes.notes.append("16 image heads of 80, as OpenCLIP's ViT-H; CLIP4STR reads the same weights with 20 of 64")
     return 80
 
 
-def towers(
-    sizes: Sizes, image_size: tuple[int, int] | None, activation: str, huggingface: bool = False
-) -> ClipConfig:
+def towers(sizes: Sizes, image_size: tuple[int, int] | None, activation: str, huggingface: bool = False) -> ClipConfig:
     """Sizes that the tensors show; 64 channels to a head."""
-    fields: dict[str, Any] = {
-        n: sizes.axis(*at) for n, at in (_HUGGINGFACE if huggingface else _CLIP).items()
-    }
+    fields: dict[str, Any] = {n: sizes.axis(*at) for n, at in (_HUGGINGFACE if huggingface else _CLIP).items()}
     fields["text_heads"] = fields["text_width"] // 64
     if huggingface:
         embeddings, blocks = "vision_model.embeddings.", "{}_model.encoder.layers.{{}}"
@@ -174,9 +162,7 @@ def towers(
     )
 
 
-def _resnet(
-    sizes: Sizes, image_size: tuple[int, int] | None, activation: str, fields: dict[str, Any]
-) -> ClipConfig:
+def _resnet(sizes: Sizes, image_size: tuple[int, int] | None, activation: str, fields: dict[str, Any]) -> ClipConfig:
     width = sizes.axis("visual.layer1.0.conv1.weight", 0, 4)
     return ClipConfig(
         image_size=_image_size(sizes, "visual.attnpool.positional_embedding", (32, 32), image_size),
@@ -189,9 +175,7 @@ def _resnet(
     )
 
 
-def _image_size(
-    sizes: Sizes, table: str, patch: tuple[int, int], given: tuple[int, int] | None
-) -> tuple[int, int]:
+def _image_size(sizes: Sizes, table: str, patch: tuple[int, int], given: tuple[int, int] | None) -> tuple[int, int]:
     """Pixels (h, w): those `given` if the position table fits them, else those of a square grid."""
     count = sizes.axis(table, 0, 2) - 1
     if given is None:

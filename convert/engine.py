@@ -47,23 +47,17 @@ def linear(source: str, target: str) -> Rule:
 
 def convolution(source: str, target: str) -> Rule:
     """Weight (out, in, h, w) -> kernel (h, w, in, out)."""
-    return Rule(
-        source, (target,), lambda x, _: [x.transpose(2, 3, 1, 0)], lambda xs: xs[0].transpose(3, 2, 0, 1)
-    )
+    return Rule(source, (target,), lambda x, _: [x.transpose(2, 3, 1, 0)], lambda xs: xs[0].transpose(3, 2, 0, 1))
 
 
 def split_heads(source: str, target: str) -> Rule:
     """Projection weight (k e, d) -> kernel (d, k, e)."""
-    return Rule(
-        source, (target,), lambda x, s: [_reshape(x.T, s[0])], lambda xs: xs[0].reshape(len(xs[0]), -1).T
-    )
+    return Rule(source, (target,), lambda x, s: [_reshape(x.T, s[0])], lambda xs: xs[0].reshape(len(xs[0]), -1).T)
 
 
 def merge_heads(source: str, target: str) -> Rule:
     """Output projection weight (d, k e) -> kernel (k, e, d)."""
-    return Rule(
-        source, (target,), lambda x, s: [_reshape(x.T, s[0])], lambda xs: xs[0].reshape(-1, xs[0].shape[-1]).T
-    )
+    return Rule(source, (target,), lambda x, s: [_reshape(x.T, s[0])], lambda xs: xs[0].reshape(-1, xs[0].shape[-1]).T)
 
 
 def head_bias(source: str, target: str) -> Rule:

@@ -63,9 +63,7 @@ def linear(s: State, name: str, x: Tensor) -> Tensor:
     return F.linear(x, s[f"{name}.weight"], s[f"{name}.bias"])
 
 
-def attention(
-    s: State, name: str, x: Tensor, memory: Tensor, heads: int, mask: Tensor | None = None
-) -> Tensor:
+def attention(s: State, name: str, x: Tensor, memory: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
     """Attention of x [b, q, d] over memory [b, m, d]; mask is True where a query may look."""
     weights, biases = s[f"{name}.in_proj_weight"].chunk(3), s[f"{name}.in_proj_bias"].chunk(3)
     query, key, value = (
@@ -76,9 +74,7 @@ def attention(
     return linear(s, f"{name}.out_proj", y.transpose(1, 2).flatten(-2))
 
 
-def transformer(
-    s: State, name: str, x: Tensor, layers: int, heads: int, activation: str, mask=None
-) -> Tensor:
+def transformer(s: State, name: str, x: Tensor, layers: int, heads: int, activation: str, mask=None) -> Tensor:
     for i in range(layers):
         block = f"{name}.resblocks.{i}"
         y = norm(s, f"{block}.ln_1", x)
@@ -110,9 +106,7 @@ def text_tokens(s: State, prefix: str, config: ClipConfig, ids: Tensor) -> Tenso
     t = ids.shape[1]
     x = s[f"{prefix}token_embedding.weight"][ids] + s[f"{prefix}positional_embedding"][:t]
     mask = torch.ones(t, t, dtype=torch.bool).tril()
-    x = transformer(
-        s, f"{prefix}transformer", x, config.text_layers, config.text_heads, config.activation, mask
-    )
+    x = transformer(s, f"{prefix}transformer", x, config.text_layers, config.text_heads, config.activation, mask)
     return norm(s, f"{prefix}ln_final", x) @ s[f"{prefix}text_projection"]
 
 
@@ -202,9 +196,7 @@ class Reader:
             content = self._layer(layer, content, known, known, memory, content_mask)
         return linear(s, f"{name}.head", norm(s, f"{name}.norm", query))
 
-    def _layer(
-        self, layer: str, x: Tensor, normed: Tensor, known: Tensor, memory: Tensor, mask: Tensor
-    ) -> Tensor:
+    def _layer(self, layer: str, x: Tensor, normed: Tensor, known: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
         s, heads = self.s, self.config.decoder_heads
         x = x + attention(s, f"{layer}.self_attn", normed, known, heads, mask)
         x = x + attention(s, f"{layer}.cross_attn", norm(s, f"{layer}.norm1", x), memory, heads)

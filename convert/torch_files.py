@@ -123,9 +123,7 @@ def read_torch(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     for _ in range(3):  # {"model": {"state_dict": ...}}
         if isinstance(content, dict):
             hyper_parameters = content.get("hyper_parameters", hyper_parameters)
-            nested = [
-                content[k] for k in ("state_dict", "model", "module") if isinstance(content.get(k), dict)
-            ]
+            nested = [content[k] for k in ("state_dict", "model", "module") if isinstance(content.get(k), dict)]
             content = nested[0] if nested else content
     if not isinstance(content, dict):
         raise ConversionError(f"{path} holds a {type(content).__name__}, expected a dictionary of tensors")

@@ -136,9 +136,7 @@ def _decoders(
     rows = [_difference("visual decoder", logits["visual"], reader.teacher_forced("visual", known, visual))]
     if config.use_language_model:
         memory = torch.cat([cross, reader.caption_memory(known[:, 1:])], 1)
-        rows.append(
-            _difference("cross decoder", logits["cross"], reader.teacher_forced("cross", known, memory))
-        )
+        rows.append(_difference("cross decoder", logits["cross"], reader.teacher_forced("cross", known, memory)))
 
     decoded = jax.jit(lambda v, images: decode(model, v, images).logits)(variables, images)
     strings = tokenizer.decode(np.asarray(decoded).argmax(-1))

@@ -1,7 +1,7 @@
 """Model directories: weights and everything needed to use them, in two files that never run code.
 
-    DIR/weights.safetensors   arrays by path, "params/visual_decoder/head/kernel"
-    DIR/config.json           format, task, model (fields of its configuration class), preprocessing, source, license
+DIR/weights.safetensors   arrays by path, "params/visual_decoder/head/kernel"
+DIR/config.json           format, task, model (fields of its configuration class), preprocessing, source, license
 """
 
 import dataclasses

@@ -73,9 +73,7 @@ def test_table(finished):
 
 
 def test_losses_are_reported(finished):
-    assert (
-        "SVT: kept 4, dropped 1: 1 with characters outside the charset only (top: '.' 3)" in finished.stderr
-    )
+    assert "SVT: kept 4, dropped 1: 1 with characters outside the charset only (top: '.' 3)" in finished.stderr
     assert "Warning: SVT has 4 words, expected 647" in finished.stderr
     assert "1 images can't be decoded and count as wrong: test/mine/labels.tsv:5 4.png" in finished.stderr
 

@@ -45,7 +45,7 @@ def check_command(options: argparse.Namespace) -> int:
         _print_problems(problems or [str(error)], options.show)
         return 1
     for part in check.parts(source):
-        print(f"recognised: {part.kind} {part.name}, {len(part):,} records")
+        print(f"recognised: {getattr(part, 'kind', 'source')} {part.name}, {len(part):,} records")
     indices = range(len(source)) if options.limit is None else check.spread(len(source), options.limit)
     result = check.survey(source, label_filter, _progress(indices, "checking"))
     print(result)
@@ -129,13 +129,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     command = commands.add_parser("check", help="what is in a folder, and what is wrong with it")
     command.add_argument("path", type=Path, help="an LMDB, a label file, or a folder with some at any depth")
-    command.add_argument(
-        "--charset", default="94", help="36, 62, 94, file:PATH or the characters (default: 94)"
-    )
+    command.add_argument("--charset", default="94", help="36, 62, 94, file:PATH or the characters (default: 94)")
     command.add_argument("--max-length", type=int, default=25, help="longest label (default: 25)")
-    command.add_argument(
-        "--keep-whitespace", action="store_true", help="don't delete white space from labels"
-    )
+    command.add_argument("--keep-whitespace", action="store_true", help="don't delete white space from labels")
     command.add_argument("--unicode", default="auto", help="auto, ascii, nfc or none (default: auto)")
     command.add_argument("--min-image-size", type=int, default=0, help="smallest height and width in pixels")
     command.add_argument("--limit", type=int, help="look at this many records only, spread evenly")
@@ -153,9 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     command.add_argument("source", type=Path)
     command.add_argument("destination", type=Path, help="new folder (LMDB, folder) or new file (ArrayRecord)")
-    command.add_argument(
-        "--to", choices=sorted(_WRITERS), default="lmdb", help="form to write (default: lmdb)"
-    )
+    command.add_argument("--to", choices=sorted(_WRITERS), default="lmdb", help="form to write (default: lmdb)")
     command.set_defaults(run=build_command)
 
     command = commands.add_parser("synth", help="render words: a sheet to look at, or a folder with labels")

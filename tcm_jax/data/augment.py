@@ -116,12 +116,8 @@ OPERATIONS: dict[str, Operation] = {
     "color": lambda image, level, rng: color(image, _enhanced(level, rng)),
     "contrast": lambda image, level, rng: contrast(image, _enhanced(level, rng)),
     "brightness": lambda image, level, rng: brightness(image, _enhanced(level, rng)),
-    "shear_x": lambda image, level, rng: affine(
-        image, (1, _signed(0.9 * level, rng), 0, 0, 1, 0), _resample(rng)
-    ),
-    "shear_y": lambda image, level, rng: affine(
-        image, (1, 0, 0, _signed(0.2 * level, rng), 1, 0), _resample(rng)
-    ),
+    "shear_x": lambda image, level, rng: affine(image, (1, _signed(0.9 * level, rng), 0, 0, 1, 0), _resample(rng)),
+    "shear_y": lambda image, level, rng: affine(image, (1, 0, 0, _signed(0.2 * level, rng), 1, 0), _resample(rng)),
     "translate_x": lambda image, level, rng: affine(
         image, (1, 0, _signed(0.1 * level, rng) * image.width, 0, 1, 0), _resample(rng)
     ),

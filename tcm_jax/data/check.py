@@ -60,9 +60,7 @@ class Survey:
                 )
         yield from self._group(f"tiny (under {_TINY} pixels)", lambda h, w: min(h, w) < _TINY)
         yield from self._group(f"huge (over {_HUGE} pixels; whole photos?)", lambda h, w: max(h, w) > _HUGE)
-        yield from self._group(
-            f"tall (height over {_TALL} x width; rotated or vertical?)", lambda h, w: h > _TALL * w
-        )
+        yield from self._group(f"tall (height over {_TALL} x width; rotated or vertical?)", lambda h, w: h > _TALL * w)
         if self.copies:
             yield f"same image again: {len(self.copies):,}: {_some([pair for pair, _ in self.copies])}"
             differing = [pair for pair, equal in self.copies if not equal]

@@ -112,11 +112,7 @@ def _rgb(file: Image.Image, name: str) -> Image.Image:
 
 
 def _rgb_array(image: np.ndarray, name: str) -> np.ndarray:
-    if (
-        image.dtype != np.uint8
-        or image.ndim not in (2, 3)
-        or (image.ndim == 3 and image.shape[2] not in (1, 3, 4))
-    ):
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
         raise ImageError(name, f"array {image.dtype}{list(image.shape)}; expected uint8 [h, w, 3]")
     if image.size == 0:
         raise ImageError(name, f"no pixels, array {list(image.shape)}")

@@ -20,9 +20,7 @@ _IMAGE_FOLDERS = ("", "images", "image", "imgs", "img")
 _IMAGE_COLUMNS = ("image", "filename", "file_name", "file", "path", "image_path", "img_path", "img")
 _LABEL_COLUMNS = ("text", "label", "words", "word", "transcription", "value")
 # 'word_1.png, "PROPER"', 'a/b.jpg word': an image name, a separator, the rest of the line.
-_LINE = re.compile(
-    r"(?P<image>.+?\.(?:jpe?g|png|webp|bmp|gif|tiff?|ppm))(?P<separator>\s*[,\s]\s*)(?P<label>.*)", re.I
-)
+_LINE = re.compile(r"(?P<image>.+?\.(?:jpe?g|png|webp|bmp|gif|tiff?|ppm))(?P<separator>\s*[,\s]\s*)(?P<label>.*)", re.I)
 
 Report = Callable[[int, str], None]  # line number, what is wrong
 
@@ -109,9 +107,7 @@ def read_rows(path: Path, report: Report, limit: int | None = None) -> list[Row]
             reader = csv.reader(io.StringIO(text, newline=""))
             rows = _column_rows(((reader.line_num, fields) for fields in reader), report)
         case ".tsv":
-            rows = _column_rows(
-                ((i, line.split("\t") if line else []) for i, line in enumerate(lines, 1)), report
-            )
+            rows = _column_rows(((i, line.split("\t") if line else []) for i, line in enumerate(lines, 1)), report)
         case _:
             rows = _text_rows(lines, report)
     try:
@@ -161,9 +157,9 @@ def _column_rows(table: Iterable[tuple[int, list[str]]], report: Report) -> Iter
         if not fields:
             continue
         names = [name.strip().lower() for name in fields]
-        if first and _find(names, _IMAGE_COLUMNS) is not None and _find(names, _LABEL_COLUMNS) is not None:
-            image_column, label_column = _find(names, _IMAGE_COLUMNS), _find(names, _LABEL_COLUMNS)
-            width = len(fields)
+        image, label = _find(names, _IMAGE_COLUMNS), _find(names, _LABEL_COLUMNS)
+        if first and image is not None and label is not None:
+            image_column, label_column, width = image, label, len(fields)
         elif len(fields) != width:
             hint = "; a text with the separator in it must be quoted" if len(fields) > width else ""
             report(line, f"{len(fields)} fields {fields[:4]}; expected {width}{hint}")
@@ -193,9 +189,7 @@ def _json_rows(path: Path, text: str, report: Report) -> Iterator[Row]:
     if isinstance(document, dict):
         document = [{"image": image, "text": label} for image, label in document.items()]
     if not isinstance(document, list):
-        raise SourceError(
-            f'{path} holds {type(document).__name__}; expected {{"image": "text"}} or a list of objects'
-        )
+        raise SourceError(f'{path} holds {type(document).__name__}; expected {{"image": "text"}} or a list of objects')
     for number, row in enumerate(document, start=1):
         yield from _object_row(number, row, report)
 
@@ -238,10 +232,10 @@ def write_label_folder(records: Iterable[Record], path: str | Path) -> int:
         for number, record in enumerate(records, start=1):
             if set("\t\r\n") & set(record.label):
                 raise ValueError(f"{record.name}: the label {record.label!r} has a tab or a line break")
-            encoded = isinstance(record.image, bytes)
-            suffix = Image.open(io.BytesIO(record.image)).format.lower() if encoded else "png"
+            image = record.image if isinstance(record.image, bytes) else encode_png(record.image)
+            suffix = str(Image.open(io.BytesIO(image)).format).lower()
             name = f"images/{number:06d}.{suffix}"
-            (folder / name).write_bytes(record.image if encoded else encode_png(record.image))
+            (folder / name).write_bytes(image)
             lines.append(f"{name}\t{record.label}\n")
         (folder / "labels.tsv").write_text("".join(lines), "utf-8")
     return len(lines)

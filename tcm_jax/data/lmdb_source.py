@@ -67,10 +67,10 @@ class LmdbSource:
         with self._environment().begin() as transaction:
             image = transaction.get(b"image-%09d" % number)
             label = transaction.get(b"label-%09d" % number)
-        label = self._text(label, number)
+        text = self._text(label, number)
         if image is None:
             raise ImageError(name, f"key 'image-{number:09d}' is missing")
-        return Record(image, label, name)
+        return Record(image, text, name)
 
     def labels(self) -> Iterator[str]:
         """All labels in order, without touching the images."""
@@ -109,8 +109,8 @@ class LmdbSource:
                 raise SourceError(f"{self.path} is empty: 'num-samples' is 0")
             if entries < 2 * length + 1 or transaction.get(b"label-%09d" % length) is None:
                 kinds = ("image", "label")
-                keys = (f"{kind}-{number:09d}" for number in range(1, length + 1) for kind in kinds)
-                missing = next((key for key in keys if transaction.get(key.encode()) is None), None)
+                names = (f"{kind}-{number:09d}" for number in range(1, length + 1) for kind in kinds)
+                missing = next((name for name in names if transaction.get(name.encode()) is None), None)
                 raise SourceError(
                     f"{self.path} is incomplete: 'num-samples' is {length:,}, but key {missing!r} is missing "
                     f"({entries:,} entries; expected {2 * length + 1:,})"
@@ -119,9 +119,7 @@ class LmdbSource:
 
     def _text(self, value: bytes | None, number: int) -> str:
         if value is None:
-            raise SourceError(
-                f"{self.path}: key 'label-{number:09d}' is missing; 'num-samples' is {self._length:,}"
-            )
+            raise SourceError(f"{self.path}: key 'label-{number:09d}' is missing; 'num-samples' is {self._length:,}")
         try:
             return value.decode()
         except UnicodeDecodeError as error:

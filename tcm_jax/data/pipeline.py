@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import cv2
 import grain
@@ -85,15 +85,13 @@ def train_batches(
             not fit the tokenizer; the message names the record.
         ImageError: (while iterating) 100 images in a row can't be decoded.
     """
-    sources = list(sources) if isinstance(sources, list | tuple) else [sources]
+    sources = [*sources] if isinstance(sources, list | tuple) else [cast(Source, sources)]
     rows = _Rows(batch_size, process_index, process_count)
     for source in sources:
         if len(source) == 0:
             raise ValueError(f"source {source.name} has no records; {getattr(source, 'report', '')}")
     if weights is not None and (len(weights) != len(sources) or min(weights) <= 0):
-        raise ValueError(
-            f"weights {list(weights)} for {len(sources)} sources; expected one positive number each"
-        )
+        raise ValueError(f"weights {list(weights)} for {len(sources)} sources; expected one positive number each")
 
     # Each source has its own stream of random numbers: SeedSequence mixes (seed, number) well, seed + number
     # does not.
@@ -141,9 +139,7 @@ def eval_batches(
     records = grain.MapDataset.source(_Padded(source, count * batch_size)).map(_PrepareEvaluation(image_size))
     batches = rows.of(records.batch(rows.local, batch_fn=_stack_evaluation), start_step=0)
     expected = sum(len(range(*rows.slice(s).indices(len(source)))) for s in range(count))
-    return _counted(
-        _iterate(batches, workers, rows.local * image_size[0] * image_size[1] * 3), expected, source.name
-    )
+    return _counted(_iterate(batches, workers, rows.local * image_size[0] * image_size[1] * 3), expected, source.name)
 
 
 class _Rows:
@@ -185,9 +181,7 @@ class _Decodable:
             except ImageError as error:
                 undecodable.append(error.name)
                 last = error
-        raise ImageError(
-            self.source.name, f"{_MAX_UNDECODABLE} images in a row can't be decoded; the last: {last}"
-        )
+        raise ImageError(self.source.name, f"{_MAX_UNDECODABLE} images in a row can't be decoded; the last: {last}")
 
 
 class _Padded:
@@ -218,9 +212,7 @@ class _Padded:
 class _PrepareTraining:
     """A row with its image augmented and resized and its label as token ids."""
 
-    def __init__(
-        self, tokenizer: CharsetTokenizer, size: tuple[int, int], max_length: int, augment: Augment | None
-    ):
+    def __init__(self, tokenizer: CharsetTokenizer, size: tuple[int, int], max_length: int, augment: Augment | None):
         self.tokenizer = tokenizer
         self.size = size
         self.max_length = max_length
@@ -268,18 +260,14 @@ def _stack(rows: Sequence[_Row]) -> dict:
 
 def _iterate(batches: grain.MapDataset, workers: int, batch_bytes: int) -> Generator[dict, None, None]:
     """The batches in order, prepared ahead of time by `workers` processes or one thread."""
-    if (
-        not flags.FLAGS.is_parsed()
-    ):  # grain reads its own flags, and in a notebook or a test nobody parses them
+    if not flags.FLAGS.is_parsed():  # grain reads its own flags, and in a notebook or a test nobody parses them
         flags.FLAGS.mark_as_parsed()
     if workers == 0:
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_BUFFERED_BATCHES)
         dataset = batches.to_iter_dataset(options)
     else:
         _check_shared_memory(workers, batch_bytes)
-        dataset = batches.to_iter_dataset(
-            grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-        ).mp_prefetch(
+        dataset = batches.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)).mp_prefetch(
             grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_BUFFERED_BATCHES),
             worker_init_fn=_start_worker,
         )
@@ -324,7 +312,9 @@ def _start_worker(index: int, count: int) -> None:
 
 
 def _follow_parent() -> None:
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only workers follow"
+    parent.join()
     os._exit(1)
 
 

@@ -81,11 +81,13 @@ class FilteredSource:
 
     def __getitem__(self, index: int) -> Record:
         record = self.source[int(self.index[index])]
-        label, _ = self.label_filter(record.label)
+        label, reason = self.label_filter(record.label)
+        if label is None:
+            raise SourceError(f"{record.name}: the label is now {record.label!r}, {reason}; the source has changed")
         return Record(record.image, label, record.name)
 
     def labels(self) -> Iterator[str]:
-        kept = (self.label_filter(raw)[0] for raw in self.source.labels())
+        kept = (self.label_filter(raw)[0] or "" for raw in self.source.labels())
         return itertools.compress(kept, np.isin(np.arange(len(self.source)), self.index))
 
     def hold_out(self, every: int, held_out: bool) -> None:
@@ -155,13 +157,11 @@ def _search(path: Path, problems: list[str]) -> Iterator[Path]:
     """The files with records at and below `path`, sorted; not searched below a folder that has some."""
     if path.is_file():
         if path.suffix.lower() in _IMAGE_SUFFIXES or path.name == "lock.mdb":
-            raise SourceError(
-                f"{path} is a single file without records; give its folder {path.absolute().parent}"
-            )
+            raise SourceError(f"{path} is a single file without records; give its folder {path.absolute().parent}")
         yield path
         return
-    with os.scandir(path) as entries:
-        entries = sorted(entries, key=lambda entry: entry.name)
+    with os.scandir(path) as unsorted:
+        entries = sorted(unsorted, key=lambda entry: entry.name)
     files = [Path(entry.path) for entry in entries if entry.is_file() and not entry.name.startswith(".")]
     records = [file for file in files if file.name == "data.mdb" or ".array_record" in file.name]
     if not records:
@@ -170,8 +170,7 @@ def _search(path: Path, problems: list[str]) -> Iterator[Path]:
         records = named or [file for file in tables if label_files.has_images(file)]
         if len(records) > 1:
             problems.append(
-                f"{path} has several label files, give the path of one: "
-                + ", ".join(file.name for file in records)
+                f"{path} has several label files, give the path of one: " + ", ".join(file.name for file in records)
             )
             return
     yield from records

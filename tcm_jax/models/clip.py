@@ -4,7 +4,7 @@ Source: openai/CLIP clip/model.py. Unlike there, both towers return every token,
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import flax.linen as nn
 import jax
@@ -44,13 +44,20 @@ class ClipConfig:
         return h // ph, w // pw
 
 
-_LARGE = {"embed_dim": 768, "patch_size": (14, 14), "vision_width": 1024, "vision_layers": 24, "vision_heads": 16}
-_LARGE |= {"text_width": 768, "text_heads": 12}
+_LARGE = ClipConfig(
+    embed_dim=768,
+    patch_size=(14, 14),
+    vision_width=1024,
+    vision_layers=24,
+    vision_heads=16,
+    text_width=768,
+    text_heads=12,
+)
 PRESETS = {
     "ViT-B/32": ClipConfig(patch_size=(32, 32)),
     "ViT-B/16": ClipConfig(),
-    "ViT-L/14": ClipConfig(**_LARGE),
-    "ViT-L/14@336": ClipConfig(**_LARGE, image_size=(336, 336)),
+    "ViT-L/14": _LARGE,
+    "ViT-L/14@336": replace(_LARGE, image_size=(336, 336)),
     # OpenCLIP's own ViT-H/14: exact GELU, 16 heads of 80. CLIP4STR-H reads the same weights with quick GELU and
     # 20 heads of 64, and was fine-tuned that way.
     "ViT-H/14": ClipConfig(
@@ -75,19 +82,16 @@ class VisionTransformer(nn.Module):
 
     def setup(self):
         c = self.config
+        assert isinstance(c.vision_layers, int)  # a tuple is a ModifiedResNet
         scale = nn.initializers.normal(c.vision_width**-0.5)
         rows, columns = c.grid
         self.conv1 = nn.Conv(
             c.vision_width, c.patch_size, c.patch_size, padding="VALID", use_bias=False, dtype=self.dtype
         )
         self.class_embedding = self.param("class_embedding", scale, (c.vision_width,))
-        self.positional_embedding = self.param(
-            "positional_embedding", scale, (1 + rows * columns, c.vision_width)
-        )
+        self.positional_embedding = self.param("positional_embedding", scale, (1 + rows * columns, c.vision_width))
         self.ln_pre = LayerNorm()
-        self.transformer = Transformer(
-            c.vision_width, c.vision_layers, c.vision_heads, c.activation, self.dtype
-        )
+        self.transformer = Transformer(c.vision_width, c.vision_layers, c.vision_heads, c.activation, self.dtype)
         self.ln_post = LayerNorm()
         self.proj = self.param("proj", scale, (c.vision_width, c.embed_dim))
 

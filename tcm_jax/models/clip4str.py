@@ -67,9 +67,7 @@ class Clip4StrConfig:
     def __post_init__(self):
         c = self.clip
         if c.is_resnet:
-            raise ValueError(
-                "CLIP4STR reads all image tokens; it needs a ViT, vision_layers must be one number"
-            )
+            raise ValueError("CLIP4STR reads all image tokens; it needs a ViT, vision_layers must be one number")
         if self.cross_token_embedding and c.text_width != c.embed_dim:
             raise ValueError(
                 f"cross_token_embedding needs text_width == embed_dim; they are {c.text_width} and {c.embed_dim}"
@@ -157,7 +155,7 @@ class Clip4Str(nn.Module):
         return self._decoder(branch).decode_step(token, i, cache, memories)
 
     def _decoder(self, branch: str) -> Decoder:
-        return {"visual": self.visual_decoder, "cross": getattr(self, "cross_decoder", None)}[branch]
+        return self.visual_decoder if branch == "visual" else self.cross_decoder
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Touches every parameter, of unused towers too; `init` uses it. Visual logits of BOS alone, [b, 1, 1, v]."""

@@ -37,9 +37,7 @@ class Decoded(NamedTuple):
         return self.cross[-1] if self.cross else self.visual[-1]
 
 
-def decode(
-    model: Clip4Str, variables, images: jax.Array, max_length: int | None = None, stop: Stop = "eos"
-) -> Decoded:
+def decode(model: Clip4Str, variables, images: jax.Array, max_length: int | None = None, stop: Stop = "eos") -> Decoded:
     """Reads a batch of images.
 
     Args:
@@ -120,5 +118,5 @@ def decode(
             caption, text_memory = caption_memory(result.visual[-1], t)
             result.captions.append(caption)
             result.cross.append(refine("cross", [image_memory, text_memory], result.cross[-1], known[1]))
-        known = (t, t)
+        known = (jnp.int32(t), jnp.int32(t))
     return result

@@ -1,5 +1,6 @@
 """Layers that CLIP's towers and the recognizer's decoders share."""
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -107,7 +108,8 @@ def attend(
     weights = drop(jax.nn.softmax(score, axis=-1)).astype(query.dtype)
     ends = list(itertools.accumulate(key.shape[3] for key, _ in memories))
     parts = jnp.split(weights, ends[:-1], axis=-1)
-    return sum(product("bkqm,bkme->bkqe", w, value) for w, (_, value) in zip(parts, memories, strict=True))
+    outputs = [product("bkqm,bkme->bkqe", w, value) for w, (_, value) in zip(parts, memories, strict=True)]
+    return functools.reduce(jnp.add, outputs)
 
 
 class Attention(nn.Module):

@@ -111,9 +111,7 @@ def evaluate(
         logging.warning(f"{source.name}: {len(broken):,} images can't be decoded and count as wrong: {shown}")
     totals = _over_processes(totals)
     if totals.num_samples != len(source):
-        raise RuntimeError(
-            f"{source.name}: {totals.num_samples:,} words were scored; expected {len(source):,}"
-        )
+        raise RuntimeError(f"{source.name}: {totals.num_samples:,} words were scored; expected {len(source):,}")
     return totals.result(source.name)
 
 

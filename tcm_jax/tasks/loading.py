@@ -45,9 +45,7 @@ class Model:
 
     def __str__(self) -> str:
         device = jax.devices()[0]
-        return (
-            f"{self.directory} on {device.platform} ({device.device_kind}), {self.dtype}, {self.describe()}"
-        )
+        return f"{self.directory} on {device.platform} ({device.device_kind}), {self.dtype}, {self.describe()}"
 
     def describe(self) -> str:
         """The normalization in words."""

@@ -73,9 +73,7 @@ def sample_permutations(
     valid &= (length > 1) | (jnp.arange(len(valid)) == 0)
 
     ends = jnp.broadcast_to(jnp.asarray([0, max_length + 1]), (len(rows), 2))
-    perms = jnp.concatenate(
-        [ends[:, :1], rows + 1, ends[:, 1:]], axis=1
-    )  # unused places hold their own number
+    perms = jnp.concatenate([ends[:, :1], rows + 1, ends[:, 1:]], axis=1)  # unused places hold their own number
     if len(rows) > 1:
         position = jnp.arange(max_length + 2)
         inside = (position >= 1) & (position <= length + 1) & (length > 1)

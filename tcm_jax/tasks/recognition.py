@@ -109,7 +109,7 @@ class Recognition:
             dropout_key: None switches dropout off.
         """
         c, tokens, train = self.config, self.tokenizer, dropout_key is not None
-        rngs = {"dropout": dropout_key} if train else {}
+        rngs = {} if dropout_key is None else {"dropout": dropout_key}
 
         def call(method, *args):
             return self.model.apply(variables, *args, method=method, rngs=rngs)
@@ -122,9 +122,7 @@ class Recognition:
 
         def decode_branch(branch: str, ids, memories, query_mask, content_mask):
             hidden = known[:, None, None]  # [b, 1, 1, t]
-            return call(
-                Clip4Str.decode, branch, ids, memories, query_mask & hidden, content_mask & hidden, train
-            )
+            return call(Clip4Str.decode, branch, ids, memories, query_mask & hidden, content_mask & hidden, train)
 
         image = call(Clip4Str.encode_image, images)
         memory = call(Clip4Str.project_memory, "visual", image[:, None])
@@ -197,12 +195,8 @@ def parameter_group(path: str, ndim: int, text_freeze_layers: int = -1, image_fr
         visual = path.startswith("clip_model/visual/")
         limit = image_freeze_layers if visual else text_freeze_layers
         block = re.search(r"/resblocks_(\d+)/", path)
-        bottom = (
-            "class_embedding|positional_embedding" if visual else "(token|positional)_embedding|logit_scale"
-        )
-        if limit >= 12 or (
-            limit >= 0 and (int(block[1]) < limit if block else re.search(f"/({bottom})(/|$)", path))
-        ):
+        bottom = "class_embedding|positional_embedding" if visual else "(token|positional)_embedding|logit_scale"
+        if limit >= 12 or (limit >= 0 and (int(block[1]) < limit if block else re.search(f"/({bottom})(/|$)", path))):
             return "frozen"
     tower = "encoder" if path.startswith("clip_model/") else "decoder"
     decays = ndim >= 2 and not re.search("pos_queries|text_embed", path)

@@ -26,9 +26,7 @@ def checkpoint(state, hyper_parameters=None, container="torch", dtypes=None) -> 
 def fixtures(golden: Path) -> list[Path]:
     """Folders with weights of their own."""
     folders = {p.parent for p in golden.rglob("config.json")}
-    return sorted(
-        f for f in folders if (f / "manifest.json").is_file() and "clip" in read_json(f / "config.json")
-    )
+    return sorted(f for f in folders if (f / "manifest.json").is_file() and "clip" in read_json(f / "config.json"))
 
 
 def to_pretrained(architecture) -> Pretrained:
@@ -87,18 +85,12 @@ def test_prefixes_and_integer_entries_do_not_matter(tiny, options):
     assert architecture.origin == "OpenAI CLIP" and architecture.config == plain.config.clip
     conversion.flat_variables(architecture)
     with pytest.raises(ConversionError, match="with 'module.' and without"):
-        identify(
-            checkpoint(
-                {"module.token_embedding.weight": np.zeros((1, 1)), "token_embedding.weight": np.zeros(1)}
-            )
-        )
+        identify(checkpoint({"module.token_embedding.weight": np.zeros((1, 1)), "token_embedding.weight": np.zeros(1)}))
 
 
 def full_size(manifests: Path) -> dict[str, dict]:
     files = manifests.glob("*.json")
-    return {
-        p.stem: read_json(p) for p in sorted(files) if p.stem.startswith(("openai", "open_clip", "clip4str"))
-    }
+    return {p.stem: read_json(p) for p in sorted(files) if p.stem.startswith(("openai", "open_clip", "clip4str"))}
 
 
 def shapes_only(manifest: dict) -> Checkpoint:

@@ -67,9 +67,7 @@ def test_both_directions(state, tmp_path):
         checkpoints.Checkpoint((tmp_path / "openai",), "torchscript", state, dict.fromkeys(state, "float32"))
     )
     assert (architecture.layout, architecture.config) == ("huggingface", openai.config)
-    assert architecture.notes == (
-        "no config.json beside the weights: quick_gelu, the default of transformers",
-    )
+    assert architecture.notes == ("no config.json beside the weights: quick_gelu, the default of transformers",)
     ours, expected = conversion.flat_variables(architecture), conversion.flat_variables(openai)
     assert ours.keys() == expected.keys()
     for path, leaf in expected.items():

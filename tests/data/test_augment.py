@@ -81,10 +81,7 @@ def test_blur_and_noise_are_limited_by_the_size_of_the_image():
     assert augment.gaussian_blur(wide, 2) == wide.filter(ImageFilter.GaussianBlur(2))
 
     middle = np.full((200, 200, 3), 128, np.uint8)
-    change = (
-        np.asarray(augment.poisson_noise(Image.fromarray(middle), 20, np.random.default_rng(0))).astype(int)
-        - 128
-    )
+    change = np.asarray(augment.poisson_noise(Image.fromarray(middle), 20, np.random.default_rng(0))).astype(int) - 128
     assert (change == change[..., :1]).all()
     assert np.abs(change).mean() == pytest.approx(21, abs=0.1)  # 20, made odd
     assert np.abs(change)[..., 0].var() == pytest.approx(21, rel=0.05)
@@ -149,9 +146,7 @@ def test_equal_generators_give_equal_images_and_the_input_is_kept():
 def test_three_different_operations_each_with_probability_one_half(monkeypatch):
     calls: list[str] = []
     for name in OPERATIONS:
-        monkeypatch.setitem(
-            OPERATIONS, name, lambda image, level, rng, name=name: calls.append(name) or image
-        )
+        monkeypatch.setitem(OPERATIONS, name, lambda image, level, rng, name=name: calls.append(name) or image)
     randaugment, rng, rounds = RandAugment(num_ops=3), np.random.default_rng(0), 4000
     counts = []
     image = noise(2, 2)

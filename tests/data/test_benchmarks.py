@@ -94,6 +94,4 @@ def test_larger_charsets_may_keep_more():
 
 def test_overlaps():
     assert overlaps(["IC13_857", "SVT"]) == []
-    assert overlaps(["IC13_857", "IC13_1015"]) == [
-        "IC13_857 is part of IC13_1015: Combined counts its words twice"
-    ]
+    assert overlaps(["IC13_857", "IC13_1015"]) == ["IC13_857 is part of IC13_1015: Combined counts its words twice"]

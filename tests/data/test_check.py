@@ -64,11 +64,7 @@ def test_check_of_a_partly_broken_folder(tmp_path, capsys):
     assert f"recognised: word LMDB {tmp_path.name}/C, 12 records" in text
     assert "unreadable: 13 of 14" in text and "  and 3 more" in text
     assert "usable: 1 of 14 records" in text
-    assert (
-        "problem: " in text
-        and "labels.csv:2: 1 fields" in text
-        and "key 'image-000000001' is missing" in text
-    )
+    assert "problem: " in text and "labels.csv:2: 1 fields" in text and "key 'image-000000001' is missing" in text
     assert "problem: and 1 more" in run(capsys, "check", tmp_path, "--show", "1")[1]
 
 
@@ -76,9 +72,7 @@ def test_check_fails_when_nothing_is_usable(tmp_path, capsys):
     folder(tmp_path / "words", "labels.tsv", "a.jpg\t\u65e5\u672c\n")
     code, text = run(capsys, "check", tmp_path)
     assert code == 1
-    assert (
-        "kept 0, dropped 1: 1 with characters outside the charset only (top: '\u65e5' 1, '\u672c' 1)" in text
-    )
+    assert "kept 0, dropped 1: 1 with characters outside the charset only (top: '\u65e5' 1, '\u672c' 1)" in text
     assert run(capsys, "check", tmp_path, "--charset", "\u65e5\u672c")[0] == 0
     code, text = run(capsys, "check", tmp_path / "nowhere")
     assert code == 1 and "nowhere does not exist" in text

@@ -26,9 +26,7 @@ def png_header(width: int, height: int) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "PPM"])
@@ -93,9 +91,7 @@ def test_what_is_no_image_is_named(data, problem):
     with pytest.raises(ImageError, match="^set:7: .*" + problem) as caught:
         decode(data, "set:7")
     assert caught.value.name == "set:7"
-    assert str(pickle.loads(pickle.dumps(caught.value))) == str(
-        caught.value
-    )  # workers send it to the main process
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # workers send it to the main process
 
 
 def test_encoded_pixels_come_back():

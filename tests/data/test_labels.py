@@ -18,9 +18,7 @@ def kept(label_filter: LabelFilter, label: str) -> str | None:
 def test_labels_equal_the_reference(golden):
     folder = golden / "metrics"
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    rows = [
-        json.loads(line) for line in (folder / "labels.jsonl").read_text(encoding="utf-8").split("\n") if line
-    ]
+    rows = [json.loads(line) for line in (folder / "labels.jsonl").read_text(encoding="utf-8").split("\n") if line]
     columns = [column for column in rows[0] if column != "in"]
     assert any("|" in column for column in columns)
     for column in columns:

@@ -82,9 +82,7 @@ def test_processes_share_every_batch():
 
 
 def test_workers_change_nothing(tmp_path):
-    made = [
-        Record(jpeg(i), "w", f"{'long' * i}/name") for i in range(9)
-    ]  # names of different lengths stay whole
+    made = [Record(jpeg(i), "w", f"{'long' * i}/name") for i in range(9)]  # names of different lengths stay whole
     write_lmdb(made, tmp_path / "words")
     source = FilteredSource(open_source(tmp_path / "words"), LabelFilter(CHARSET_36))
     expected = train(source, 5, augment=shift)
@@ -114,9 +112,7 @@ def test_an_undecodable_image_is_replaced_by_the_next():
 
 
 def test_a_source_without_any_image_is_an_error():
-    with pytest.raises(
-        ImageError, match="made: 100 images in a row can't be decoded; the last: made:1: empty file"
-    ):
+    with pytest.raises(ImageError, match="made: 100 images in a row can't be decoded; the last: made:1: empty file"):
         train(ListSource([Record(b"", "x", "made:0"), Record(b"", "x", "made:1")]), 1, batch_size=1, seed=1)
 
 
@@ -156,9 +152,7 @@ def test_evaluation_is_one_pass_with_a_padded_end():
 
 
 def valid_texts(batches: list[dict]) -> list[str]:
-    return [
-        text for batch in batches for text, valid in zip(batch["text"], batch["valid"], strict=True) if valid
-    ]
+    return [text for batch in batches for text, valid in zip(batch["text"], batch["valid"], strict=True) if valid]
 
 
 @pytest.mark.parametrize("count", [1, 2, 9])

@@ -20,13 +20,10 @@ def labels_of(source) -> list[str]:
     return list(source.labels())
 
 
-@pytest.mark.parametrize(
-    ("write", "name"), [(write_lmdb, "words"), (write_array_record, "words.array_record")]
-)
+@pytest.mark.parametrize(("write", "name"), [(write_lmdb, "words"), (write_array_record, "words.array_record")])
 def test_what_is_written_is_read(tmp_path, write, name):
     made = [
-        Record(jpeg(i), label, f"made:{i}")
-        for i, label in enumerate(["one", "", "zw\u00f6lf \u00b7 \u65e5\u672c"])
+        Record(jpeg(i), label, f"made:{i}") for i, label in enumerate(["one", "", "zw\u00f6lf \u00b7 \u65e5\u672c"])
     ]
     assert write(iter(made), tmp_path / "deep" / name) == 3
     assert os.listdir(tmp_path / "deep") == [name]  # no temporary file is left
@@ -44,9 +41,7 @@ def test_arrays_are_written_without_loss(tmp_path):
     assert (decode(open_source(tmp_path / "words")[0].image) == pixels).all()
 
 
-@pytest.mark.parametrize(
-    ("write", "name"), [(write_lmdb, "words"), (write_array_record, "words.array_record")]
-)
+@pytest.mark.parametrize(("write", "name"), [(write_lmdb, "words"), (write_array_record, "words.array_record")])
 def test_an_interrupted_write_leaves_nothing(tmp_path, write, name):
     def interrupted():
         yield records(1)[0]

@@ -42,9 +42,7 @@ class ListSource:
         return (record.label for record in self.records)
 
 
-def folder(
-    path: Path, label_file: str, content: str | bytes, images: tuple[str, ...] = ("a.jpg", "b.jpg")
-) -> Path:
+def folder(path: Path, label_file: str, content: str | bytes, images: tuple[str, ...] = ("a.jpg", "b.jpg")) -> Path:
     """A folder with `images` and one label file."""
     for number, name in enumerate(images):
         (path / name).parent.mkdir(parents=True, exist_ok=True)

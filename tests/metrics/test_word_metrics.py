@@ -33,9 +33,7 @@ def test_totals():
     totals.add("stop", "stop", 0.8)
     totals.add("sto", "stop", 0.4)  # one deletion in four characters
     totals.add("", "go", 0.0)
-    assert totals.result("signs") == Result(
-        "signs", 3, 100 / 3, 100 * (1 - 1.25 / 3), pytest.approx(40), 7 / 3
-    )
+    assert totals.result("signs") == Result("signs", 3, 100 / 3, 100 * (1 - 1.25 / 3), pytest.approx(40), 7 / 3)
 
 
 def test_no_words():

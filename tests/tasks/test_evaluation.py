@@ -157,8 +157,7 @@ def test_two_processes():
     command = [sys.executable, "-c", _PROCESS, str(port)]
     root = Path(__file__).parents[2]
     processes = [
-        subprocess.Popen([*command, str(i)], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for i in range(2)
+        subprocess.Popen([*command, str(i)], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for i in range(2)
     ]
     outputs = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs

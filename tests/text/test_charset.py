@@ -54,9 +54,7 @@ def test_encode():
     assert ids.tolist() == [[4, 3, 1, 2, 0, 5], [4, 0, 5, 5, 5, 5]]
 
 
-@pytest.mark.parametrize(
-    "label, message", [("abcab", "'abcab' has 5 characters; at most 4"), ("abX", "'abX' has 'X'")]
-)
+@pytest.mark.parametrize("label, message", [("abcab", "'abcab' has 5 characters; at most 4"), ("abX", "'abX' has 'X'")])
 def test_encode_names_the_bad_label(label, message):
     with pytest.raises(ValueError, match=message):
         CharsetTokenizer("abc").encode(["a", label], max_length=4)

@@ -58,8 +58,7 @@ class Font:
     def covers(self, text: str) -> bool:
         """True if every character of `text` is drawn, and in its own case."""
         return all(
-            (not self.unicase or c == c.upper()) and (c.isspace() or _draws(self.path, self.index, c))
-            for c in text
+            (not self.unicase or c == c.upper()) and (c.isspace() or _draws(self.path, self.index, c)) for c in text
         )
 
 
@@ -94,9 +93,7 @@ def _is_unicase(path: str, index: int) -> bool:
         return cv2.GaussianBlur(pixels, (0, 0), 2).ravel()
 
     pairs = [(shape(letter), shape(letter.upper())) for letter in "abdeghnqrt"]
-    alike = [
-        np.corrcoef(lower, upper)[0, 1] for lower, upper in pairs if lower is not None and upper is not None
-    ]
+    alike = [np.corrcoef(lower, upper)[0, 1] for lower, upper in pairs if lower is not None and upper is not None]
     return bool(alike) and bool(np.mean(alike) > 0.7)  # fonts with two cases: 0.2 to 0.6
 
 

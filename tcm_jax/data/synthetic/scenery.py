@@ -78,9 +78,7 @@ def _under_colour(dice: Dice, ground: np.ndarray, ink: np.ndarray) -> np.ndarray
     return other if abs(float((other - ink) @ _LUMA)) > 60 else ground * 0.4
 
 
-def _background(
-    dice: Dice, h: int, w: int, ground: np.ndarray, contrast: float, difficulty: float
-) -> np.ndarray:
+def _background(dice: Dice, h: int, w: int, ground: np.ndarray, contrast: float, difficulty: float) -> np.ndarray:
     """A plain colour, a slope of colours or a surface, float32 [h, w, 3]."""
     image = np.empty((h, w, 3), np.float32)
     image[:] = ground
@@ -140,15 +138,11 @@ def _surface(index: int) -> np.ndarray:
         case 0:
             image = clouds
         case 1:  # rough plaster, asphalt
-            image = 0.4 * clouds + cv2.GaussianBlur(
-                rng.random((h, w), np.float32), (0, 0), rng.uniform(0.6, 1.5)
-            )
+            image = 0.4 * clouds + cv2.GaussianBlur(rng.random((h, w), np.float32), (0, 0), rng.uniform(0.6, 1.5))
         case 2:  # grain of wood, brushed metal
             y, x = np.mgrid[0:h, 0:w].astype(np.float32)
             period, angle = rng.uniform(5, 25), rng.uniform(0, np.pi)
-            image = np.sin(
-                (x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi / period + rng.uniform(0, 12) * clouds
-            )
+            image = np.sin((x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi / period + rng.uniform(0, 12) * clouds)
         case 3:  # bricks, tiles
             image = 0.5 * clouds + rng.uniform(0.3, 0.6)
             rows, columns = int(rng.integers(14, 50)), int(rng.integers(25, 100))
@@ -167,9 +161,7 @@ def _surface(index: int) -> np.ndarray:
             image = 0.3 * clouds
             for _ in range(600):
                 centre, size = rng.integers(0, (w, h)).tolist(), rng.integers(2, 12, 2).tolist()
-                cv2.ellipse(
-                    image, centre, size, rng.uniform(0, 180), 0, 360, float(rng.random()), -1, cv2.LINE_AA
-                )
+                cv2.ellipse(image, centre, size, rng.uniform(0, 180), 0, 360, float(rng.random()), -1, cv2.LINE_AA)
     return _unit(image)
 
 

@@ -31,9 +31,7 @@ class Typeset:
     neighbours: bool
 
 
-def typeset(
-    dice: Dice, font: Font, text: str, em: float, difficulty: float, another: Callable[[], str]
-) -> Typeset:
+def typeset(dice: Dice, font: Font, text: str, em: float, difficulty: float, another: Callable[[], str]) -> Typeset:
     """Draws `text` with the next larger of `SIZES`; `another` gives words for the surroundings."""
     size = next((s for s in SIZES if s >= em), SIZES[-1])
     face = font.at(size)
@@ -59,9 +57,7 @@ def typeset(
         _rule(dice, pen, box, size)
     letters = np.asarray(canvas)
     if dice.chance(0.35):  # bolder: most faces at hand are lighter than what signs are set in
-        letters = cv2.dilate(
-            letters, np.ones((1, 2) if size < 24 else (2, 2) if size < 56 else (3, 3), np.uint8)
-        )
+        letters = cv2.dilate(letters, np.ones((1, 2) if size < 24 else (2, 2) if size < 56 else (3, 3), np.uint8))
     decoration = "none"
     if dice.chance(0.5 * difficulty):
         decoration = dice.pick(("outline", "outline", "shadow", "shadow", "glow", "solid"))
