@@ -35,7 +35,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.charset, config.model.max_label_length = "36", 12
     config.model.decoder_heads, config.model.dropout = 4, 0.0
     config.model.perm_num = 2
-    config.batch, config.steps, config.log_every = 64, 5000, 50
+    config.batch, config.steps, config.log_every = 64, 4000, 50
     config.optim.update({"lr": 2e-3, "lr_batch": 64, "decoder_lr_multiplier": 1.0, "weight_decay": 0.05})
     config.optim.update({"clip_norm": 1.0, "text_freeze_layers": 0, "warmup_fraction": 0.1})
     config.data.augment = False
