@@ -18,7 +18,7 @@ quickstart: $(VENV)/installed
 	@echo "What it read is drawn in $(WORKDIR)/read.png"
 
 test: $(VENV)/installed-tests
-	$(RUN) -m pytest -n auto
+	$(RUN) -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/installed-tests
 	$(RUN) -m ruff check

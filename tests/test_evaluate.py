@@ -132,6 +132,13 @@ def test_options_change_what_is_compared(finished, outputs, root, tiny_model, ca
     assert list(outputs.glob(".*")) == []  # no temporary files
 
 
+def test_only_held_out_records(root, tiny_model, outputs):
+    """Every second record: "STOP", and "..." that the cleaning drops."""
+    paths = "--predictions", str(outputs / "held.jsonl"), "--output", str(outputs / "held.json")
+    evaluate.main([str(root / "mine"), "--checkpoint", str(tiny_model), "--hold-out", "2", "--batch", "8", *paths])
+    assert [row["label"] for row in read_jsonl(outputs / "held.jsonl")] == ["stop"]
+
+
 @pytest.mark.parametrize(
     "options, charset",
     [
