@@ -47,12 +47,12 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "real":
         config.model.max_label_length = 25
         config.init = "runs/quickstart"
-        config.steps, config.optim.lr, config.optim.ema = 10_000, 1e-3, 0.999
+        config.steps, config.optim.lr, config.optim.ema = 4000, 1e-3, 0.999
         config.data.augment = True
         config.data.train = [{"synthetic": words("train", 0.7, 10_000_000), "weight": 0.75}]
         config.data.train += [{"path": name, "hold_out": 10, "weight": 0.25 / len(REAL)} for name in REAL]
         config.eval.sources = [{"name": name, "path": name, "hold_out": 10} for name in REAL]
-        config.eval.every = 2000
+        config.eval.every = 1000
     if variant == "gpu":
         config.model.charset, config.model.max_label_length = "94", 25
         config.model.clip.update({"patch_size": (8, 4), "embed_dim": 384})
