@@ -7,10 +7,10 @@ All of CLIP4STR is there (both branches, permutations, captions through the text
 32 x 128 pixels in columns of 4, four layers of width 128. It reads lower-case letters and digits.
 
 Variants:
-    (none)  ten minutes on two CPU cores; clean words of at most 12 characters
+    (none)  clean words of at most 12 characters; ten minutes on two CPU cores
     real    goes on from runs/quickstart, on harder words mixed with real crops from DATA (--config.data.root=DATA), of
             which every tenth is held out; see docs/results.md
-    gpu     a larger model (29 M parameters with the text tower) on hard words, 94 characters, for one GPU and a day
+    gpu     a larger model (33 M parameters) on the hardest words and 94 characters, for one GPU
     tiny    seconds, for tests
 """
 
