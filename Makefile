@@ -13,7 +13,7 @@ quickstart: $(VENV)/installed
 	rm -rf $(WORKDIR)/words
 	$(RUN) -m tcm_jax.data synth -n 2000 --split test --charset 36 --max-length 12 --difficulty 0.1 --seed 1 -o $(WORKDIR)/words
 	$(RUN) -m tcm_jax.evaluate $(WORKDIR)/words --checkpoint $(WORKDIR)
-	$(RUN) -m tcm_jax.predict read '$(WORKDIR)/words/images/00000*.png' '$(WORKDIR)/words/images/00001*.png' \
+	$(RUN) -m tcm_jax.predict read '$(WORKDIR)/words/images/0000[01]?.png' \
 		--checkpoint $(WORKDIR) --picture $(WORKDIR)/read.png
 	@echo "What it read is drawn in $(WORKDIR)/read.png"
 
