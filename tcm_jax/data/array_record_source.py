@@ -14,7 +14,7 @@ from pathlib import Path
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from tcm_jax.data.images import encode_png
+from tcm_jax.data.images import encoded
 from tcm_jax.data.records import Record, SourceError
 
 # Every ArrayRecord file starts with this block header of the Riegeli format.
@@ -89,7 +89,7 @@ def write_array_record(records: Iterable[Record], path: str | Path) -> int:
         writer = ArrayRecordWriter(temporary, "group_size:1,uncompressed")
         count = 0
         for record in records:
-            image = record.image if isinstance(record.image, bytes) else encode_png(record.image)
+            image = encoded(record.image)
             header = json.dumps({"label": record.label, "name": record.name}).encode()
             writer.write(_LENGTH.pack(len(header)) + header + image)
             count += 1

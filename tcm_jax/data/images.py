@@ -72,6 +72,11 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.array(picture.resize((width, height), Image.Resampling.BICUBIC))  # [H, W, 3]
 
 
+def encoded(image: bytes | np.ndarray) -> bytes:
+    """The image file of a record: its bytes as they are, an array as PNG."""
+    return image if isinstance(image, bytes) else encode_png(image)
+
+
 def encode_png(image: np.ndarray) -> bytes:
     """The PNG file of `image`, uint8 RGB [h, w, 3]."""
     file = io.BytesIO()

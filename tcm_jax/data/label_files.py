@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from tcm_jax.data.images import ImageError, encode_png
+from tcm_jax.data.images import ImageError, encoded
 from tcm_jax.data.records import Record, SourceError
 from tcm_jax.files import atomic_folder
 
@@ -232,7 +232,7 @@ def write_label_folder(records: Iterable[Record], path: str | Path) -> int:
         for number, record in enumerate(records, start=1):
             if set("\t\r\n") & set(record.label):
                 raise ValueError(f"{record.name}: the label {record.label!r} has a tab or a line break")
-            image = record.image if isinstance(record.image, bytes) else encode_png(record.image)
+            image = encoded(record.image)
             suffix = str(Image.open(io.BytesIO(image)).format).lower()
             name = f"images/{number:06d}.{suffix}"
             (folder / name).write_bytes(image)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import lmdb
 
-from tcm_jax.data.images import ImageError, encode_png
+from tcm_jax.data.images import ImageError, encoded
 from tcm_jax.data.records import Record, SourceError
 from tcm_jax.files import atomic_folder
 
@@ -139,7 +139,7 @@ def write_lmdb(records: Iterable[Record], path: str | Path) -> int:
             number = 0
             transaction = environment.begin(write=True)
             for number, record in enumerate(records, start=1):
-                image = record.image if isinstance(record.image, bytes) else encode_png(record.image)
+                image = encoded(record.image)
                 transaction.put(b"image-%09d" % number, image)
                 transaction.put(b"label-%09d" % number, record.label.encode())
                 if number % _COMMIT_EVERY == 0:

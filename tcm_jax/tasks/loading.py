@@ -89,11 +89,16 @@ def load_model(
         raise ValueError(f"{directory / pretrained.CONFIG} doesn't describe a recognizer: {error}") from error
     if normalization == "half":
         mean, std = HALF, HALF
-    if dtype == "auto":
-        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    task = Recognition(config, mean, std, jnp.dtype(dtype))
+    task = Recognition(config, mean, std, jnp.dtype(compute_dtype(dtype)))
     _check_shapes(directory, task, contents)
     return Model(directory, contents, task, normalization)
+
+
+def compute_dtype(name: str):
+    """The type that one of `DTYPES` stands for on this machine."""
+    if name == "auto":
+        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[name]
 
 
 def find_model(checkpoint: str | os.PathLike) -> Path:

@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from tcm_jax.config import from_dict
 from tcm_jax.data.build import Entry, parse_entries
 from tcm_jax.data.labels import LabelFilter
 from tcm_jax.models.clip4str import Clip4StrConfig
+from tcm_jax.tasks.loading import DTYPES, compute_dtype
 from tcm_jax.text.charset import CHARSET_36, load_charset
 from tcm_jax.training.optim import OptimConfig
 
-_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 # Options of the label filter that a config may set; the charset and the length are the model's.
 _FILTER = sorted({f.name for f in fields(LabelFilter) if f.init} - {"charset", "max_length"})
 
@@ -125,7 +124,7 @@ class RunConfig:
             raise ValueError(
                 f"config.steps is {self.steps} and config.epochs is {self.epochs}; give exactly one of them"
             )
-        if self.dtype not in ("auto", *_DTYPES):
+        if self.dtype not in DTYPES:
             raise ValueError(f'config.dtype is {self.dtype!r}; expected "float32", "bfloat16" or "auto"')
         devices = jax.device_count()
         if self.accumulate < 1 or self.batch < 1 or self.batch % (self.accumulate * devices):
@@ -145,9 +144,7 @@ class RunConfig:
     @property
     def compute_dtype(self):
         """The dtype that `dtype` stands for on this machine."""
-        if self.dtype == "auto":
-            return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-        return _DTYPES[self.dtype]
+        return compute_dtype(self.dtype)
 
     def total_steps(self, records: int) -> int:
         """Optimizer steps of the run on `records` training records."""
