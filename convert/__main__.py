@@ -1,26 +1,30 @@
-"""Converts checkpoints of CLIP and CLIP4STR to model directories, and back.
+"""Converts checkpoints of CLIP, CLIP4STR and TCM to model directories, and back.
 
-python -m convert SOURCE DEST         SOURCE: a .pt, .ckpt, .bin, .safetensors file or a Hugging Face folder
+python -m convert SOURCE DEST         SOURCE: a .pt, .pth, .ckpt, .bin, .safetensors file or a Hugging Face folder
 python -m convert DEST OUT --to-torch OUT: a .pt, .pth, .bin or .safetensors file
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from convert import checkpoints, conversion
-from convert.architecture import Architecture
+from convert.architecture import Architecture, clip_of
 from convert.clip_sizes import Options
 from convert.engine import ConversionError
+from convert.mmcv_config import DECODING
 from tcm_jax import pretrained
-from tcm_jax.models.clip import ClipConfig
 from tcm_jax.models.clip4str import Clip4StrConfig
 from tcm_jax.models.layers import ACTIVATIONS
 from tcm_jax.pretrained import Pretrained
+from tcm_jax.tasks.detection import DetectionConfig
 from tcm_jax.text.charset import load_charset
+
+NECK_FIELDS = ("lateral_channels", "out_channels", "channels", "repeats", "fourier_degree")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,11 +43,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--image-size", type=int, nargs=2, metavar=("H", "W"), help="default: a square, or the file's")
     parser.add_argument(
+        "--scale",
+        type=int,
+        nargs=2,
+        metavar=("LONG", "SHORT"),
+        help="sides that images are resized to for a detector; default: the file's, else that of the released models",
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="any field of the configuration: decoder_heads=4, clip.vision_heads=16; may be repeated",
+        help="any field of the configuration: decoder_heads=4, clip.vision_heads=16, detector.mask_threshold=0.3; may "
+        "be repeated",
     )
     parser.add_argument("--license", help="licence of the weights, kept in the directory")
     parser.add_argument("--source-name", help="where the weights come from; default: kind and file name")
@@ -71,27 +83,51 @@ def _fields(settings: Sequence[str]) -> dict[str, Any]:
 
 def _summary(model: Pretrained, architecture: Architecture) -> str:
     config = architecture.config
-    clip = config if isinstance(config, ClipConfig) else config.clip
-    patch = "x".join(map(str, clip.patch_size))
-    lines = [
-        f"kind        {architecture.origin}",
-        f"image       {clip.image_size[0]}x{clip.image_size[1]}, "
-        + ("ModifiedResNet" if clip.is_resnet else f"ViT, patches {patch}")
-        + f", width {clip.vision_width}, layers {clip.vision_layers}, heads {clip.vision_heads}",
-        f"text        {clip.text_positions} positions, width {clip.text_width}, layers {clip.text_layers}, "
-        f"heads {clip.text_heads}",
-        f"embedding   {clip.embed_dim}, activation {clip.activation}",
-    ]
+    clip = clip_of(config)
+    tower = "ModifiedResNet" if clip.is_resnet else f"ViT, patches {'x'.join(map(str, clip.patch_size))}"
+    sizes = f"{tower}, width {clip.vision_width}, layers {clip.vision_layers}"
+    lines = [f"kind        {architecture.origin}"]
+    if isinstance(config, DetectionConfig) and not config.tcm.text_matching:
+        lines.append(f"image       {sizes}")
+    else:
+        positions = "positions of " if isinstance(config, DetectionConfig) else ""
+        lines += [
+            f"image       {positions}{clip.image_size[0]}x{clip.image_size[1]}, {sizes}, heads {clip.vision_heads}",
+            f"text        {clip.text_positions} positions, width {clip.text_width}, layers {clip.text_layers}, "
+            f"heads {clip.text_heads}",
+            f"embedding   {clip.embed_dim}, activation {clip.activation}",
+        ]
     if isinstance(config, Clip4StrConfig):
         lines.append(
             f"decoders    {1 + config.use_language_model}, depth {config.decoder_depth}, heads "
             f"{config.decoder_heads}, {len(config.charset)} characters, words up to {config.max_label_length}"
         )
+    if isinstance(config, DetectionConfig):
+        lines += _detector_lines(config, model.preprocessing)
     count = pretrained.count_parameters(model.variables)
     lines.append(f"parameters  {count:,} ({count / 1e6:.1f} M)")
     lines += [f"sha256      {digest}  {name}" for name, digest in model.extra["sha256"].items()]
     lines += [f"source      {model.source}", f"licence     {model.license}"]
     return "\n".join(lines + [f"note        {note}" for note in architecture.notes])
+
+
+def _detector_lines(config: DetectionConfig, preprocessing: Mapping[str, Any]) -> list[str]:
+    """Prompt and components, sizes of neck and head, and how instances are made of maps."""
+    lines, tcm = [], config.tcm
+    if tcm.text_matching:
+        words = json.dumps(tcm.prompt) if tcm.prompt else "no words"
+        components = ("language_prompt", "visual_prompt", "context_decoder", "scale_score_map", "fast")
+        names = [name.replace("_", " ") for name in components if getattr(tcm, name)]
+        lines = [
+            f"prompt      {words}, {tcm.learnable_prompt} learnable vectors, {tcm.prompt_tokens} tokens",
+            f"components  {', '.join(names) or 'no other'}; decoders of width {tcm.decoder_width}, layers "
+            f"{tcm.decoder_layers}, heads {tcm.decoder_heads}",
+        ]
+    for title, fields in (("neck, head  ", NECK_FIELDS), ("decoding    ", DECODING[config.family])):
+        values = [f"{name} {getattr(config.detector, name)}" for name in fields if hasattr(config.detector, name)]
+        lines += textwrap.wrap(title + ", ".join(values), 118, subsequent_indent=" " * 12)
+    long, short = preprocessing["scale"]
+    return [*lines, f"scale       long side {long}, short side {short} at most"]
 
 
 def _from_torch(args: argparse.Namespace) -> bool:
@@ -105,6 +141,7 @@ def _from_torch(args: argparse.Namespace) -> bool:
         charset=load_charset(args.charset) if args.charset else None,
         activation=args.activation,
         image_size=tuple(args.image_size) if args.image_size else None,
+        scale=tuple(args.scale) if args.scale else None,
         fields=_fields(args.set),
     )
     model, architecture, _ = conversion.from_checkpoint(

@@ -5,9 +5,10 @@ the caller's options, from a Lightning file's hyper-parameters or the JSON file 
 from what the released models have; `Architecture.notes` lists what was assumed.
 """
 
+import collections
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convert import clip_sizes
+from convert import clip_sizes, detector_sizes
 from convert.checkpoints import Checkpoint
-from convert.clip_sizes import Options, Sizes
+from convert.clip_sizes import Options, Reading, Sizes, merge, reading
 from convert.engine import ConversionError, Shape
 from convert.rules import Layout
 from tcm_jax import pretrained
@@ -25,13 +26,17 @@ from tcm_jax.config import from_dict
 from tcm_jax.models.clip import Clip, ClipConfig
 from tcm_jax.models.clip4str import Clip4Str, Clip4StrConfig
 from tcm_jax.models.layers import ACTIVATIONS
+from tcm_jax.tasks.detection import DETECTORS, Detection, DetectionConfig
 from tcm_jax.text.charset import CHARSET_94
 
-Config = ClipConfig | Clip4StrConfig
+Config = ClipConfig | Clip4StrConfig | DetectionConfig
 
 # The key that shows a kind; what stands before it ("module.") is a prefix of every key.
 MARKS = {
     "clip4str": "visual_decoder.pos_queries",
+    "db": "bbox_head.binarize.0.weight",
+    "pan": "bbox_head.out_conv.weight",
+    "fce": "bbox_head.out_conv_cls.weight",
     "huggingface": "vision_model.embeddings.class_embedding",
     "clip": "token_embedding.weight",
 }
@@ -70,17 +75,21 @@ class Architecture:
     """A recognised state dict.
 
     Args:
-        origin: who made it: "CLIP4STR", "OpenAI CLIP", "OpenCLIP" or "Hugging Face CLIP".
+        origin: who made it: "CLIP4STR", "TCM-DB", "OpenAI CLIP", "OpenCLIP", "Hugging Face CLIP" and so on.
         layout: names the table of rules.
         tensors: keys without the prefix that all had.
+        preprocessing: as a model directory keeps it.
         notes: what was assumed or ignored, a sentence each.
+        unused: keys of the tensors that the configuration has no use for.
     """
 
     origin: str
     layout: Layout
     config: Config
     tensors: Mapping[str, np.ndarray]
+    preprocessing: Mapping[str, Any]
     notes: tuple[str, ...]
+    unused: tuple[str, ...] = ()
 
 
 def identify(checkpoint: Checkpoint, options: Options | None = None) -> Architecture:
@@ -92,27 +101,49 @@ def identify(checkpoint: Checkpoint, options: Options | None = None) -> Architec
     options = options or Options()
     kind, tensors = _strip_prefix(checkpoint)
     if options.charset is not None and kind != "clip4str":
-        raise ConversionError(f"a charset was given, but {checkpoint.files[0]} is a CLIP without decoders")
+        raise ConversionError(f"a charset was given, but {checkpoint.files[0]} is a model without character decoders")
+    if options.scale is not None and kind not in DETECTORS:
+        raise ConversionError(f"a scale was given, but {checkpoint.files[0]} is no text detector")
     sizes = Sizes(checkpoint, tensors)
-    origin, layout, config = READERS[kind](sizes, options)
+    reading = READERS[kind](sizes, options)
     try:
-        config = from_dict(type(config), _merge(dataclasses.asdict(config), options.fields))
+        config = reading.build(merge(reading.values, options.fields))
         _check(config, sizes)
+    except ConversionError:
+        raise
     except ValueError as error:
         raise ConversionError(f"{sizes.path}: {error}") from error
-    return Architecture(origin, layout, config, tensors, tuple(sizes.notes))
+    unused = detector_sizes.unused(config, tensors) if isinstance(config, DetectionConfig) else ()
+    filled = [key for key in unused if tensors[key].size]  # predefined prompts come with empty `contexts`
+    if filled:
+        sizes.notes.append(f"not used by this model and left out: {_abridged(filled)}")
+    preprocessing, notes = reading.preprocessing, tuple(sizes.notes)
+    return Architecture(reading.origin, reading.layout, config, tensors, preprocessing, notes, unused)
 
 
 @functools.cache
 def template(config: Config) -> dict[str, Shape]:
     """Shape of every leaf of the model by path, parameters and running statistics, without making them."""
-    if isinstance(config, ClipConfig):
+    if isinstance(config, DetectionConfig):
+        variables = jax.eval_shape(Detection(config).init, jax.random.key(0))
+    elif isinstance(config, ClipConfig):
         images = jnp.zeros((1, *config.image_size, 3))
         variables = jax.eval_shape(Clip(config).init, jax.random.key(0), images, jnp.zeros((1, 2), jnp.int32))
     else:
         images = jnp.zeros((1, *config.clip.image_size, 3))
         variables = jax.eval_shape(Clip4Str(config).init, jax.random.key(0), images)
     return {p: s for p, s in pretrained.shapes(variables).items() if p.startswith(("params/", "batch_stats/"))}
+
+
+def clip_of(config: Config) -> ClipConfig:
+    """The CLIP in a configuration."""
+    match config:
+        case ClipConfig():
+            return config
+        case Clip4StrConfig():
+            return config.clip
+        case DetectionConfig():
+            return config.tcm.clip
 
 
 def _strip_prefix(checkpoint: Checkpoint) -> tuple[str, dict[str, np.ndarray]]:
@@ -127,11 +158,18 @@ def _strip_prefix(checkpoint: Checkpoint) -> tuple[str, dict[str, np.ndarray]]:
                 return kind, tensors
     some = ", ".join(list(checkpoint.tensors)[:3])
     raise ConversionError(
-        f"{checkpoint.files[0]} is no CLIP and no CLIP4STR: it has {some}, ... and none of {', '.join(MARKS.values())}"
+        f"{checkpoint.files[0]} is no CLIP, no CLIP4STR and no detector of TCM: it has {some}, ... and none of "
+        f"{', '.join(MARKS.values())}"
     )
 
 
-def _clip4str(sizes: Sizes, options: Options) -> tuple[str, Layout, Clip4StrConfig]:
+def _abridged(keys: Sequence[str]) -> str:
+    """Keys of one module as one, "context_decoder.* (74)"."""
+    counts = collections.Counter(key.partition(".")[0] for key in keys)
+    return ", ".join(name if name in keys else f"{name}.* ({count})" for name, count in counts.items())
+
+
+def _clip4str(sizes: Sizes, options: Options) -> Reading:
     """The flat state dict of VL4STR, or a Lightning checkpoint with its hyper-parameters."""
     given = sizes.checkpoint.hyper_parameters
     size = options.image_size
@@ -141,8 +179,7 @@ def _clip4str(sizes: Sizes, options: Options) -> tuple[str, Layout, Clip4StrConf
                 size = h, w
             case other:
                 raise ConversionError(f"{sizes.path}: hyper-parameter img_size is {other!r}, expected [h, w]")
-    inner = Sizes(sizes.checkpoint, sizes.tensors, "clip_model.")
-    towers = clip_sizes.towers(inner, size, options.activation or "quick_gelu")
+    towers = clip_sizes.towers(sizes.inner("clip_model."), size, options.activation or "quick_gelu")
     _, positions, width = sizes.shape("visual_decoder.pos_queries", 3)
     fields: dict[str, Any] = {
         "max_label_length": positions - 1,
@@ -169,17 +206,18 @@ def _clip4str(sizes: Sizes, options: Options) -> tuple[str, Layout, Clip4StrConf
     if assumed:
         sizes.notes.append(f"as in the released models: {', '.join(assumed)}")
     base = dataclasses.asdict(Clip4StrConfig(clip=towers, **fields))
-    return "CLIP4STR", "clip4str", from_dict(Clip4StrConfig, _merge(base, told, "hyper-parameter "))
+    return reading("CLIP4STR", "clip4str", from_dict(Clip4StrConfig, merge(base, told, "hyper-parameter ")))
 
 
 def _check(config: Config, sizes: Sizes) -> None:
     """What the rules' comparison of shapes can't see. Raises ValueError."""
-    clip = config if isinstance(config, ClipConfig) else config.clip
+    clip = clip_of(config)
     if clip.activation not in ACTIVATIONS:
         raise ValueError(f"activation {clip.activation!r} is unknown; known are {', '.join(ACTIVATIONS)}")
-    widths = {"text": (clip.text_width, clip.text_heads)}
-    if not clip.is_resnet:
-        widths["image"] = (clip.vision_width, clip.vision_heads)
+    image = 32 * clip.vision_width if clip.is_resnet else clip.vision_width  # of the attention pooling
+    widths = {"text": (clip.text_width, clip.text_heads), "image": (image, clip.vision_heads)}
+    if isinstance(config, DetectionConfig):
+        widths["decoder"] = (config.tcm.decoder_width, config.tcm.decoder_heads)
     if isinstance(config, Clip4StrConfig):
         widths["decoder"] = (sizes.axis("visual_decoder.pos_queries", 2, 3), config.decoder_heads)
         count = sizes.axis("visual_decoder.text_embed.embedding.weight", 0, 2) - 3
@@ -190,22 +228,9 @@ def _check(config: Config, sizes: Sizes) -> None:
             raise ValueError(f"the {name} width {width} can't be split over {heads!r} heads")
 
 
-def _merge(values: Mapping[str, Any], changes: Mapping[str, Any], what: str = "field ") -> dict[str, Any]:
-    """`values` with `changes`, in nested dictionaries too. A change keeps the type of what it replaces."""
-    merged = dict(values)
-    for key, value in changes.items():
-        old = values.get(key)
-        if isinstance(old, dict) and isinstance(value, Mapping):
-            value = _merge(old, value, f"{what}{key}.")
-        value = tuple(value) if isinstance(value, list) else value
-        if key in values and type(value) is not type(old) and (type(old), type(value)) != (float, int):
-            raise ConversionError(f"{what}{key} is {value!r}; expected a {type(old).__name__}")
-        merged[key] = value
-    return merged
-
-
-READERS: dict[str, Callable[[Sizes, Options], tuple[str, Layout, Any]]] = {
+READERS: dict[str, Callable[[Sizes, Options], Reading]] = {
     "clip4str": _clip4str,
+    **{family: detector_sizes.reader(family) for family in DETECTORS},
     "huggingface": clip_sizes.huggingface,
     "clip": clip_sizes.clip,
 }

@@ -49,6 +49,7 @@ class Checkpoint:
         tensors: floating-point ones in float32, the others as they are.
         dtypes: numpy name of the dtype that a key has in the file.
         hyper_parameters: those of a Lightning checkpoint.
+        config: text of the configuration in an mmcv checkpoint, Python that nothing runs.
     """
 
     files: tuple[Path, ...]
@@ -56,6 +57,7 @@ class Checkpoint:
     tensors: Mapping[str, np.ndarray]
     dtypes: Mapping[str, str]
     hyper_parameters: Mapping[str, Any] = field(default_factory=dict)
+    config: str = ""
 
     def companion(self, name: str, *keys: str) -> dict[str, Any]:
         """The object at `keys` in the JSON file `name` beside the weights; empty if there is none."""
@@ -123,17 +125,18 @@ def _read_split(index: Path) -> Checkpoint:
 def _read_file(path: Path) -> Checkpoint:
     container = _container(path)
     hyper_parameters: dict[str, Any] = {}
+    config = ""
     if container == "safetensors":
         tensors = _read_safetensors(path)
     elif container == "torchscript":
         tensors = read_torchscript(path)
     else:
-        tensors, hyper_parameters = read_torch(path)
+        tensors, hyper_parameters, config = read_torch(path)
     if not tensors:
         raise ConversionError(f"{path} holds no tensors")
     dtypes = {key: x.dtype.name for key, x in tensors.items()}
     arrays = {key: _as_float32(x) for key, x in tensors.items()}
-    return Checkpoint((path,), container, arrays, dtypes, hyper_parameters)
+    return Checkpoint((path,), container, arrays, dtypes, hyper_parameters, config)
 
 
 def _as_float32(array: np.ndarray) -> np.ndarray:

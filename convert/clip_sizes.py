@@ -4,15 +4,17 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from convert.checkpoints import Checkpoint
 from convert.engine import ConversionError, Shape
 from convert.rules import Layout
+from tcm_jax.config import from_dict
+from tcm_jax.data.images import CLIP_MEAN, CLIP_STD
 from tcm_jax.models.clip import ClipConfig
 
 # Sizes of a CLIP: key, axis, number of dimensions.
@@ -36,13 +38,38 @@ class Options:
 
     Args:
         charset: the characters themselves, in token order.
+        scale: (long, short) sides that images are resized to before a detector sees them.
         fields: fields of the configuration that overrule everything, {"decoder_heads": 4}.
     """
 
     charset: str | None = None
     activation: str | None = None
     image_size: tuple[int, int] | None = None
+    scale: tuple[int, int] | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Reading(NamedTuple):
+    """What a kind's reader makes of a state dict.
+
+    Args:
+        origin, layout: as in `Architecture`.
+        values: fields of the configuration. build: makes the configuration of them; raises ValueError.
+        preprocessing: as a model directory keeps it.
+    """
+
+    origin: str
+    layout: Layout
+    values: Mapping[str, Any]
+    build: Callable[[Mapping[str, Any]], Any]
+    preprocessing: Mapping[str, Any]
+
+
+def reading(origin: str, layout: Layout, config: Any) -> Reading:
+    """Of a model with CLIP's normalization. The original evaluates CLIP4STR with mean and standard deviation 0.5
+    instead; that choice belongs to evaluation."""
+    build = functools.partial(from_dict, type(config))
+    return Reading(origin, layout, dataclasses.asdict(config), build, {"mean": list(CLIP_MEAN), "std": list(CLIP_STD)})
 
 
 class Sizes:
@@ -52,6 +79,12 @@ class Sizes:
         self.checkpoint, self.tensors, self.prefix = checkpoint, tensors, prefix
         self.path = checkpoint.files[0]
         self.notes: list[str] = []
+
+    def inner(self, prefix: str) -> "Sizes":
+        """The same with a longer prefix; notes are shared."""
+        inner = Sizes(self.checkpoint, self.tensors, self.prefix + prefix)
+        inner.notes = self.notes
+        return inner
 
     def __contains__(self, key: str) -> bool:
         return self.prefix + key in self.tensors
@@ -77,10 +110,25 @@ class Sizes:
         return len(numbers)
 
 
-def clip(sizes: Sizes, options: Options) -> tuple[str, Layout, ClipConfig]:
+def merge(values: Mapping[str, Any], changes: Mapping[str, Any], what: str = "field ") -> dict[str, Any]:
+    """`values` with `changes`, in nested dictionaries too. A change keeps the type of what it replaces."""
+    merged = dict(values)
+    for key, value in changes.items():
+        old = values.get(key)
+        if isinstance(old, dict) and isinstance(value, Mapping):
+            value = merge(old, value, f"{what}{key}.")
+        value = tuple(value) if isinstance(value, list) else value
+        if key in values and type(value) is not type(old) and (type(old), type(value)) != (float, int):
+            raise ConversionError(f"{what}{key} is {value!r}; expected a {type(old).__name__}")
+        merged[key] = value
+    return merged
+
+
+def clip(sizes: Sizes, options: Options) -> Reading:
     """OpenAI's archives and state dicts, and OpenCLIP's."""
     dtypes = sizes.checkpoint.dtypes
     is_resnet = "visual.class_embedding" not in sizes
+    layout: Layout = "clip-resnet" if is_resnet else "clip"
     # OpenAI's models are half precision but for embeddings and LayerNorm.
     half = {d for k, d in dtypes.items() if k.endswith(("text_projection", "ln_final.weight"))} == {
         "float16",
@@ -88,7 +136,7 @@ def clip(sizes: Sizes, options: Options) -> tuple[str, Layout, ClipConfig]:
     }
     if sizes.checkpoint.container == "torchscript" or "input_resolution" in sizes or half:
         config = towers(sizes, options.image_size, options.activation or "quick_gelu")
-        return "OpenAI CLIP", "clip-resnet" if is_resnet else "clip", config
+        return reading("OpenAI CLIP", layout, config)
     companion = functools.partial(sizes.checkpoint.companion, "open_clip_config.json", "model_cfg")
     model = companion()
     activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
@@ -101,14 +149,10 @@ def clip(sizes: Sizes, options: Options) -> tuple[str, Layout, ClipConfig]:
             raise ConversionError(f"{sizes.path}: head_width is {head_width!r}, expected a number of channels")
         config = dataclasses.replace(config, vision_heads=config.vision_width // head_width)
     text_heads = companion("text_cfg").get("heads", config.text_heads)
-    return (
-        "OpenCLIP",
-        "clip-resnet" if is_resnet else "clip",
-        dataclasses.replace(config, text_heads=text_heads),
-    )
+    return reading("OpenCLIP", layout, dataclasses.replace(config, text_heads=text_heads))
 
 
-def huggingface(sizes: Sizes, options: Options) -> tuple[str, Layout, ClipConfig]:
+def huggingface(sizes: Sizes, options: Options) -> Reading:
     """Files of `transformers.CLIPModel`; the config.json beside them tells heads and activation."""
     companion = functools.partial(sizes.checkpoint.companion, "config.json")
     vision, text = (companion(f"{tower}_config") | companion(f"{tower}_config_dict") for tower in ("vision", "text"))
@@ -124,7 +168,7 @@ def huggingface(sizes: Sizes, options: Options) -> tuple[str, Layout, ClipConfig
         raise ConversionError(f"{sizes.path}: the towers differ in hidden_act, {sorted(activations)}")
     activation = options.activation or activations.pop()
     config = dataclasses.replace(config, vision_heads=vision_heads, text_heads=text_heads, activation=activation)
-    return "Hugging Face CLIP", "huggingface", config
+    return reading("Hugging Face CLIP", "huggingface", config)
 
 
 def _head_width(width: int, sizes: Sizes) -> int:
@@ -137,22 +181,21 @@ def _head_width(width: int, sizes: Sizes) -> int:
 
 def towers(sizes: Sizes, image_size: tuple[int, int] | None, activation: str, huggingface: bool = False) -> ClipConfig:
     """Sizes that the tensors show; 64 channels to a head."""
-    fields: dict[str, Any] = {n: sizes.axis(*at) for n, at in (_HUGGINGFACE if huggingface else _CLIP).items()}
-    fields["text_heads"] = fields["text_width"] // 64
+    fields = text_tower(sizes, huggingface)
     if huggingface:
-        embeddings, blocks = "vision_model.embeddings.", "{}_model.encoder.layers.{{}}"
+        embeddings = "vision_model.embeddings."
         conv, table = f"{embeddings}patch_embedding.weight", f"{embeddings}position_embedding.weight"
-        fields["text_layers"] = sizes.blocks(blocks.format("text"))
-        layers = sizes.blocks(blocks.format("vision"))
+        layers = sizes.blocks("vision_model.encoder.layers.{}")
+    elif "visual.class_embedding" not in sizes:
+        visual = sizes.inner("visual.")
+        size = grid_size(visual, "attnpool.positional_embedding", (32, 32), image_size)
+        return ClipConfig(image_size=size, activation=activation, **resnet(visual), **fields)
     else:
         conv, table = "visual.conv1.weight", "visual.positional_embedding"
-        fields["text_layers"] = sizes.blocks("transformer.resblocks.{}")
-        if "visual.class_embedding" not in sizes:
-            return _resnet(sizes, image_size, activation, fields)
         layers = sizes.blocks("visual.transformer.resblocks.{}")
     width, _, *patch = sizes.shape(conv, 4)
     return ClipConfig(
-        image_size=_image_size(sizes, table, (patch[0], patch[1]), image_size),
+        image_size=grid_size(sizes, table, (patch[0], patch[1]), image_size),
         patch_size=(patch[0], patch[1]),
         vision_width=width,
         vision_layers=layers,
@@ -162,20 +205,25 @@ def towers(sizes: Sizes, image_size: tuple[int, int] | None, activation: str, hu
     )
 
 
-def _resnet(sizes: Sizes, image_size: tuple[int, int] | None, activation: str, fields: dict[str, Any]) -> ClipConfig:
-    width = sizes.axis("visual.layer1.0.conv1.weight", 0, 4)
-    return ClipConfig(
-        image_size=_image_size(sizes, "visual.attnpool.positional_embedding", (32, 32), image_size),
-        patch_size=(32, 32),
-        vision_width=width,
-        vision_layers=tuple(sizes.blocks(f"visual.layer{i}.{{}}") for i in (1, 2, 3, 4)),
-        vision_heads=width // 2,
-        activation=activation,
-        **fields,
-    )
+def text_tower(sizes: Sizes, huggingface: bool = False) -> dict[str, Any]:
+    """Fields of the text tower; 64 channels to a head."""
+    fields: dict[str, Any] = {n: sizes.axis(*at) for n, at in (_HUGGINGFACE if huggingface else _CLIP).items()}
+    layers = sizes.blocks("text_model.encoder.layers.{}" if huggingface else "transformer.resblocks.{}")
+    return {**fields, "text_layers": layers, "text_heads": fields["text_width"] // 64}
 
 
-def _image_size(sizes: Sizes, table: str, patch: tuple[int, int], given: tuple[int, int] | None) -> tuple[int, int]:
+def resnet(sizes: Sizes) -> dict[str, Any]:
+    """Fields of a ModifiedResNet but for the image size; 64 channels to a head of its attention pooling."""
+    width = sizes.axis("layer1.0.conv1.weight", 0, 4)
+    return {
+        "patch_size": (32, 32),
+        "vision_width": width,
+        "vision_layers": tuple(sizes.blocks(f"layer{i}.{{}}") for i in (1, 2, 3, 4)),
+        "vision_heads": width // 2,
+    }
+
+
+def grid_size(sizes: Sizes, table: str, patch: tuple[int, int], given: tuple[int, int] | None) -> tuple[int, int]:
     """Pixels (h, w): those `given` if the position table fits them, else those of a square grid."""
     count = sizes.axis(table, 0, 2) - 1
     if given is None:

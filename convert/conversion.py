@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,20 @@ from convert import checkpoints, engine, rules
 from convert.architecture import Architecture, Config, identify, template
 from convert.checkpoints import Checkpoint
 from convert.clip_sizes import Options
+from convert.detector_sizes import INITIAL_GAMMA
 from convert.engine import ConversionError
 from tcm_jax import pretrained
 from tcm_jax.config import from_dict
-from tcm_jax.data.images import CLIP_MEAN, CLIP_STD
 from tcm_jax.models.clip import ClipConfig
 from tcm_jax.models.clip4str import Clip4StrConfig
 from tcm_jax.pretrained import Pretrained
+from tcm_jax.tasks.detection import DetectionConfig, detection_config
 
-CONFIGS: dict[str, type[Config]] = {"clip": ClipConfig, "recognition": Clip4StrConfig}
+CONFIGS: dict[str, type[Config]] = {
+    "clip": ClipConfig,
+    "recognition": Clip4StrConfig,
+    "detection": DetectionConfig,
+}
 
 
 def flat_variables(architecture: Architecture) -> dict[str, np.ndarray]:
@@ -30,7 +36,8 @@ def flat_variables(architecture: Architecture) -> dict[str, np.ndarray]:
         ConversionError: keys or shapes that don't fit the model, all of them listed.
     """
     table = rules.table(architecture.layout)
-    return engine.to_flax(architecture.tensors, table, template(architecture.config), rules.DROPPED)
+    dropped = [*rules.DROPPED, *map(re.escape, architecture.unused)]
+    return engine.to_flax(architecture.tensors, table, template(architecture.config), dropped)
 
 
 def from_checkpoint(
@@ -41,22 +48,23 @@ def from_checkpoint(
 ) -> tuple[Pretrained, Architecture, Checkpoint]:
     """Reads a checkpoint as a model directory in memory, together with what it was made from.
 
-    The normalization of pixels is CLIP's, with which all of these models were trained. The original evaluates
-    CLIP4STR with mean and standard deviation 0.5 instead; that choice belongs to evaluation.
-
     Raises:
-        ConversionError: the source can't be read, or isn't a CLIP or CLIP4STR.
+        ConversionError: the source can't be read, or is no model that is known here.
     """
     checkpoint = checkpoints.read(source)
     architecture = identify(checkpoint, options)
+    try:
+        leaves = flat_variables(architecture)
+    except ConversionError as error:
+        raise ConversionError(f"{checkpoint.files[0]}: {error}") from error
     # safetensors, which the directory is written with, takes no views.
-    flat = {path: np.asarray(leaf, order="C") for path, leaf in flat_variables(architecture).items()}
+    flat = {path: np.asarray(leaf, order="C") for path, leaf in leaves.items()}
     config = architecture.config
     model = Pretrained(
-        task="clip" if isinstance(config, ClipConfig) else "recognition",
+        task=next(task for task, cls in CONFIGS.items() if isinstance(config, cls)),
         model=dataclasses.asdict(config),
         variables=pretrained.unflatten(flat),
-        preprocessing={"mean": list(CLIP_MEAN), "std": list(CLIP_STD)},
+        preprocessing=architecture.preprocessing,
         source=source_name or f"{architecture.origin} checkpoint {Path(source).name}",
         license=license,
         extra={
@@ -77,6 +85,8 @@ def config_of(model: Pretrained) -> Config:
     if model.task not in CONFIGS:
         raise ConversionError(f"the model's task is {model.task!r}; known are {', '.join(CONFIGS)}")
     try:
+        if model.task == "detection":
+            return detection_config(model.model)
         return from_dict(CONFIGS[model.task], model.model, "model")
     except (TypeError, ValueError) as error:
         raise ConversionError(str(error)) from error
@@ -85,24 +95,55 @@ def config_of(model: Pretrained) -> Config:
 def to_state_dict(model: Pretrained) -> dict[str, np.ndarray]:
     """The PyTorch state dict of a model, as the original classes load it with strict=True.
 
-    CLIP4STR gets VL4STR's flat dictionary, CLIP that of OpenAI and OpenCLIP. Floats are float32.
+    CLIP4STR gets VL4STR's flat dictionary, CLIP that of OpenAI and OpenCLIP, a detector that of TCM. Floats are
+    float32.
 
     Raises:
         ConversionError: leaves that the rules don't know or that the configuration lacks.
     """
     config = config_of(model)
-    layout: rules.Layout = "clip4str"
-    if isinstance(config, ClipConfig):
-        layout = "clip-resnet" if config.is_resnet else "clip"
     flat = pretrained.flatten(model.variables)
     problems = _differences(pretrained.shapes(model.variables), template(config))
     if problems:
         raise ConversionError("weights and configuration don't fit:\n  " + "\n  ".join(problems))
-    state = engine.to_torch(flat, rules.table(layout))
+    if isinstance(config, DetectionConfig):
+        flat |= _unused(config)
+    state = engine.to_torch(flat, rules.table(_layout(config)))
     for key in [k for k in state if k.endswith(".running_mean")]:
         # PyTorch's BatchNorm has a counter too; with a fixed momentum nothing depends on it.
         state[key.replace("running_mean", "num_batches_tracked")] = np.zeros((), np.int64)
     return state
+
+
+def _layout(config: Config) -> rules.Layout:
+    match config:
+        case ClipConfig():
+            return "clip-resnet" if config.is_resnet else "clip"
+        case Clip4StrConfig():
+            return "clip4str"
+        case DetectionConfig():
+            return "tcm"
+
+
+def _unused(config: DetectionConfig) -> dict[str, np.ndarray]:
+    """Leaves that TCM's class has even where `config` has no use for them, as good as not there.
+
+    Empty contexts, a context decoder that gives zeros, and both factors as the release initialises them.
+    """
+    tcm = config.tcm
+    if not tcm.text_matching:
+        return {}
+    leaves: dict[str, np.ndarray] = {}
+    if not tcm.learnable_prompt:
+        leaves["params/contexts"] = np.zeros((1, 0, tcm.clip.text_width), np.float32)
+    if not tcm.visual_prompt:
+        leaves["params/vis_gamma"] = np.asarray(INITIAL_GAMMA)
+    if not tcm.context_decoder:
+        whole = template(dataclasses.replace(config, tcm=dataclasses.replace(tcm, context_decoder=True)))
+        decoder = {p: shape for p, shape in whole.items() if p.startswith("params/context_decoder/")}
+        leaves |= {path: np.zeros(shape, np.float32) for path, shape in decoder.items()}
+        leaves["params/gamma"] = np.full(whole["params/gamma"], INITIAL_GAMMA)
+    return leaves
 
 
 def _differences(shapes: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:

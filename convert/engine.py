@@ -46,8 +46,13 @@ def linear(source: str, target: str) -> Rule:
 
 
 def convolution(source: str, target: str) -> Rule:
-    """Weight (out, in, h, w) -> kernel (h, w, in, out)."""
+    """Weight (out, in / groups, h, w) -> kernel (h, w, in / groups, out)."""
     return Rule(source, (target,), lambda x, _: [x.transpose(2, 3, 1, 0)], lambda xs: xs[0].transpose(3, 2, 0, 1))
+
+
+def deconvolution(source: str, target: str) -> Rule:
+    """Transposed convolution's weight (in, out, h, w) -> kernel (h, w, in, out)."""
+    return Rule(source, (target,), lambda x, _: [x.transpose(2, 3, 0, 1)], lambda xs: xs[0].transpose(2, 3, 0, 1))
 
 
 def split_heads(source: str, target: str) -> Rule:
@@ -101,6 +106,16 @@ def norm(source: str, target: str) -> list[Rule]:
     return [copy(f"{source}.weight", f"{target}/scale"), copy(f"{source}.bias", f"{target}/bias")]
 
 
+def batch_norm(source: str, target: str) -> list[Rule]:
+    """PyTorch's BatchNorm -> BatchNorm; the running statistics lie in the collection batch_stats."""
+    statistics = target.replace("params/", "batch_stats/", 1)
+    return [
+        *norm(source, target),
+        copy(f"{source}.running_mean", f"{statistics}/mean"),
+        copy(f"{source}.running_var", f"{statistics}/var"),
+    ]
+
+
 def to_flax(
     state: Mapping[str, np.ndarray],
     rules: Iterable[Rule],
@@ -135,8 +150,12 @@ def to_flax(
             problems.append(f"{key}: the model has no {foreign[0]}")
             continue
         shapes = [template[p] for p in paths]
-        leaves = rule.to_flax(np.asarray(tensor, np.float32), shapes)
-        if [x.shape for x in leaves] != shapes:
+        try:
+            leaves = rule.to_flax(np.asarray(tensor, np.float32), shapes)
+        except ValueError:  # a tensor with fewer or more axes
+            leaves = []
+        # The way back tells a tensor from another one with as many values.
+        if [x.shape for x in leaves] != shapes or rule.to_torch(leaves).shape != tensor.shape:
             problems.append(f"{key} {tuple(tensor.shape)} does not fit {', '.join(paths)} {shapes}")
             continue
         for path, leaf in zip(paths, leaves, strict=True):

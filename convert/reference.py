@@ -110,38 +110,65 @@ def text_tokens(s: State, prefix: str, config: ClipConfig, ids: Tensor) -> Tenso
     return norm(s, f"{prefix}ln_final", x) @ s[f"{prefix}text_projection"]
 
 
-def resnet_embedding(s: State, config: ClipConfig, images: Tensor) -> Tensor:
-    """Attention-pooled feature of the ModifiedResNet, [b, 1, embed_dim]."""
+def batch_norm(s: State, name: str, x: Tensor) -> Tensor:
+    """With the running statistics; x [b, d, h, w]."""
+    mean, variance = s[f"{name}.running_mean"], s[f"{name}.running_var"]
+    return F.batch_norm(x, mean, variance, s[f"{name}.weight"], s[f"{name}.bias"])
+
+
+def conv(s: State, name: str, x: Tensor, stride: int = 1, groups: int = 1) -> Tensor:
+    """Padded by half the kernel."""
+    weight = s[f"{name}.weight"]
+    return F.conv2d(x, weight, s.get(f"{name}.bias"), stride, weight.shape[-1] // 2, groups=groups)
+
+
+def resnet_stages(s: State, prefix: str, config: ClipConfig, images: Tensor) -> list[Tensor]:
+    """Outputs of the ModifiedResNet's four stages, [b, d, h / 4, w / 4] to [b, 8 d, h / 32, w / 32]."""
     assert not isinstance(config.vision_layers, int)
 
-    def conv(x: Tensor, name: str, bn: str, stride: int = 1) -> Tensor:
-        weight = s[f"{name}.weight"]
-        x = F.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2)
-        mean, variance = s[f"{bn}.running_mean"], s[f"{bn}.running_var"]
-        return F.batch_norm(x, mean, variance, s[f"{bn}.weight"], s[f"{bn}.bias"])
+    def normed(x: Tensor, name: str, norm: str, stride: int = 1) -> Tensor:
+        return batch_norm(s, f"{prefix}{norm}", conv(s, f"{prefix}{name}", x, stride))
 
-    x = images
+    x, stages = images, []
     for i in (1, 2, 3):
-        x = F.relu(conv(x, f"visual.conv{i}", f"visual.bn{i}", 2 if i == 1 else 1))
+        x = F.relu(normed(x, f"conv{i}", f"bn{i}", 2 if i == 1 else 1))
     x = F.avg_pool2d(x, 2)
     for stage, blocks in enumerate(config.vision_layers, start=1):
         for i in range(blocks):
-            name, pool = f"visual.layer{stage}.{i}", 2 if stage > 1 and i == 0 else 1
-            y = F.relu(conv(x, f"{name}.conv1", f"{name}.bn1"))
-            y = F.relu(conv(y, f"{name}.conv2", f"{name}.bn2"))
-            y = conv(F.avg_pool2d(y, pool), f"{name}.conv3", f"{name}.bn3")
-            if f"{name}.downsample.0.weight" in s:
-                x = conv(F.avg_pool2d(x, pool), f"{name}.downsample.0", f"{name}.downsample.1")
+            name, pool = f"layer{stage}.{i}", 2 if stage > 1 and i == 0 else 1
+            y = F.relu(normed(x, f"{name}.conv1", f"{name}.bn1"))
+            y = F.relu(normed(y, f"{name}.conv2", f"{name}.bn2"))
+            y = normed(F.avg_pool2d(y, pool), f"{name}.conv3", f"{name}.bn3")
+            if f"{prefix}{name}.downsample.0.weight" in s:
+                x = normed(F.avg_pool2d(x, pool), f"{name}.downsample.0", f"{name}.downsample.1")
             x = F.relu(x + y)
+        stages.append(x)
+    return stages
+
+
+def attention_pool(s: State, name: str, heads: int, x: Tensor) -> Tensor:
+    """The mean feature and the features of x [b, d, h, w] look at each other, [b, 1 + h w, e]; the mean first.
+
+    The table of positions is of a square; for another grid it is interpolated.
+    """
+    table = s[f"{name}.positional_embedding"]
+    side = round((len(table) - 1) ** 0.5)
+    grid = table[1:].T.unflatten(1, (side, side))[None]
+    grid = F.interpolate(grid, x.shape[2:], mode="bilinear", align_corners=False)
+    positions = torch.cat([table[:1], grid[0].flatten(1).T])
     x = x.flatten(2).transpose(1, 2)
-    x = torch.cat([x.mean(1, keepdim=True), x], 1) + s["visual.attnpool.positional_embedding"]
-    pool_name, heads = "visual.attnpool", config.vision_heads
+    x = torch.cat([x.mean(1, keepdim=True), x], 1) + positions
     query, key, value = (
-        linear(s, f"{pool_name}.{n}_proj", y).unflatten(-1, (heads, -1)).transpose(1, 2)
-        for n, y in (("q", x[:, :1]), ("k", x), ("v", x))
+        linear(s, f"{name}.{n}_proj", x).unflatten(-1, (heads, -1)).transpose(1, 2) for n in ("q", "k", "v")
     )
     y = F.scaled_dot_product_attention(query, key, value)
-    return linear(s, f"{pool_name}.c_proj", y.transpose(1, 2).flatten(-2))
+    return linear(s, f"{name}.c_proj", y.transpose(1, 2).flatten(-2))
+
+
+def resnet_embedding(s: State, config: ClipConfig, images: Tensor) -> Tensor:
+    """Attention-pooled feature of the ModifiedResNet, [b, 1, embed_dim]."""
+    stages = resnet_stages(s, "visual.", config, images)
+    return attention_pool(s, "visual.attnpool", config.vision_heads, stages[-1])[:, :1]
 
 
 class Reader:

@@ -5,7 +5,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -102,8 +102,16 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def read_torch(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """State dict and hyper-parameters of a file of torch.save."""
+class TorchFile(NamedTuple):
+    """State dict, hyper-parameters of a Lightning checkpoint, text of the configuration in an mmcv checkpoint."""
+
+    tensors: dict[str, np.ndarray]
+    hyper_parameters: dict[str, Any]
+    config: str
+
+
+def read_torch(path: Path) -> TorchFile:
+    """A file of torch.save."""
     torch = import_torch(path)
     stand_ins = [(stand_in, name) for name, stand_in in STAND_INS.items()]
     try:
@@ -120,9 +128,11 @@ def read_torch(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     except (RuntimeError, ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise ConversionError(f"{path} is a broken file of torch.save: {_first_line(error)}") from error
     hyper_parameters: Any = {}
+    meta: Any = {}
     for _ in range(3):  # {"model": {"state_dict": ...}}
         if isinstance(content, dict):
             hyper_parameters = content.get("hyper_parameters", hyper_parameters)
+            meta = content.get("meta", meta)
             nested = [content[k] for k in ("state_dict", "model", "module") if isinstance(content.get(k), dict)]
             content = nested[0] if nested else content
     if not isinstance(content, dict):
@@ -131,7 +141,10 @@ def read_torch(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         hyper_parameters = _plain(hyper_parameters)
     except RecursionError as error:
         raise ConversionError(f"{path}: the hyper-parameters contain themselves") from error
-    return _arrays(path, content), hyper_parameters if isinstance(hyper_parameters, dict) else {}
+    if not isinstance(hyper_parameters, dict):
+        hyper_parameters = {}
+    config = meta.get("config") if isinstance(meta, dict) else None
+    return TorchFile(_arrays(path, content), hyper_parameters, config if isinstance(config, str) else "")
 
 
 def _arrays(path: Path, state: Mapping[str, Any]) -> dict[str, np.ndarray]:

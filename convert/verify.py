@@ -9,17 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from convert import reference
-from convert.architecture import Architecture
+from convert import reference, reference_tcm
+from convert.architecture import Architecture, clip_of
 from tcm_jax.models.clip import Clip, ClipConfig
 from tcm_jax.models.clip4str import Clip4Str, Clip4StrConfig
 from tcm_jax.models.decoding import decode
 from tcm_jax.pretrained import Pretrained
+from tcm_jax.tasks.detection import Detection, DetectionConfig
 from tcm_jax.text import bpe
 from tcm_jax.text.charset import CharsetTokenizer
 
 TOLERANCE = 2e-4  # of the largest absolute value
 BATCH = 4
+DETECTOR_IMAGES = (2, 96, 160)
 TEXTS = ("street", "exit 24", "coffee shop", "a")
 
 
@@ -46,16 +48,18 @@ def _difference(stage: str, ours: jax.Array, theirs: torch.Tensor) -> Difference
 def verify(model: Pretrained, architecture: Architecture, seed: int = 0) -> list[Difference]:
     """Runs random images and a few texts through both; matrix products at full float32 precision."""
     config = architecture.config
-    clip = config if isinstance(config, ClipConfig) else config.clip
     s = reference.tensors(architecture.tensors, architecture.layout == "huggingface")
     rng = np.random.default_rng(seed)
-    images = rng.standard_normal((BATCH, *clip.image_size, 3), np.float32)
+    size = DETECTOR_IMAGES if isinstance(config, DetectionConfig) else (BATCH, *clip_of(config).image_size)
+    images = rng.standard_normal((*size, 3), np.float32)
     with jax.default_matmul_precision("highest"):
+        if isinstance(config, DetectionConfig):
+            return _detector(s, config, model.variables, images)
         if isinstance(config, ClipConfig):
-            return _clip(s, "", clip, model.variables, images, clip.text_positions)
+            return _clip(s, "", config, model.variables, images, config.text_positions)
         inner = {"params": model.variables["params"]["clip_model"]}
         return [
-            *_clip(s, "clip_model.", clip, inner, images, config.context_length),
+            *_clip(s, "clip_model.", config.clip, inner, images, config.context_length),
             *_decoders(s, config, model.variables, images, rng),
         ]
 
@@ -142,6 +146,37 @@ def _decoders(
     strings = tokenizer.decode(np.asarray(decoded).argmax(-1))
     wrong = sum(a != b for a, b in zip(strings, reader.read(pixels), strict=True))
     return [*rows, Difference(f"strings that differ, of {BATCH}", wrong, wrong / BATCH)]
+
+
+def _detector(
+    s: reference.State, config: DetectionConfig, variables: Mapping[str, Any], images: np.ndarray
+) -> list[Difference]:
+    """Every stage from the backbone to the head's outputs."""
+    model = Detection(config).model
+
+    def run(model, images):
+        return model.backbone(images, dense=config.tcm.text_matching), model(images)
+
+    def ours(variables, images):
+        (features, output), sown = model.apply(variables, images, method=run, mutable=["intermediates"])
+        stages = {f"c{i}": stage for i, stage in enumerate(features.stages, start=2)}
+        if config.tcm.text_matching:
+            inner = sown["intermediates"]
+            stages |= {"global feature": features.tokens[:, 0], "dense features": features.tokens[:, 1:]}
+            stages |= {"text embedding": inner["text_embeddings_raw"][0]}
+            stages |= {"text embedding, refined": inner["text_embeddings"][0][:, 0], "score map": output.score_map}
+        if config.family != "fce":
+            return stages | {"maps": output.outputs}
+        for i, level in enumerate(output.outputs, start=3):
+            stages |= {f"classes p{i}": level.logits, f"coefficients p{i}": level.coefficients}
+        return stages
+
+    expected = reference_tcm.forward(s, config, _channels_first(images))
+    actual = jax.jit(ours)(variables, images)
+    return [
+        _difference(name, actual[name], theirs.permute(0, 2, 3, 1) if theirs.ndim == 4 else theirs)
+        for name, theirs in expected.items()
+    ]
 
 
 def report(rows: list[Difference]) -> str:

@@ -1,18 +1,21 @@
-"""CLIP as a scene-text reader: CLIP4STR in JAX and Flax."""
+"""CLIP as a reader and a detector of scene text: CLIP4STR and TCM in JAX and Flax."""
 
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Reading", "Recognizer", "__version__"]
+__all__ = ["Detections", "Detector", "Reading", "Recognizer", "__version__"]
 
 if TYPE_CHECKING:
+    from tcm_jax.detector import Detections, Detector
     from tcm_jax.recognizer import Reading, Recognizer
+
+_MODULES = {"Detections": "detector", "Detector": "detector", "Reading": "recognizer", "Recognizer": "recognizer"}
 
 
 def __getattr__(name: str):
     """Imports the API when it is first used: `import tcm_jax` alone loads neither JAX nor Flax."""
-    if name in ("Reading", "Recognizer"):
-        from tcm_jax import recognizer
+    if name in _MODULES:
+        import importlib
 
-        return getattr(recognizer, name)
+        return getattr(importlib.import_module(f"tcm_jax.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

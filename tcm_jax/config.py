@@ -25,5 +25,10 @@ def from_dict(cls: type[T], values: Mapping[str, Any], name: str = "config") -> 
             raise ValueError(f"{name} has no field {key!r}{hint}")
         if isinstance(value, Mapping) and dataclasses.is_dataclass(hints[key]):
             value = from_dict(hints[key], value, f"{name}.{key}")  # type: ignore[arg-type]
-        arguments[key] = tuple(value) if isinstance(value, list) else value
+        arguments[key] = _as_tuple(value)
     return cls(**arguments)
+
+
+def _as_tuple(value: Any) -> Any:
+    """Lists as tuples, also inside each other, so that equal configurations are equal and can be hashed."""
+    return tuple(map(_as_tuple, value)) if isinstance(value, list | tuple) else value

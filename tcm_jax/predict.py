@@ -1,8 +1,9 @@
-"""Reads word images.
+"""Reads word images, and detects text in photos.
 
 python -m tcm_jax.predict read words/ more/*.jpg --checkpoint models/clip4str-b16
+python -m tcm_jax.predict detect photos/ --checkpoint models/tcm-db-ic15 --out detected/
 
-prints one line for each image: path, text and confidence, separated by tabs.
+One line for each image: path, text and confidence, or path and number of text instances, separated by tabs.
 """
 
 import argparse
@@ -11,20 +12,28 @@ import glob
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tcm_jax.data.check import contact_sheet
 from tcm_jax.data.images import ImageError
+from tcm_jax.data.inputs import image_files, pixels
 from tcm_jax.data.records import Record
+from tcm_jax.detector import Detections, Detector
 from tcm_jax.files import atomic_file, check_writable
-from tcm_jax.recognizer import Reading, Recognizer, image_files
+from tcm_jax.recognizer import Reading, Recognizer
 from tcm_jax.tasks.loading import DTYPES, NORMALIZATIONS
 
+DETECTIONS = "detections.jsonl"
 _MAX_PICTURE = 400  # images on a sheet
+_INTERRUPTED = 130  # the shells' exit code for Ctrl-C
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -32,45 +41,164 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     try:
         files = _find_images(options.images)
-        check_writable(options.output, "--output")
-        _check_picture(options.picture)
-        recognizer = Recognizer(
-            options.checkpoint,
-            batch_size=options.batch,
-            normalization=options.normalization,
-            dtype=options.dtype,
-            quiet=options.quiet,
-        )
-        output = atomic_file(options.output) if options.output else contextlib.nullcontext()
-        with output as file:
-            failed = _read(recognizer, files, options, file)
+        failed = options.run(options, files)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     if failed:
         sys.exit(f"{failed:,} of {len(files):,} images can't be read")
 
 
-def _read(recognizer: Recognizer, files: list[str], options: argparse.Namespace, output: IO | None) -> int:
+def _read(options: argparse.Namespace, files: list[str]) -> int:
     """Prints and writes the readings as they come, draws the first ones; returns the number of failures."""
+    check_writable(options.output, "--output")
+    _check_picture(options.picture)
+    recognizer = Recognizer(
+        options.checkpoint,
+        batch_size=options.batch,
+        normalization=options.normalization,
+        dtype=options.dtype,
+        quiet=options.quiet,
+    )
     drawn: list[Reading] = []
     failed = 0
-    for outcome in recognizer.stream(files, errors="return"):
-        if isinstance(outcome, ImageError):
-            print(f"error: {outcome}", file=sys.stderr)
-            failed += 1
-            continue
-        line = json.dumps(outcome.to_dict(), ensure_ascii=False)
-        short = f"{outcome.name}\t{outcome.text}\t{outcome.confidence:.4f}"
-        print(line if options.json else short, flush=True)
-        if output is not None:
-            print(line, file=output)
-        if len(drawn) < _MAX_PICTURE:
-            drawn.append(outcome)
+    with _output(options.output) as output:
+        for outcome in recognizer.stream(files, errors="return"):
+            if isinstance(outcome, ImageError):
+                print(f"error: {outcome}", file=sys.stderr)
+                failed += 1
+                continue
+            short = f"{outcome.name}\t{outcome.text}\t{outcome.confidence:.4f}"
+            _report(outcome.to_dict(), short, options.json, output)
+            if len(drawn) < _MAX_PICTURE:
+                drawn.append(outcome)
     if options.picture and drawn:
-        _draw(drawn, options.picture)
+        _draw_sheet(drawn, options.picture)
         if len(drawn) < len(files) - failed:
             print(f"{options.picture} shows the first {len(drawn)} images", file=sys.stderr)
     return failed
+
+
+def _detect(options: argparse.Namespace, files: list[str]) -> int:
+    """Prints, writes and draws the detections as they come; returns the number of failures.
+
+    Ctrl-C ends it with what is done: whole pictures, and a file with a line for each photo until then.
+    """
+    decoding = dict(_setting(text) for text in options.set)
+    pictures = _picture_paths(files, options.out) if options.out and options.overlay else None
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        check_writable(options.out / DETECTIONS, "--out")
+    detector = Detector(
+        options.checkpoint,
+        scale=options.scale,
+        buckets="exact" if options.exact else "few",
+        upright=not options.ignore_exif,
+        dtype=options.dtype,
+        quiet=options.quiet,
+        **decoding,
+    )
+    done = failed = 0
+    path = options.out / DETECTIONS if options.out else None
+    with _output(path) as output, _progress(len(files), options.quiet) as progress, _background() as background:
+        interrupted = False
+        try:
+            for done, outcome in enumerate(detector.stream(files, errors="return"), start=1):
+                if isinstance(outcome, ImageError):
+                    print(f"error: {outcome}", file=sys.stderr)
+                    failed += 1
+                else:
+                    row = outcome.to_dict()
+                    if pictures:
+                        picture = pictures[done - 1]
+                        row["overlay"] = picture.name
+                        background(_draw_overlay, outcome, files[done - 1], detector.upright, picture)
+                    _report(row, f"{outcome.name}\t{len(outcome.instances)}", options.json, output)
+                progress()
+        except KeyboardInterrupt:
+            interrupted = True
+    if interrupted:
+        print(f"interrupted after {done:,} of {len(files):,} images", file=sys.stderr)
+        sys.exit(_INTERRUPTED)
+    return failed
+
+
+def _report(row: dict[str, Any], short: str, as_json: bool, output: IO | None) -> None:
+    """Writes `row`, and prints it or `short`."""
+    line = json.dumps(row, ensure_ascii=False)
+    if output is not None:
+        output.write(line + "\n")
+    print(line if as_json else short, flush=True)
+
+
+def _output(path: Path | None) -> contextlib.AbstractContextManager[IO | None]:
+    return atomic_file(path) if path else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _progress(total: int, quiet: bool) -> Iterator[Any]:
+    """A bar on stderr if that is a terminal; yields the function that advances it."""
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("photos"), TimeRemainingColumn())
+    shown = total > 1 and not quiet and sys.stderr.isatty()
+    # Lines on stdout scroll above the bar where both are the terminal, and stay out of it where they are not.
+    with Progress(
+        *columns, console=Console(stderr=True), disable=not shown, redirect_stdout=sys.stdout.isatty()
+    ) as progress:
+        bar = progress.add_task("", total=total)
+        yield lambda: progress.advance(bar)
+
+
+@contextlib.contextmanager
+def _background(limit: int = 4) -> Iterator[Any]:
+    """Yields a function that runs others in a thread, at most `limit` of them waiting; all are done at the end."""
+    waiting: deque[Future] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="overlay") as pool:
+
+        def submit(function, *arguments) -> None:
+            if len(waiting) == limit:
+                waiting.popleft().result()
+            waiting.append(pool.submit(function, *arguments))
+
+        yield submit
+        for future in waiting:
+            future.result()
+
+
+def _draw_overlay(found: Detections, file: str, upright: bool, path: Path) -> None:
+    picture = Image.fromarray(found.draw(pixels(file, file, upright)))
+    with atomic_file(path, "wb") as output:
+        picture.save(output, "JPEG", quality=90, subsampling=0)
+
+
+def _picture_paths(files: Sequence[str], folder: Path) -> list[Path]:
+    """A JPEG file in `folder` for each of `files`, named as it, and with a number where another has this name.
+
+    Raises:
+        ValueError: one of `files` is in `folder`; its picture could replace it.
+    """
+    if any(os.path.realpath(Path(file).parent) == os.path.realpath(folder) for file in files):
+        raise ValueError(f"--out {folder} holds photos that are read; give another folder for their pictures")
+    paths: list[Path] = []
+    taken: set[str] = set()
+    for file in files:
+        stem = Path(file).stem
+        names = (stem if number == 1 else f"{stem}-{number}" for number in range(1, len(files) + 1))
+        name = next(name for name in names if name.lower() not in taken)
+        taken.add(name.lower())
+        paths.append(folder / f"{name}.jpg")
+    return paths
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """NAME=VALUE; the value as a truth value or a number if it is one, else the text itself."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--set {text}: expected NAME=VALUE, such as score_threshold=0.5")
+    if value.lower() in ("true", "false"):
+        return name, value.lower() == "true"
+    for number in (int, float):
+        with contextlib.suppress(ValueError):
+            return name, number(value)
+    return name, value
 
 
 def _find_images(arguments: Sequence[str]) -> list[str]:
@@ -99,7 +227,7 @@ def _check_picture(path: Path | None) -> None:
         raise ValueError(f"--picture {path}: no picture format has this ending; try .png")
 
 
-def _draw(readings: Sequence[Reading], path: Path) -> None:
+def _draw_sheet(readings: Sequence[Reading], path: Path) -> None:
     """A sheet of the images, each above its text."""
     records = [Record(Path(reading.name).read_bytes(), reading.text, reading.name) for reading in readings]
     with atomic_file(path, "wb") as file:
@@ -112,13 +240,20 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command = parser.add_subparsers(dest="command", required=True).add_parser(
-        "read", help="read word images", description="Reads word images, one word each."
-    )
-    add = command.add_argument
+    commands = parser.add_subparsers(dest="command", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    add = common.add_argument
     add("images", nargs="+", metavar="IMAGE", help="image files, folders of them, or quoted patterns")
     add("--checkpoint", required=True, help="model directory or training workdir (its best, else its last)")
-    add("--json", action="store_true", help="print JSON lines, with the confidence of every character")
+    add("--json", action="store_true", help="print JSON lines")
+    add("--dtype", choices=DTYPES, default="auto", help="auto: float32 on a CPU, else bfloat16 (default)")
+    add("--quiet", action="store_true", help="don't tell which model runs on which device; no progress bar")
+
+    read = commands.add_parser(
+        "read", parents=[common], help="read word images", description="Reads word images, one word each."
+    )
+    read.set_defaults(run=_read)
+    add = read.add_argument
     add("--output", type=Path, help="write the JSON lines to this file as well")
     add("--picture", type=Path, help="draw the first images and what was read in them, such as sheet.png")
     add(
@@ -127,9 +262,31 @@ def _parser() -> argparse.ArgumentParser:
         default="checkpoint",
         help="of the images: as in training, or with mean and deviation 0.5 (default: checkpoint)",
     )
-    add("--dtype", choices=DTYPES, default="auto", help="auto: float32 on a CPU, else bfloat16 (default)")
     add("--batch", type=int, default=64, help="images at a time (default: 64)")
-    add("--quiet", action="store_true", help="don't tell which model runs on which device")
+
+    detect = commands.add_parser(
+        "detect", parents=[common], help="detect text in photos", description="Detects the text in photos."
+    )
+    detect.set_defaults(run=_detect)
+    add = detect.add_argument
+    add("--out", type=Path, metavar="DIR", help=f"write {DETECTIONS} and a picture of each photo to this folder")
+    add("--no-overlay", dest="overlay", action="store_false", help="no pictures")
+    add(
+        "--scale",
+        nargs=2,
+        type=int,
+        metavar=("LONG", "SHORT"),
+        help="resize photos to this shorter side, or the longest side if that would be exceeded (default: the model's)",
+    )
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another parameter of the decoding, such as score_threshold=0.5; may be repeated",
+    )
+    add("--exact", action="store_true", help="pad as the original does; compiles a program for every new shape")
+    add("--ignore-exif", action="store_true", help="don't turn photos as their EXIF orientation says")
     return parser
 
 

@@ -6,30 +6,24 @@ recognizer.read("word.jpg").text
 """
 
 import dataclasses
-import io
 import itertools
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
-from PIL import Image
 
-from tcm_jax.data.images import ImageError, decode, resize
+from tcm_jax.data.images import ImageError, resize
+from tcm_jax.data.inputs import Errors, Input, check_errors, is_single, named, pixels
 from tcm_jax.tasks.evaluation import Word, words
 from tcm_jax.tasks.loading import load_model
 from tcm_jax.tasks.recognition import Prediction, Recognition
 
 SCHEMA_VERSION = 1
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
-
-Input = str | os.PathLike | bytes | np.ndarray | Image.Image
-_INPUT_TYPES = (str, os.PathLike, bytes, np.ndarray, Image.Image)
 
 
 @dataclass(frozen=True)
@@ -94,9 +88,7 @@ class Recognizer:
         if not quiet:
             print(f"Reading with {self.model}", file=sys.stderr)
 
-    def read(
-        self, images: Input | Iterable[Input], errors: Literal["raise", "return"] = "raise"
-    ) -> Any:  # Reading | list[Reading | ImageError]
+    def read(self, images: Input | Iterable[Input], errors: Errors = "raise") -> Any:  # Reading or a list
         """Reads one or many images.
 
         Args:
@@ -112,25 +104,18 @@ class Recognizer:
             ImageError: an image can't be read; `name` says which.
             ValueError: a folder without images.
         """
-        if isinstance(images, str | os.PathLike) and os.path.isdir(images):
-            return list(self.stream(image_files(images), errors))
-        if isinstance(images, _INPUT_TYPES):
-            return next(self._stream([(images, _name(images, "image"))], "raise"))
+        if is_single(images):
+            return next(self.stream(images))
         return list(self.stream(images, errors))
 
-    def stream(
-        self, images: Iterable[Input], errors: Literal["raise", "return"] = "raise"
-    ) -> Iterator[Reading | ImageError]:
+    def stream(self, images: Input | Iterable[Input], errors: Errors = "raise") -> Iterator[Reading | ImageError]:
         """As `read` for many images, but yields as it goes and holds only two batches of images."""
-        if errors not in ("raise", "return"):
-            raise ValueError(f'errors is {errors!r}; expected "raise" or "return"')
-        named = ((image, _name(image, f"image {i}")) for i, image in enumerate(images))
-        return self._stream(named, errors)
+        check_errors(errors)
+        return self._stream(named(images), errors)
 
-    def _stream(self, named: Iterable[tuple[Input, str]], errors: str) -> Iterator[Reading | ImageError]:
-        named = iter(named)
+    def _stream(self, inputs: Iterator[tuple[Input, str]], errors: Errors) -> Iterator[Reading | ImageError]:
         before: Iterator[Reading | ImageError] = iter(())
-        while chunk := list(itertools.islice(named, self.batch_size)):
+        while chunk := list(itertools.islice(inputs, self.batch_size)):
             images = list(self._pool.map(self._prepare, *zip(*chunk, strict=True)))
             prediction = self._dispatch([image for image in images if not isinstance(image, ImageError)])
             yield from before  # while the device works on the new images
@@ -140,7 +125,7 @@ class Recognizer:
     def _prepare(self, image: Input, name: str) -> np.ndarray | ImageError:
         """The pixels [H, W, 3] for the model."""
         try:
-            return resize(decode(_content(image, name), name), self._task.config.clip.image_size)
+            return resize(pixels(image, name), self._task.config.clip.image_size)
         except ImageError as error:
             return error
 
@@ -154,24 +139,12 @@ class Recognizer:
         return self._predict(self._variables, batch)
 
 
-def image_files(folder: str | os.PathLike) -> list[Path]:
-    """The image files in `folder`, by name, without subfolders.
-
-    Raises:
-        ValueError: there are none.
-    """
-    files = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-    if not files:
-        raise ValueError(f"{folder} has no image files ({', '.join(IMAGE_SUFFIXES)})")
-    return files
-
-
 def _readings(
     names: list[str],
     images: list[np.ndarray | ImageError],
     prediction: Prediction | None,
     task: Recognition,
-    errors: str,
+    errors: Errors,
 ) -> Iterator[Reading | ImageError]:
     """The outcome for every name; the device is waited for at the first."""
     read: Iterator[Word] = iter(words(task.tokenizer, prediction) if prediction is not None else ())
@@ -184,29 +157,3 @@ def _readings(
             word = next(read)
             characters = tuple(word.probabilities[: len(word.text)].tolist())
             yield Reading(word.text, word.confidence, characters, name)
-
-
-def _name(image: Input, otherwise: str) -> str:
-    if isinstance(image, str | os.PathLike):
-        return os.fspath(image)
-    return getattr(image, "filename", "") or otherwise
-
-
-def _content(image: Input, name: str) -> bytes | np.ndarray:
-    """What `decode` takes."""
-    if isinstance(image, bytes | np.ndarray):
-        return image
-    if isinstance(image, Image.Image):
-        # TIFF stores every kind of pixels without loss, so that there is one way from pixels to RGB.
-        file = io.BytesIO()
-        try:
-            image.save(file, "TIFF")
-        except Exception as error:  # an image of an unusual mode, or a damaged file that is only read now
-            raise ImageError(name, f"PIL image of mode {image.mode} can't be read ({error})") from error
-        return file.getvalue()
-    if isinstance(image, str | os.PathLike):
-        try:
-            return Path(image).read_bytes()
-        except OSError as error:
-            raise ImageError(name, error.strerror or str(error)) from error
-    raise ImageError(name, f"{type(image).__name__}; expected a path, bytes, a PIL image or an array")

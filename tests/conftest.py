@@ -1,9 +1,10 @@
 """Fixtures and helpers that all tests share.
 
 `pytest --golden DIR` runs the parity tests on another folder of fixtures; DIR has the layout of tests/golden
-(or of tests/golden/recognition), whatever its seeds, sizes and hyper-parameters.
+(or of one of its two folders), whatever its seeds, sizes and hyper-parameters.
 """
 
+import hashlib
 import json
 import zlib
 from pathlib import Path
@@ -30,6 +31,13 @@ def golden(request) -> Path:
     """The folder that holds clip_vit/, clip4str/, tokenizer/, metrics/ and so on."""
     root = request.config.getoption("--golden")
     return root / "recognition" if (root / "recognition").is_dir() else root
+
+
+@pytest.fixture(scope="session")
+def detection_golden(request) -> Path:
+    """The folder that holds backbone/, tcm_db/, targets/, postprocess/ and so on."""
+    root = request.config.getoption("--golden")
+    return root / "detection" if (root / "detection").is_dir() else root
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +82,52 @@ def golden_weights(manifest: Path) -> dict[str, np.ndarray]:
         assert zlib.crc32(value.tobytes()) == entry["crc32"], f"{manifest}: {key} was drawn differently"
         weights[key] = value
     return weights
+
+
+def detection_weights(manifest: Path, variant: str = "") -> dict[str, np.ndarray]:
+    """The PyTorch state dict of a detection fixture (format "tcm-det-golden-manifest/1"), by the same rule.
+
+    A variant of the manifest leaves out, replaces or adds keys. The whole is checked against its sha256.
+    """
+    recipe = read_json(manifest)
+    changes = recipe["variants"][variant] if variant else {}
+    replaced = {e["key"]: e for e in changes.get("replace", [])}
+    entries = [
+        replaced.get(e["key"], e)
+        for e in recipe["entries"]
+        if not e["key"].startswith(tuple(changes.get("remove_prefixes", [])))
+        and e["key"] not in changes.get("remove_keys", [])
+    ]
+    entries += [e for e in changes.get("add", []) if e["key"] not in {e["key"] for e in entries}]
+    weights = {}
+    for entry in entries:
+        key, shape, rule = entry["key"], tuple(entry["shape"]), entry["init"]
+        rng = np.random.default_rng(zlib.crc32(f"{recipe['seed']}:{key}".encode()))
+        match rule["kind"]:
+            case "normal":
+                value = rule["mean"] + rule["std"] * np.asarray(rng.standard_normal(shape))
+            case "uniform":
+                value = rule["low"] + (rule["high"] - rule["low"]) * np.asarray(rng.random(shape))
+            case "zeros":
+                value = np.zeros(shape)
+            case "const":
+                value = np.full(shape, rule["value"])
+            case kind:
+                raise ValueError(f"{manifest}: unknown rule {kind!r} for {key}")
+        weights[key] = np.asarray(value, np.float64).astype(entry["dtype"]).reshape(shape)
+    digest = hashlib.sha256()
+    for key in sorted(weights):
+        digest.update(key.encode())
+        digest.update(repr(weights[key].shape).encode())
+        digest.update(np.ascontiguousarray(weights[key]).tobytes())
+    expected = changes.get("sha256", recipe["sha256"])
+    assert expected is None or digest.hexdigest() == expected, f"{manifest} {variant}: drawn differently"
+    return weights
+
+
+def channels_last(array: np.ndarray) -> np.ndarray:
+    """[..., d, h, w] -> [..., h, w, d]."""
+    return np.moveaxis(array, -3, -1)
 
 
 def compare(name: str, actual, expected, relative: float = RELATIVE_TOLERANCE) -> None:

@@ -217,7 +217,7 @@ def test_no_model(tmp_path):
     "change, message",
     [
         (lambda c: c | {"task": "clip"}, "is a model for 'clip'"),
-        (lambda c: c | {"preprocessing": {}}, "config.json doesn't describe a recognizer: 'mean'"),
+        (lambda c: c | {"preprocessing": {}}, "config.json describes no model for recognition: 'mean'"),
         (lambda c: c | {"model": c["model"] | {"charsett": "ab"}}, "did you mean 'charset'"),
         (
             lambda c: c | {"model": c["model"] | {"charset": "ab"}},
@@ -245,5 +245,5 @@ def test_import_is_light():
     code = "import sys, tcm_jax; assert not {'jax', 'flax', 'PIL'} & set(sys.modules); tcm_jax.Recognizer"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert tcm_jax.__version__
-    with pytest.raises(AttributeError, match="no attribute 'Detector'"):
-        _ = tcm_jax.Detector
+    with pytest.raises(AttributeError, match="no attribute 'Spotter'"):
+        _ = tcm_jax.Spotter

@@ -1,9 +1,10 @@
 """Image files to uint8 RGB arrays, and the resize of the benchmarks."""
 
+import contextlib
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -25,17 +26,18 @@ class ImageError(ValueError):
         return f"{self.name}: {self.problem}"
 
 
-def decode(image: bytes | np.ndarray, name: str = "image") -> np.ndarray:
+def decode(image: bytes | np.ndarray, name: str = "image", upright: bool = False) -> np.ndarray:
     """The pixels of an image file, or of an array, as uint8 RGB [h, w, 3].
 
-    The EXIF orientation is not applied: the word benchmarks and the recognizers trained on them read the
-    stored pixels, and their crops were annotated on these. Transparency is dropped (the stored colours
-    count), 16-bit gray is divided by 256, and of an animation the first frame is read.
+    Transparency is dropped (the stored colours count), 16-bit gray is divided by 256, and of an animation the
+    first frame is read.
 
     Args:
         image: the bytes of a JPEG, PNG, WebP, BMP, GIF, TIFF or PPM file, or uint8 [h, w] or
             [h, w, 1] gray, [h, w, 3] RGB or [h, w, 4] RGBA.
         name: what errors call the image.
+        upright: turn the image as its EXIF orientation says, as viewers do. The benchmarks and the models
+            trained on them read the pixels as they are stored, and were annotated on these.
 
     Raises:
         ImageError: the file is empty, truncated, damaged or of another format, the image has no pixels, more
@@ -45,7 +47,7 @@ def decode(image: bytes | np.ndarray, name: str = "image") -> np.ndarray:
         return _rgb_array(image, name)
     file = _open(image, name)
     try:
-        return np.array(_rgb(file, name))  # [h, w, 3]
+        return np.array(_rgb(_turned(file) if upright else file, name))  # [h, w, 3]
     except ImageError:
         raise
     except Exception as error:  # decoders raise anything from OSError to struct.error on damaged files
@@ -98,6 +100,13 @@ def _open(data: bytes, name: str) -> Image.Image:
         raise ImageError(name, f"no pixels ({file.width} x {file.height})")
     if file.width * file.height > MAX_PIXELS:
         raise ImageError(name, f"{file.width} x {file.height} is more than {MAX_PIXELS:,} pixels")
+    return file
+
+
+def _turned(file: Image.Image) -> Image.Image:
+    file.load()  # a damaged file raises here
+    with contextlib.suppress(Exception):  # the image is fine where only its EXIF data are not
+        ImageOps.exif_transpose(file, in_place=True)
     return file
 
 

@@ -5,6 +5,7 @@ Source: openai/CLIP clip/model.py. Unlike there, both towers return every token,
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -141,8 +142,17 @@ class Clip(nn.Module):
         self.logit_scale = self.param("logit_scale", nn.initializers.constant(math.log(1 / 0.07)), ())
 
     def encode_image(self, images: jax.Array, project: bool = True) -> jax.Array:
-        """All image tokens; see the tower. A ModifiedResNet gives one token, its pooled embedding [b, 1, d]."""
-        return self.visual(images, project)
+        """All image tokens; see the tower. A ModifiedResNet gives one token, its pooled embedding [b, 1, d].
+
+        Raises:
+            ValueError: `project` is off for a ModifiedResNet; its attention pooling and projection are one layer.
+        """
+        tower: Any = self.visual
+        if not self.config.is_resnet:
+            return tower(images, project)
+        if not project:
+            raise ValueError("a ModifiedResNet has no unprojected token output")
+        return tower(images).tokens
 
     def encode_text(self, ids: jax.Array, project: bool = True) -> jax.Array:
         """Features at every position of token ids [b, t], t <= text_positions: [b, t, embed_dim or text_width].

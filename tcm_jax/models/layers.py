@@ -52,6 +52,7 @@ class Dense(nn.Module):
 
     features: int | tuple[int, ...]
     inputs: int = 1  # axes of the input that are contracted
+    use_bias: bool = True
     dtype: Dtype = jnp.float32
     kernel_init: Callable = nn.initializers.lecun_normal()
 
@@ -65,8 +66,9 @@ class Dense(nn.Module):
             return self.kernel_init(key, matrix, dtype).reshape(shape)
 
         kernel = self.param("kernel", init, (*axes, *features)).astype(self.dtype).reshape(matrix)
-        bias = self.param("bias", nn.initializers.zeros, features).astype(self.dtype).reshape(-1)
-        y = x.astype(self.dtype).reshape(-1, matrix[0]) @ kernel + bias
+        y = x.astype(self.dtype).reshape(-1, matrix[0]) @ kernel
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, features).astype(self.dtype).reshape(-1)
         return y.reshape(*rest, *features)
 
 

@@ -1,9 +1,13 @@
-"""From a model directory or a training's working directory to a recognizer that can run."""
+"""From a model directory or a training's working directory to a recognizer or a detector that can run."""
 
 import dataclasses
+import difflib
 import os
+import typing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,44 +17,52 @@ from tcm_jax.config import from_dict
 from tcm_jax.data.images import HALF
 from tcm_jax.models.clip4str import Clip4StrConfig
 from tcm_jax.pretrained import Pretrained
-from tcm_jax.tasks.recognition import Prediction, Recognition, Variables
+from tcm_jax.tasks.detection import Detection, DetectionConfig, detection_config
+from tcm_jax.tasks.recognition import Recognition
 
 NORMALIZATIONS = ("checkpoint", "half")
 DTYPES = ("auto", "float32", "bfloat16")
 _IN_WORKDIR = ("best", "last")
+_PURPOSES = {"recognition": "reading words", "detection": "detecting text"}
+
+Task = TypeVar("Task", Recognition, Detection)
 
 
 @dataclass(frozen=True)
-class Model:
-    """A recognizer, ready to run; str() tells the user what runs where and how.
+class Model(Generic[Task]):
+    """A recognizer or a detector, ready to run; str() tells the user what runs where and how.
 
     Args:
         directory: the model directory.
         contents: what it holds; task: the objective with normalization and dtype applied.
+        normalization: of the images, in words.
     """
 
     directory: Path
     contents: Pretrained
-    task: Recognition
+    task: Task
     normalization: str
 
     @property
     def dtype(self) -> str:
         return jnp.dtype(self.task.model.dtype).name
 
-    def predict(self, variables: Variables, images: jax.Array) -> Prediction:
-        """`task.predict`; float32 is float32 also on GPUs and TPUs, which multiply with less by default."""
+    def call(self, method: Callable, *arguments: Any) -> Any:
+        """A method of `task`; float32 is float32 also on GPUs and TPUs, which multiply with less by default."""
         with jax.default_matmul_precision("float32" if self.dtype == "float32" else None):
-            return self.task.predict(variables, images)
+            return method(*arguments)
+
+    def predict(self, *arguments: Any) -> Any:
+        """`task.predict`, by `call`."""
+        return self.call(self.task.predict, *arguments)
 
     def __str__(self) -> str:
         device = jax.devices()[0]
-        return f"{self.directory} on {device.platform} ({device.device_kind}), {self.dtype}, {self.describe()}"
-
-    def describe(self) -> str:
-        """The normalization in words."""
         mean, std = (", ".join(f"{v:.4g}" for v in values) for values in (self.task.mean, self.task.std))
-        return f"normalization {self.normalization} (mean {mean}; std {std})"
+        return (
+            f"{self.directory} on {device.platform} ({device.device_kind}), {self.dtype}, "
+            f"normalization {self.normalization} (mean {mean}; std {std})"
+        )
 
 
 def load_model(
@@ -58,7 +70,7 @@ def load_model(
     normalization: str = "checkpoint",
     dtype: str = "auto",
     caption_charset: str | None = None,
-) -> Model:
+) -> Model[Recognition]:
     """Reads a recognizer.
 
     Args:
@@ -74,28 +86,46 @@ def load_model(
     """
     if normalization not in NORMALIZATIONS:
         raise ValueError(f"normalization is {normalization!r}; expected one of {', '.join(NORMALIZATIONS)}")
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
-    directory = find_model(checkpoint)
-    contents = pretrained.load(directory)
-    if contents.task != "recognition":
-        raise ValueError(f"{directory} is a model for {contents.task!r}; reading needs one for 'recognition'")
-    try:
+
+    def build(contents: Pretrained) -> Recognition:
         config = from_dict(Clip4StrConfig, contents.model, "model")
         if caption_charset is not None:
             config = dataclasses.replace(config, caption_charset=caption_charset)
         mean, std = contents.preprocessing["mean"], contents.preprocessing["std"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{directory / pretrained.CONFIG} doesn't describe a recognizer: {error}") from error
-    if normalization == "half":
-        mean, std = HALF, HALF
-    task = Recognition(config, mean, std, jnp.dtype(compute_dtype(dtype)))
-    _check_shapes(directory, task, contents)
-    return Model(directory, contents, task, normalization)
+        if normalization == "half":
+            mean, std = HALF, HALF
+        return Recognition(config, mean, std, jnp.dtype(compute_dtype(dtype)))
+
+    return _load(checkpoint, "recognition", build, normalization)
+
+
+def load_detector(
+    checkpoint: str | os.PathLike, dtype: str = "auto", decoding: Mapping[str, Any] | None = None
+) -> Model[Detection]:
+    """Reads a detector; arguments and errors as of `load_model`.
+
+    Args:
+        decoding: overrides parameters of the decoding, the family's `decoding_fields`.
+    """
+
+    def build(contents: Pretrained) -> Detection:
+        mean, std = contents.preprocessing["mean"], contents.preprocessing["std"]
+        return Detection(detection_config(contents.model), mean, std, jnp.dtype(compute_dtype(dtype)))
+
+    model = _load(checkpoint, "detection", build, "checkpoint")
+    task = model.task
+    config = _with_decoding(task.config, decoding or {})
+    return dataclasses.replace(model, task=Detection(config, task.mean, task.std, task.model.dtype))
 
 
 def compute_dtype(name: str):
-    """The type that one of `DTYPES` stands for on this machine."""
+    """The type that one of `DTYPES` stands for on this machine.
+
+    Raises:
+        ValueError: another name.
+    """
+    if name not in DTYPES:
+        raise ValueError(f"dtype is {name!r}; expected one of {', '.join(DTYPES)}")
     if name == "auto":
         name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[name]
@@ -120,7 +150,41 @@ def find_model(checkpoint: str | os.PathLike) -> Path:
     raise FileNotFoundError(f"{root} {problem}; expected a model directory or a training's working directory")
 
 
-def _check_shapes(directory: Path, task: Recognition, contents: Pretrained) -> None:
+def _load(checkpoint: str | os.PathLike, kind: str, build: Callable[[Pretrained], Task], normalization: str):
+    """The model at `checkpoint`, of the task `kind`, with what `build` makes of its contents."""
+    directory = find_model(checkpoint)
+    contents = pretrained.load(directory)
+    if contents.task != kind:
+        raise ValueError(f"{directory} is a model for {contents.task!r}; {_PURPOSES[kind]} needs one for {kind!r}")
+    try:
+        task = build(contents)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{directory / pretrained.CONFIG} describes no model for {kind}: {error}") from error
+    _check_shapes(directory, task, contents)
+    return Model(directory, contents, task, normalization)
+
+
+def _with_decoding(config: DetectionConfig, overrides: Mapping[str, Any]) -> DetectionConfig:
+    """`config` with other parameters of decoding.
+
+    Raises:
+        ValueError: an unknown name, or a value of another type or outside its choices.
+    """
+    detector: Any = config.detector
+    known, hints = detector.decoding_fields, typing.get_type_hints(type(detector))
+    for name, value in overrides.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise ValueError(f"{name!r} is no parameter of a {config.family} detector's decoding; {hint}")
+        kind = hints[name]
+        fits = isinstance(value, (int, float) if kind is float else kind)
+        if not fits or (kind is bool) != isinstance(value, bool):  # a bool is an int for Python
+            raise ValueError(f"{name} is {value!r}; expected {kind.__name__}, such as {getattr(detector, name)!r}")
+    return dataclasses.replace(config, detector=dataclasses.replace(detector, **overrides))
+
+
+def _check_shapes(directory: Path, task: Recognition | Detection, contents: Pretrained) -> None:
     """Raises ValueError unless the weights are those of the model that the configuration describes."""
     expected = pretrained.shapes(jax.eval_shape(task.init, jax.random.key(0)))
     found = pretrained.shapes(contents.variables)

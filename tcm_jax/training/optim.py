@@ -1,7 +1,7 @@
 """The optimizer: AdamW in groups under a one-cycle schedule, with frozen parameters and clipping.
 
-Source: strhub/models/vl_str/system.py of the original (configure_optimizers) and PyTorch's AdamW, OneCycleLR
-and clip_grad_norm_, which the formulas below equal.
+Source: strhub/models/vl_str/system.py of the original (configure_optimizers) and PyTorch's AdamW and
+clip_grad_norm_, which the formulas below equal.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from tcm_jax.pretrained import flatten, unflatten
+from tcm_jax.training.schedules import Schedule, one_cycle
 
 Tree = Mapping[str, Any]
 GroupOf = Callable[[str, int], str]  # path and number of dimensions in PyTorch's layout -> name of the group
@@ -101,36 +102,6 @@ def label_tree(params: Tree, group_of: GroupOf) -> dict[str, str]:
     return {path: group_of(path, torch_ndim(path, leaf.shape)) for path, leaf in flatten(params).items()}
 
 
-def one_cycle(
-    peak: float,
-    total_steps: int,
-    warmup_fraction: float,
-    div_factor: float = 25.0,
-    final_div_factor: float = 1e4,
-) -> Callable[[Any], jax.Array]:
-    """PyTorch's OneCycleLR with cosine annealing: step (0 for the first update) -> learning rate.
-
-    It rises from start = peak / div_factor to its peak at step `warmup_fraction * total_steps - 1` and falls
-    to start / final_div_factor at the last step.
-    """
-    start = peak / div_factor
-    end = start / final_div_factor
-    top = warmup_fraction * total_steps - 1
-    last = total_steps - 1
-
-    def between(a: float, b: float, fraction: jax.Array) -> jax.Array:
-        # (1 + cos x) / 2 = cos(x / 2)^2, which stays exact where the cosine comes near -1.
-        return b + (a - b) * jnp.cos(jnp.pi / 2 * fraction) ** 2
-
-    def schedule(step) -> jax.Array:
-        step = jnp.asarray(step, jnp.float32)
-        up = between(start, peak, step / max(top, 1e-9))
-        down = between(peak, end, (step - top) / max(last - top, 1e-9))
-        return jnp.where(step <= top, up, down)
-
-    return schedule
-
-
 def clip_factor(norm: jax.Array, clip_norm: float) -> jax.Array:
     """What PyTorch's clip_grad_norm_ multiplies gradients of global norm `norm` with."""
     return jnp.minimum(1.0, clip_norm / (norm + 1e-6))
@@ -150,7 +121,7 @@ class Optimizer:
     config: OptimConfig
     groups: Mapping[str, Group]
     labels: Mapping[str, str]
-    schedule: Callable[[Any], jax.Array]
+    schedule: Schedule
 
     def __post_init__(self):
         for path, label in self.labels.items():

@@ -161,7 +161,7 @@ def test_what_contradicts_the_tensors_is_refused(tiny, options):
         identify(checkpoint(tiny | {key: np.zeros((39, width))}), dataclasses.replace(options, charset=None))
     with pytest.raises(ConversionError, match="no clip_model.ln_final.weight"):
         identify(checkpoint({k: x for k, x in tiny.items() if "ln_final" not in k}), options)
-    with pytest.raises(ConversionError, match="is no CLIP and no CLIP4STR: it has bert.weight"):
+    with pytest.raises(ConversionError, match="no CLIP4STR and no detector of TCM: it has bert.weight"):
         identify(checkpoint({"bert.weight": np.zeros(1)}))
 
 
@@ -207,5 +207,5 @@ def test_weights_and_configuration_must_agree_on_the_way_back(tiny, options):
         flat = pretrained.flatten(model.variables)
         del flat["params/cross_decoder/head/bias"]
         conversion.to_state_dict(dataclasses.replace(model, variables=pretrained.unflatten(flat)))
-    with pytest.raises(ConversionError, match="task is 'detection'"):
-        conversion.to_state_dict(dataclasses.replace(model, task="detection"))
+    with pytest.raises(ConversionError, match="task is 'spotting'"):
+        conversion.to_state_dict(dataclasses.replace(model, task="spotting"))

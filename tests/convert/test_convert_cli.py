@@ -124,7 +124,7 @@ def test_the_options_reach_the_configuration(clip, tmp_path):
         (["--set", "activation"], "--set activation: expected FIELD=VALUE"),
         (["--set", "activation=relu"], "activation 'relu' is unknown; known are quick_gelu, gelu"),
         (["--set", "clip.width=3"], "has no field 'clip'"),
-        (["--charset", "94"], "is a CLIP without decoders"),
+        (["--charset", "94"], "is a model without character decoders"),
         (["--charset", "aa"], "holds 'a' more than once"),
     ],
 )
@@ -163,6 +163,7 @@ def test_help_names_every_option(capsys):
         "--charset",
         "--activation",
         "--image-size",
+        "--scale",
         "--set",
         "--license",
     ):

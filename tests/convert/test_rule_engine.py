@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from convert import engine
-from convert.engine import ConversionError, attention, convolution, copy, linear, norm
+from convert.engine import (
+    ConversionError,
+    attention,
+    batch_norm,
+    convolution,
+    copy,
+    deconvolution,
+    linear,
+    norm,
+    split_heads,
+)
 
 RULES = [
     linear("blocks.{}.fc.weight", "params/blocks_{}/fc/kernel"),
@@ -59,6 +69,35 @@ def test_convolutions_move_channels_last():
     tree = engine.to_flax({"w": weight}, [convolution("w", "k")], {"k": (4, 5, 3, 2)})
     assert tree["k"][1, 2, 0, 1] == weight[1, 0, 1, 2]
     assert_equal(engine.to_torch(tree, [convolution("w", "k")]), {"w": weight})
+
+
+def test_depthwise_and_transposed_convolutions():
+    depthwise = np.arange(3 * 1 * 2 * 2, dtype=np.float32).reshape(3, 1, 2, 2)  # one input channel for each output
+    tree = engine.to_flax({"w": depthwise}, [convolution("w", "k")], {"k": (2, 2, 1, 3)})
+    assert tree["k"][1, 0, 0, 2] == depthwise[2, 0, 1, 0]
+    weight = np.arange(3 * 5 * 2 * 2, dtype=np.float32).reshape(3, 5, 2, 2)  # 3 channels to 5
+    tree = engine.to_flax({"w": weight}, [deconvolution("w", "k")], {"k": (2, 2, 3, 5)})
+    assert tree["k"][1, 0, 2, 4] == weight[2, 4, 1, 0]
+    assert_equal(engine.to_torch(tree, [deconvolution("w", "k")]), {"w": weight})
+
+
+def test_batch_norm_has_two_homes():
+    state = {f"bn.{name}": np.float32([i]) for i, name in enumerate(("weight", "bias", "running_mean", "running_var"))}
+    names = ("params/bn/scale", "params/bn/bias", "batch_stats/bn/mean", "batch_stats/bn/var")
+    tree = engine.to_flax(state, batch_norm("bn", "params/bn"), dict.fromkeys(names, (1,)))
+    assert [tree[name].item() for name in names] == [0, 1, 2, 3]
+    assert_equal(engine.to_torch(tree, batch_norm("bn", "params/bn")), state)
+
+
+def test_as_many_values_in_another_shape_do_not_fit():
+    heads = {"k": (4, 2, 3)}  # 4 channels to 2 heads of 3
+    for shape in ((4, 6), (24,), (6, 2, 2)):
+        with pytest.raises(ConversionError, match=r"w \(.*\) does not fit k"):
+            engine.to_flax({"w": np.zeros(shape)}, [split_heads("w", "k")], heads)
+    engine.to_flax({"w": np.zeros((6, 4))}, [split_heads("w", "k")], heads)
+    for shape in ((3, 3), (1, 2, 3), (6,)):
+        with pytest.raises(ConversionError, match=r"w \(.*\) does not fit k"):
+            engine.to_flax({"w": np.zeros(shape)}, [convolution("w", "k")], {"k": (1, 1, 2, 3)})
 
 
 def test_every_mismatch_is_listed():

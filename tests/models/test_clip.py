@@ -65,7 +65,10 @@ def test_resnet_tower(golden):
     model, inputs = Clip(config), golden_inputs(folder)
     embed, state = model.apply(variables, inputs["images"], method="encode_image", mutable="intermediates")
     text = model.apply(variables, inputs["ids_77"], method="encode_text")
-    actual = {name: x[0].transpose(0, 3, 1, 2) for name, x in state["intermediates"]["visual"].items()}
+    stages = model.apply(variables, inputs["images"], method=lambda model, images: model.visual(images).stages)
+    actual = {"stem": state["intermediates"]["visual"]["stem"][0]}
+    actual |= {f"layer{i}": stage for i, stage in enumerate(stages, start=1)}
+    actual = {name: x.transpose(0, 3, 1, 2) for name, x in actual.items()}
     actual["image_embed"] = embed[:, 0]
     actual["text_eot_proj_77"] = eot_feature(text, inputs["ids_77"])
     actual["logits_per_image"] = model.apply(variables, inputs["images"], inputs["ids_77"])

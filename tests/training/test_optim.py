@@ -20,9 +20,9 @@ from tcm_jax.training.optim import (
     Optimizer,
     groups,
     make_optimizer,
-    one_cycle,
     torch_ndim,
 )
+from tcm_jax.training.schedules import one_cycle
 from tests.conftest import compare, read_json
 
 

@@ -1,0 +1,38 @@
+"""TCM-PAN: CLIP RN50 as a text detector with PAN's neck and head (113 M parameters), with the released settings.
+
+Variants: `ic15`, `ctw1500` and `tiny` (seconds, no files). Rows of the ablation as in tcm_db.py:
+`configs/tcm_pan.py:ctw1500,pp`. Sources of the values: ocrclip/configs/textdet/panet/
+panet_clip_r50att_prompt_gen_vis_fpem_ffm_600e_ft_{ic15,ctw}_taiji_hua.py.
+"""
+
+import runpy
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+tcm = runpy.run_path(str(Path(__file__).with_name("tcm_db.py")))
+SIDE = {"ic15": 736, "ctw1500": 640}
+SCALE = {"ic15": (1333, 736), "ctw1500": (3000, 640)}
+DETECTOR = {  # shrink ratios of the whole text and of its kernel
+    "ic15": {"text_representation": "quad", "shrink_ratios": (1.0, 0.5)},
+    "ctw1500": {"text_representation": "poly", "shrink_ratios": (1.0, 0.7)},
+}
+
+
+def get_config(variant: str = "ic15") -> ConfigDict:
+    name, row = tcm["split_variant"]("tcm_pan", variant, tuple(SCALE))
+    released = "ic15" if name == "tiny" else name
+    config = tcm["base"]("pan", SIDE[released], 4, SCALE[released])
+    config.model.detector = {
+        "channels": 128,
+        "text_threshold": 0.5,
+        "kernel_threshold": 0.5,
+        "score_threshold": 0.85,
+        "min_area": 16,
+        **DETECTOR[released],
+    }
+    tcm["apply_row"](config, row)
+    if name == "tiny":
+        tcm["make_tiny"](config)
+        config.model.detector.channels = 32
+    return config

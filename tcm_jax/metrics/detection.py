@@ -1,0 +1,344 @@
+"""Precision, recall and their harmonic mean of detected polygons, by the protocols that papers report.
+
+- `hmean_iou`: MMOCR 0.4's, which TCM reports; `threshold_search`: its best score threshold of seven.
+- `rrc_iou`: the Robust Reading Competition's for ICDAR 2015.
+- `total_text_deteval`: DetEval as the authors of Total-Text published it, in its polygon version.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+
+# Multiples of 0.1 as MMOCR computes them: 6 * 0.1 is a little more than 0.6, and a score of 0.6 is below it.
+SCORE_THRESHOLDS = tuple(i * 0.1 for i in range(3, 10))
+
+
+@dataclass(frozen=True)
+class ImagePolygons:
+    """Ground truth and predictions of one image; a polygon is an array [n, 2] of x and y, n at least 3.
+
+    Args:
+        truth: text that has to be found; ignored: regions where predictions count neither way.
+        predictions: polygons; scores: one for each of them, None if no threshold will be asked for.
+        name: for messages.
+
+    Raises:
+        ValueError: a polygon has another shape or values that are not finite; scores that are NaN or of
+            another number than the predictions.
+    """
+
+    truth: Sequence[np.ndarray]
+    ignored: Sequence[np.ndarray]
+    predictions: Sequence[np.ndarray]
+    scores: Sequence[float] | None = None
+    name: str = "image"
+
+    def __post_init__(self):
+        for kind in ("truth", "ignored", "predictions"):
+            for i, polygon in enumerate(getattr(self, kind)):
+                points = np.asarray(polygon, float)
+                if points.ndim != 2 or points.shape[1] != 2 or len(points) < 3:
+                    raise ValueError(f"{self.name}: {kind}[{i}] has shape {points.shape}; expected (3 or more, 2)")
+                if not np.isfinite(points).all():
+                    raise ValueError(f"{self.name}: {kind}[{i}] has coordinates that are not finite")
+        if self.scores is not None:
+            if len(self.scores) != len(self.predictions):
+                raise ValueError(f"{self.name}: {len(self.scores)} scores of {len(self.predictions)} predictions")
+            if np.isnan(np.asarray(self.scores, float)).any():
+                raise ValueError(f"{self.name}: a score is NaN")
+
+
+@dataclass(frozen=True)
+class Score:
+    """Counts and rates of one image or of many; rates are in 0..1.
+
+    Args:
+        num_truth, num_predictions: polygons that count, without what is ignored.
+        matched_truth, matched_predictions: of these, the matched; DetEval counts 0.8 for one in a split or merge.
+    """
+
+    num_truth: int
+    num_predictions: int
+    matched_truth: float
+    matched_predictions: float
+    precision: float
+    recall: float
+    hmean: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of all images together, from their summed counts, and of each one in the order given."""
+
+    total: Score
+    images: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
+class ThresholdSearch:
+    """Evaluations by score threshold, in the order of the search."""
+
+    evaluations: Mapping[float, Evaluation]
+
+    @property
+    def best_threshold(self) -> float:
+        """The first of those with the largest hmean."""
+        return max(self.evaluations, key=lambda threshold: self.evaluations[threshold].total.hmean)
+
+    @property
+    def best(self) -> Evaluation:
+        return self.evaluations[self.best_threshold]
+
+
+def hmean_iou(
+    images: Sequence[ImagePolygons],
+    iou_threshold: float = 0.5,
+    ignore_threshold: float = 0.5,
+    min_score: float | None = None,
+) -> Evaluation:
+    """MMOCR's hmean-iou (mmocr/core/evaluation/hmean_iou.py, version 0.4).
+
+    In the order of the ground truth each polygon takes the first free prediction with a larger IoU than
+    `iou_threshold`. A prediction is ignored if more than `ignore_threshold` of its area lies in an ignored region.
+    Polygons that cross themselves are repaired (a buffer of width 0). Without ground truth the recall is 1,
+    and the precision 1 or, if there are predictions, 0.
+
+    Args:
+        min_score: only predictions with at least this score count; None: all of them.
+
+    Raises:
+        ValueError: `min_score` is given and an image has no scores.
+    """
+    tables = _tables(images, ignore_threshold)
+    kept = [None if min_score is None else _scores(image) >= min_score for image in images]
+    return _match(tables, iou_threshold, kept, empty_total=1.0)
+
+
+def threshold_search(
+    images: Sequence[ImagePolygons],
+    thresholds: Sequence[float] = SCORE_THRESHOLDS,
+    floor: float = 0.3,
+    iou_threshold: float = 0.5,
+    ignore_threshold: float = 0.5,
+) -> ThresholdSearch:
+    """`hmean_iou` at several score thresholds (mmocr/core/evaluation/hmean.py, version 0.4).
+
+    Predictions with scores above `floor`, and of at least the threshold, count. MMOCR reports the best of the
+    seven, which is a choice made on the test set; report a fixed threshold too.
+
+    Raises:
+        ValueError: no thresholds; an image has no scores.
+    """
+    if not thresholds:
+        raise ValueError("no score thresholds to search")
+    tables = _tables(images, ignore_threshold)
+    scores = [_scores(image) for image in images]
+
+    def evaluate(threshold: float) -> Evaluation:
+        kept = [(s > floor) & (s >= threshold) for s in scores]
+        return _match(tables, iou_threshold, kept, empty_total=1.0)
+
+    return ThresholdSearch({threshold: evaluate(threshold) for threshold in thresholds})
+
+
+def rrc_iou(images: Sequence[ImagePolygons], iou_threshold: float = 0.5, ignore_threshold: float = 0.5) -> Evaluation:
+    """The localization protocol of ICDAR 2015 (rrc_evaluation_funcs and script of challenge 4, task 1).
+
+    As `hmean_iou`, but polygons that cross themselves are dropped, ground truth as well as predictions, and
+    the rates of a whole set without ground truth are 0.
+    """
+    return _match(_tables(images, ignore_threshold, drop_invalid=True), iou_threshold, [None] * len(images), 0.0)
+
+
+def total_text_deteval(
+    images: Sequence[ImagePolygons],
+    recall_threshold: float = 0.7,
+    precision_threshold: float = 0.6,
+    penalty: float = 0.8,
+    min_parts: int = 2,
+) -> Evaluation:
+    """DetEval for polygons (Evaluation_Protocol/Python_scripts/Deteval.py of Total-Text, with polygon_fast).
+
+    Shares of areas are rounded to 1/100. A ground truth and a prediction match if they alone cover each other;
+    then a ground truth that is split over several predictions, and a prediction that merges several ground
+    truths, match for `penalty` each. The script reads whole pixels: round the predictions to get its numbers.
+
+    Args:
+        recall_threshold (tr), precision_threshold (tp): least shares of ground truth and of prediction.
+        penalty (fsc_k): what a polygon of a split or merge counts.
+        min_parts (k): polygons that have to be touched before a split or merge is considered.
+    """
+    scores = []
+    for image in images:
+        sigma, tau = _deteval_shares(image)
+        num_truth, num_predictions = sigma.shape
+        recalled, precise = _deteval(sigma, tau, recall_threshold, precision_threshold, penalty, min_parts)
+        scores.append(_score(num_truth, num_predictions, recalled, precise, empty=0.0))
+    return Evaluation(_sum(scores, empty=0.0), tuple(scores))
+
+
+@dataclass(frozen=True)
+class _Table:
+    """What matching needs of an image: `iou` [truth, predictions], and which predictions are `ignored`."""
+
+    iou: np.ndarray
+    ignored: np.ndarray
+
+
+def _tables(images: Sequence[ImagePolygons], ignore_threshold: float, drop_invalid: bool = False) -> list[_Table]:
+    """All geometry, once for each image."""
+    tables = []
+    for image in images:
+        polygons = [_polygons(p) for p in (image.truth, image.ignored, image.predictions)]
+        if drop_invalid:
+            polygons = [p[shapely.is_valid(p)] for p in polygons]
+        areas = shapely.area(polygons[2])  # before the repair, which changes them
+        truth, ignored, predictions = map(_repaired, polygons)
+
+        iou = np.zeros((len(truth), len(predictions)))
+        for t, p in _touching(truth, predictions):
+            # The union itself, not the sum of areas less the intersection: a pair may have an IoU of just 0.5.
+            union = predictions[p].union(truth[t]).area
+            iou[t, p] = predictions[p].intersection(truth[t]).area / union if union else 0.0
+        share = np.zeros((len(ignored), len(predictions)))
+        for i, p in _touching(ignored, predictions):
+            share[i, p] = predictions[p].intersection(ignored[i]).area / areas[p] if areas[p] else 0.0
+        tables.append(_Table(iou, np.any(share > ignore_threshold, axis=0)))
+    return tables
+
+
+def _polygons(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Shapely's polygons, an array of objects [len(arrays)]."""
+    return np.array([shapely.Polygon(points) for points in arrays], object)
+
+
+def _repaired(polygons: np.ndarray) -> np.ndarray:
+    """The polygons; in place of those that cross themselves what GEOS makes of them, perhaps several or none."""
+    return np.array([p if p.is_valid else p.buffer(0) for p in polygons], object)
+
+
+def _touching(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Indices into `a` and `b` of the polygons whose bounding boxes meet; all others have nothing in common."""
+    return zip(*shapely.STRtree(b).query(a), strict=True)
+
+
+def _scores(image: ImagePolygons) -> np.ndarray:
+    if image.scores is None:
+        raise ValueError(f"{image.name} has no scores to compare with a threshold")
+    return np.asarray(image.scores, float)
+
+
+def _match(
+    tables: Sequence[_Table], iou_threshold: float, kept: Sequence[np.ndarray | None], empty_total: float
+) -> Evaluation:
+    """Greedy one-to-one matching of the predictions that are `kept` (None: all)."""
+    scores = []
+    for table, keep in zip(tables, kept, strict=True):
+        free = ~table.ignored if keep is None else ~table.ignored & keep
+        count = int(free.sum())
+        matches = 0
+        for row in table.iou > iou_threshold:
+            candidates = np.flatnonzero(row & free)
+            if len(candidates):
+                free[candidates[0]] = False
+                matches += 1
+        scores.append(_score(len(table.iou), count, matches, matches, empty=1.0))
+    return Evaluation(_sum(scores, empty_total), tuple(scores))
+
+
+def _deteval_shares(image: ImagePolygons) -> tuple[np.ndarray, np.ndarray]:
+    """(sigma, tau), both [truth, predictions]: the shares of ground truth and of prediction that they have in
+    common, without the predictions that lie in ignored regions. Polygons without area have nothing in common.
+    """
+    raw = [_polygons(p) for p in (image.truth, image.ignored, image.predictions)]
+    truth_areas, _, areas = (shapely.area(p) for p in raw)
+    truth, ignored, predictions = (shapely.buffer(p, 0) for p in raw)
+
+    kept = np.ones(len(predictions), bool)
+    for i, p in _touching(ignored, predictions):
+        kept[p] &= predictions[p].intersection(ignored[i]).area / (areas[p] + 1.0) <= 0.5  # + 1 as in the script
+    sigma, tau = np.zeros((2, len(truth), len(predictions)))
+    for t, p in _touching(truth, predictions):
+        common = predictions[p].intersection(truth[t]).area
+        if truth_areas[t] and areas[p]:
+            sigma[t, p] = np.round(common / truth_areas[t], 2)
+            tau[t, p] = np.round(common / areas[p], 2)
+    return sigma[:, kept], tau[:, kept]
+
+
+def _deteval(
+    sigma: np.ndarray, tau: np.ndarray, tr: float, tp: float, penalty: float, min_parts: int
+) -> tuple[float, float]:
+    """Credits of the ground truth and of the predictions from the shares [truth, predictions]."""
+    truth_free, free = (np.ones(n, bool) for n in sigma.shape)
+    credit = 0.0
+    recalled, precise = sigma > tr, tau > tp
+    for t in range(len(sigma)):
+        by_sigma, by_tau = np.flatnonzero(recalled[t]), np.flatnonzero(precise[t])
+        # The script does not ask that both be the same prediction.
+        if len(by_sigma) == len(by_tau) == 1 and recalled[:, by_sigma].sum() == precise[:, by_tau].sum() == 1:
+            credit += 1.0
+            truth_free[t] = free[by_sigma] = False
+    both = (sigma >= tr) & (tau >= tp)
+    # The parts of a merge are compared with tp in the script, although their shares are sigma.
+    split = _one_to_many(sigma, tau >= tp, both, tr, truth_free, free, penalty, min_parts)
+    merged = _one_to_many(tau.T, sigma.T >= tp, both.T, tp, free, truth_free, penalty, min_parts)
+    return credit + split[0] + merged[1], credit + split[1] + merged[0]
+
+
+def _one_to_many(
+    shares: np.ndarray,
+    inside: np.ndarray,
+    both: np.ndarray,
+    threshold: float,
+    free: np.ndarray,
+    parts_free: np.ndarray,
+    penalty: float,
+    min_parts: int,
+) -> tuple[float, float]:
+    """Credits of polygons that consist of several others, and of these parts; clears both's `free` flags.
+
+    Args:
+        shares [wholes, parts]: of the wholes that the parts cover; inside: which parts lie in which wholes;
+            both: pairs that match one to one.
+        threshold: least sum of shares.
+    """
+    credit = parts_credit = 0.0
+    for i in np.flatnonzero(free):
+        if (shares[i] > 0).sum() < min_parts:
+            continue
+        parts = np.flatnonzero(inside[i] & parts_free)
+        if len(parts) == 1:
+            if not both[i, parts[0]]:
+                continue
+            credit += 1.0
+            parts_credit += 1.0
+        elif shares[i, parts].sum() >= threshold:
+            credit += penalty
+            parts_credit += len(parts) * penalty
+        else:
+            continue
+        free[i] = parts_free[parts] = False
+    return credit, parts_credit
+
+
+def _score(
+    num_truth: int, num_predictions: int, matched_truth: float, matched_predictions: float, empty: float
+) -> Score:
+    """`empty` is the recall without ground truth, and the precision if there are no predictions either."""
+    recall = matched_truth / num_truth if num_truth else empty
+    precision = matched_predictions / num_predictions if num_predictions else 0.0 if num_truth else empty
+    hmean = 2.0 * precision * recall / (precision + recall) if precision + recall else 0.0
+    return Score(num_truth, num_predictions, matched_truth, matched_predictions, precision, recall, hmean)
+
+
+def _sum(scores: Sequence[Score], empty: float) -> Score:
+    return _score(
+        sum(s.num_truth for s in scores),
+        sum(s.num_predictions for s in scores),
+        sum(s.matched_truth for s in scores),
+        sum(s.matched_predictions for s in scores),
+        empty,
+    )

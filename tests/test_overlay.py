@@ -1,0 +1,42 @@
+"""Pictures of detections."""
+
+import numpy as np
+import pytest
+
+from tcm_jax.overlay import draw
+
+GRAY = np.full((320, 640, 3), 128, np.uint8)
+BOX = np.float32([[100, 100], [300, 100], [300, 200], [100, 200]])
+
+
+def test_outlines():
+    """A good score is green, a poor one red; the letters inside stay as they are, the photo is not changed."""
+    for score, colour in ((1.0, (40, 230, 90)), (0.7, (255, 200, 0)), (0.2, (255, 60, 40))):
+        picture = draw(GRAY, [BOX], [score])
+        assert picture.shape[1] == 640 and picture.dtype == np.uint8
+        assert tuple(picture[150, 100]) == tuple(picture[150, 300]) == colour
+        assert (picture[120:180, 110:290] == 128).all()
+    assert (GRAY == 128).all()
+
+
+def test_score_map():
+    """A wide photo has its score map below, a high one beside; a cell is hot where it lies."""
+    score_map = np.zeros((5, 10), np.float32)
+    score_map[1, 7] = 1
+    for picture, centre in (
+        (draw(GRAY, [], [], score_map, (0.5, 0.5)), (346 + 8 + 96, 480)),
+        (draw(GRAY.transpose(1, 0, 2), [], [], score_map.T, (0.5, 0.5)), (480, 320 + 8 + 96)),
+    ):
+        heat = picture.astype(int).sum(2)
+        heat[:346, :320] = 0  # the photo and its white caption
+        heat[320:346] = heat[-26:] = 0
+        place = np.unravel_index(heat.argmax(), heat.shape)
+        np.testing.assert_allclose(place, centre, atol=8)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (300, 8000), (3000, 40), (30, 60), (2000, 3000)])
+def test_sizes(shape):
+    """Large photos shrink, small ones grow, strips stay readable; outlines may leave them."""
+    outline = np.float32([[-5, -5], [1e9, 0], [50, 60], [-1e9, 40]])
+    picture = draw(np.zeros((*shape, 3), np.uint8), [outline], [0.5], np.full((3, 4), np.nan, np.float32), (9, 9))
+    assert 200 < max(picture.shape) < 4200
