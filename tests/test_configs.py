@@ -15,7 +15,7 @@ from tcm_jax.text.charset import load_charset
 from tcm_jax.train import run
 from tcm_jax.training.config import parse
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("clip4str_*.py"))
 VARIANTS = {"clip4str_quickstart": ["", "real", "gpu", "tiny"]}
 PAPER = ["real", "synth", "rbu", "tiny"]
 CASES = [(path, variant) for path in CONFIGS for variant in VARIANTS.get(path.stem, PAPER)]
