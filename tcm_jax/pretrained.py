@@ -28,10 +28,11 @@ class Pretrained:
     """A model directory in memory.
 
     Args:
-        task: "recognition" (CLIP4STR) or "clip".
+        task: "recognition" (CLIP4STR), "detection" (TCM) or "clip".
         model: fields of the model's configuration class, as JSON values.
         variables: Flax collections, {"params": {...}} and perhaps {"batch_stats": {...}}.
-        preprocessing: {"mean": [3 numbers], "std": [3 numbers]} of pixel values in 0..1.
+        preprocessing: {"mean": [3 numbers], "std": [3 numbers]} of pixel values in 0..1; of a detector in 0..255,
+            with "scale": [longest, shorter side] that photos are resized to, and "multiple" that sides are padded to.
         source: where the weights come from; license: their licence, "unknown" if nobody said.
     """
 

@@ -202,3 +202,20 @@ def test_rows_run(row):
     if text is not None:
         again, _ = predict(variables, batch["image"], jnp.full((2, 2), 64))
         assert np.allclose(maps, again, atol=1e-6)
+
+
+def test_frozen_batch_norm_rests_in_training():
+    values = load("tcm_db", "tiny")["model"]
+    values["tcm"]["freeze_batch_norm"] = True
+    task = Detection(detection_config(values))
+    variables = random_variables(task)
+    image = jnp.asarray(np.random.default_rng(0).normal(size=(2, 64, 64, 3)), jnp.float32)
+
+    @jax.jit
+    def train(variables, image):
+        rngs = {"dropout": jax.random.key(0)}
+        return task.model.apply(variables, image, train=True, rngs=rngs, mutable=["batch_stats"])[1]["batch_stats"]
+
+    before, after = (pretrained.flatten(tree) for tree in (variables["batch_stats"], train(variables, image)))
+    moved = {path.split("/")[0] for path in before if not np.array_equal(before[path], after[path])}
+    assert moved == {"bbox_head"}
