@@ -12,6 +12,7 @@ from tcm_jax.models.convolution import resize_bilinear
 
 STRIDE = 4  # of the maps
 SMOOTH = 0.001  # of dice
+TIES = 2e-6  # relative difference below which scores count as equal
 REDUCTIONS = {"mean": jnp.mean, "sum": jnp.sum}  # over the images
 
 
@@ -81,7 +82,8 @@ def hard_examples(score: jax.Array, text: jax.Array, valid: jax.Array, ratio: fl
     """
     positives = (text & valid).sum()
     negatives = jnp.minimum(jnp.floor(ratio * positives), (~text).sum()).astype(jnp.int32)
-    border = kth_largest(jnp.where(text, 0.0, score), negatives)
+    # An enlarged map has many values that are equal but for rounding; of those at the border all or none count.
+    border = (1 - TIES) * kth_largest(jnp.where(text, 0.0, score), negatives)
     return valid & ((negatives < 1) | text | (score >= border))
 
 
