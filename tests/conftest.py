@@ -6,9 +6,11 @@
 
 import hashlib
 import json
+import os
 import zlib
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -46,6 +48,25 @@ def tiny_model(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("models") / "tiny"
     write_tiny_model(path)
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+    """The tests compile the same step again and again, also in other processes."""
+    folder = str(tmp_path_factory.mktemp("xla"))
+    options = {
+        "jax_compilation_cache_dir": folder,
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in options}
+    for name, value in options.items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+        del os.environ[name.upper()]
 
 
 def read_json(path: Path):

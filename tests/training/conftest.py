@@ -1,9 +1,7 @@
 """A run that takes seconds: a tiny CLIP4STR on rendered words."""
 
 import copy
-import os
 
-import jax
 import pytest
 
 CONFIG = {
@@ -48,22 +46,3 @@ CONFIG = {
 def config() -> dict:
     """A config as `ConfigDict.to_dict` gives it, for a test to change."""
     return copy.deepcopy(CONFIG)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory):
-    """The tests compile the same step again and again, also in other processes."""
-    folder = str(tmp_path_factory.mktemp("xla"))
-    options = {
-        "jax_compilation_cache_dir": folder,
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in options}
-    for name, value in options.items():
-        jax.config.update(name, value)
-        os.environ[name.upper()] = str(value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-        del os.environ[name.upper()]
