@@ -6,6 +6,7 @@ python -m convert DEST OUT --to-torch OUT: a .pt, .pth, .bin or .safetensors fil
 
 import argparse
 import json
+import runpy
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from tcm_jax import pretrained
 from tcm_jax.models.clip4str import Clip4StrConfig
 from tcm_jax.models.layers import ACTIVATIONS
 from tcm_jax.pretrained import Pretrained
-from tcm_jax.tasks.detection import DetectionConfig
+from tcm_jax.tasks.detection import DetectionConfig, detection_config
 from tcm_jax.text.charset import load_charset
 
 NECK_FIELDS = ("lateral_channels", "out_channels", "channels", "repeats", "fourier_degree")
@@ -57,6 +58,11 @@ def _parser() -> argparse.ArgumentParser:
         help="any field of the configuration: decoder_heads=4, clip.vision_heads=16, detector.mask_threshold=0.3; may "
         "be repeated",
     )
+    parser.add_argument(
+        "--recipe",
+        metavar="FILE[:VARIANT]",
+        help="a detector's decoding and scale as in a recipe, such as configs/tcm_db.py:td500; --set overrules it",
+    )
     parser.add_argument("--license", help="licence of the weights, kept in the directory")
     parser.add_argument("--source-name", help="where the weights come from; default: kind and file name")
     return parser
@@ -79,6 +85,17 @@ def _fields(settings: Sequence[str]) -> dict[str, Any]:
             inner = inner.setdefault(parent, {})
         inner[name] = value
     return fields
+
+
+def _recipe(argument: str) -> tuple[dict[str, Any], tuple[int, int]]:
+    """Decoding parameters and scale in a recipe, which is Python and is run."""
+    file, _, variant = argument.partition(":")
+    values = runpy.run_path(file).get("get_config", lambda *_: {})(*filter(None, [variant]))
+    if values.get("task") != "detection":
+        raise ConversionError(f"--recipe {argument}: task is {values.get('task')!r}, expected 'detection'")
+    config = values.to_dict()
+    detector = detection_config(config["model"]).detector
+    return {name: getattr(detector, name) for name in detector.decoding_fields}, config["preprocessing"]["scale"]
 
 
 def _summary(model: Pretrained, architecture: Architecture) -> str:
@@ -137,12 +154,17 @@ def _from_torch(args: argparse.Namespace) -> bool:
     )
     if args.dest.exists() and not replaceable:
         raise ConversionError(f"{args.dest} exists and is no model directory; give a new name")
+    fields, scale = _fields(args.set), args.scale
+    if args.recipe:
+        decoding, usual = _recipe(args.recipe)
+        fields["detector"] = decoding | fields.get("detector", {})
+        scale = scale or usual
     options = Options(
         charset=load_charset(args.charset) if args.charset else None,
         activation=args.activation,
         image_size=tuple(args.image_size) if args.image_size else None,
-        scale=tuple(args.scale) if args.scale else None,
-        fields=_fields(args.set),
+        scale=tuple(scale) if scale else None,
+        fields=fields,
     )
     model, architecture, _ = conversion.from_checkpoint(
         args.source, options, args.source_name, args.license or "unknown"

@@ -2,6 +2,7 @@
 
 import collections
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tests.convert.test_tcm_conversion import ORIGINS, OWN, options
 from tests.convert.test_torch_files import Call
 from tests.golden_detectors import golden_config
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 CONFIG = """
 model = dict(
     type='OCRCLIP',
@@ -132,3 +134,25 @@ def test_broken_checkpoints(db, tmp_path, capsys):
     path.write_bytes(path.read_bytes()[:100_000])
     assert main([str(path), str(tmp_path / "model")]) == 1
     assert f"{path} is a broken" in capsys.readouterr().err
+
+
+def test_recipes_tell_decoding_and_scale(detection_golden, tmp_path, capsys):
+    state = detection_weights(detection_golden / "tcm_db/manifest.json")
+    torch.save({"state_dict": {key: torch.tensor(x) for key, x in state.items()}}, tmp_path / "td500.pth")
+    command = [str(tmp_path / "td500.pth"), str(tmp_path / "model"), "--set", "detector.unclip_ratio=1.8"]
+    told = options(detection_golden / "tcm_db").fields["tcm"]
+    command += ["--set", f"tcm.decoder_heads={told['decoder_heads']}"]
+    assert main([*command, "--recipe", str(CONFIGS / "tcm_db.py:td500")]) == 0
+    model = pretrained.load(tmp_path / "model")
+    detector = model.model["detector"]
+    assert (detector["mask_threshold"], detector["max_candidates"], detector["approximate"]) == (0.08, 1000, False)
+    assert detector["unclip_ratio"] == 1.8
+    assert model.preprocessing["scale"] == [4068, 736]
+    for recipe, message in {
+        "clip4str_base.py": "expected 'detection'",
+        "tcm_db.py:svt": "unknown variant 'svt'",
+        "tcm_pan.py:ic15": "text_threshold",
+        "none.py": "No such file",
+    }.items():
+        assert main([*command, "--recipe", str(CONFIGS / recipe)]) == 1
+        assert message in capsys.readouterr().err
