@@ -72,8 +72,7 @@ def forward(config: DetectionConfig, variables, dtype, repetitions: int) -> None
 def training(config: DetectionConfig, optim, variables, dtype, side: int, batch: int, repetitions: int) -> None:
     """A training step on `batch` images of `side` pixels with 12 words each."""
     task = Detection(config, dtype=dtype)
-    keys = {name: paramwise.Multipliers(lr=factor) for name, factor in optim["lr_multipliers"].items()}
-    keys |= {name: paramwise.Multipliers(decay=0.0) for name in optim["no_decay"]}
+    keys = paramwise.multipliers(optim["lr_multipliers"], optim["no_decay"])
     groups = paramwise.groups(optim["weight_decay"], keys)
     flat = pretrained.flatten(variables["params"])
     labels = {path: paramwise.group_of(path, keys) for path in flat}

@@ -77,26 +77,33 @@ def read_jsonl(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
 
 
+def draw(manifest: Path, seed: int, key: str, shape: tuple[int, ...], rule: dict) -> np.ndarray:
+    """A tensor of a fixture, float64. Each has its own random stream, seeded by crc32("<seed>:<key>")."""
+    rng = np.random.default_rng(zlib.crc32(f"{seed}:{key}".encode()))
+    match rule["kind"]:
+        case "normal":
+            value = rng.normal(rule["mean"], rule["std"], size=shape)
+        case "uniform":
+            value = rng.uniform(rule["low"], rule["high"], size=shape)
+        case "constant" | "const":
+            value = np.full(shape, rule["value"], np.float64)
+        case "zeros":
+            value = np.zeros(shape)
+        case kind:
+            raise ValueError(f"{manifest}: unknown rule {kind!r} for {key}")
+    return np.array(value, np.float64).reshape(shape)
+
+
 def golden_weights(manifest: Path) -> dict[str, np.ndarray]:
     """The PyTorch state dict of a fixture, drawn again from its recipe (format "weights-recipe/1").
 
-    Each tensor has its own random stream, seeded by crc32("<seed>:<key>"), and is checked against its crc32.
+    Each tensor is checked against its crc32.
     """
     recipe = read_json(manifest)
     weights = {}
     for entry in recipe["tensors"]:
         key, shape, rule = entry["key"], tuple(entry["shape"]), entry["init"]
-        rng = np.random.default_rng(zlib.crc32(f"{recipe['seed']}:{key}".encode()))
-        match rule["kind"]:
-            case "normal":
-                value = rng.normal(rule["mean"], rule["std"], size=shape)
-            case "uniform":
-                value = rng.uniform(rule["low"], rule["high"], size=shape)
-            case "constant":
-                value = np.full(shape, rule["value"], np.float64)
-            case kind:
-                raise ValueError(f"{manifest}: unknown rule {kind!r} for {key}")
-        value = np.array(value, np.float64).reshape(shape)
+        value = draw(manifest, recipe["seed"], key, shape, rule)
         for index, addend in rule.get("add_at", []):
             value.reshape(-1)[index] += addend
         value = np.ascontiguousarray(value.astype(entry["dtype"])).reshape(shape)
@@ -122,20 +129,8 @@ def detection_weights(manifest: Path, variant: str = "") -> dict[str, np.ndarray
     entries += [e for e in changes.get("add", []) if e["key"] not in {e["key"] for e in entries}]
     weights = {}
     for entry in entries:
-        key, shape, rule = entry["key"], tuple(entry["shape"]), entry["init"]
-        rng = np.random.default_rng(zlib.crc32(f"{recipe['seed']}:{key}".encode()))
-        match rule["kind"]:
-            case "normal":
-                value = rule["mean"] + rule["std"] * np.asarray(rng.standard_normal(shape))
-            case "uniform":
-                value = rule["low"] + (rule["high"] - rule["low"]) * np.asarray(rng.random(shape))
-            case "zeros":
-                value = np.zeros(shape)
-            case "const":
-                value = np.full(shape, rule["value"])
-            case kind:
-                raise ValueError(f"{manifest}: unknown rule {kind!r} for {key}")
-        weights[key] = np.asarray(value, np.float64).astype(entry["dtype"]).reshape(shape)
+        key, shape = entry["key"], tuple(entry["shape"])
+        weights[key] = draw(manifest, recipe["seed"], key, shape, entry["init"]).astype(entry["dtype"])
     digest = hashlib.sha256()
     for key in sorted(weights):
         digest.update(key.encode())

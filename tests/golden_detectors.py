@@ -1,6 +1,7 @@
 """Configurations and weights of the detection fixtures, as the models take them."""
 
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convert import engine, rules
+from convert import detector_sizes, engine, rules
 from tcm_jax import pretrained
 from tcm_jax.models.tcm import TcmConfig, resnet_clip
 from tcm_jax.tasks.detection import Detection, DetectionConfig, detection_config
@@ -79,23 +80,13 @@ def golden_config(folder: Path, variant: str = "") -> DetectionConfig:
     return detection_config(values)
 
 
-# Keys of the release's state dicts that a configuration without their use does not have here.
-UNUSED = {
-    "visual_prompt": ("vis_gamma",),
-    "context_decoder": ("gamma", r"context_decoder\..*"),
-    "learnable_prompt": ("contexts",),
-    "text_matching": ("gamma", "vis_gamma"),
-}
-
-
 @functools.cache
 def load_golden_detector(folder: Path, variant: str = "") -> tuple[Detection, dict[str, Any]]:
     """The task and its Flax variables."""
     task = Detection(golden_config(folder, variant))
-    tcm = task.config.tcm
-    unused = [key for name, keys in UNUSED.items() if not getattr(tcm, name) for key in keys]
     template = pretrained.shapes(jax.eval_shape(task.init, jax.random.key(0)))
     state = detection_weights(folder / "manifest.json", variant)
+    unused = map(re.escape, detector_sizes.unused(task.config, state))
     flat = engine.to_flax(state, rules.table("tcm"), template, [*rules.DROPPED, *unused])
     return task, pretrained.unflatten({path: jnp.asarray(leaf) for path, leaf in flat.items()})
 

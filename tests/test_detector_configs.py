@@ -123,17 +123,12 @@ def random_variables(task: Detection) -> dict:
     return pretrained.unflatten(flat)
 
 
-def groups_of(optim: dict) -> dict[str, paramwise.Multipliers]:
-    keys = {name: paramwise.Multipliers(lr=factor) for name, factor in optim["lr_multipliers"].items()}
-    return keys | {name: paramwise.Multipliers(decay=0.0) for name in optim["no_decay"]}
-
-
 def learn(values: dict, steps: int) -> tuple[list[float], dict, dict]:
     """Losses of some steps of the recipe on one picture, parameters before and after."""
     config, optim = detection_config(values["model"]), values["optim"]
     task, side = Detection(config), 64
     variables = random_variables(task)
-    keys = groups_of(optim)
+    keys = paramwise.multipliers(optim["lr_multipliers"], optim["no_decay"])
     groups = paramwise.groups(optim["weight_decay"], keys)
     image = np.full((2, side, side, 3), 90, np.uint8)
     image[:, 20:44, 10:54] = np.random.default_rng(0).integers(0, 256, (24, 44, 3))
@@ -179,7 +174,8 @@ def test_the_tiny_form_learns(name):
 )
 def test_encoders_are_frozen_by_a_word(row, frozen):
     values = load("tcm_db", f"tiny,{row}")
-    keys = groups_of(values["optim"])
+    optim = values["optim"]
+    keys = paramwise.multipliers(optim["lr_multipliers"], optim["no_decay"])
     groups = {path: paramwise.group_of(path, keys) for path in shapes(detection_config(values["model"]))}
     assert {path.split("/")[1] for path, group in groups.items() if group == "frozen"} == frozen
 

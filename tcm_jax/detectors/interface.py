@@ -42,6 +42,12 @@ class TextDetector(abc.ABC):
     mean: ClassVar[tuple[float, float, float]]
     std: ClassVar[tuple[float, float, float]] = (58.395, 57.12, 57.375)
 
+    text_representation: str  # a field of every family
+
+    def __post_init__(self):
+        if self.text_representation not in ("quad", "poly"):
+            raise ValueError(f'text_representation is {self.text_representation!r}; expected "quad" or "poly"')
+
     @abc.abstractmethod
     def neck(self, dtype: Dtype) -> nn.Module:
         """Module: (stage maps, a list of [b, h, w, d]; train) -> input of the head. The score map is already

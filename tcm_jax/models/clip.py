@@ -119,15 +119,14 @@ class VisionTransformer(nn.Module):
         return tokens @ self.proj.astype(self.dtype)
 
 
-class Clip(nn.Module):
-    """Both towers. The text tower's parameters lie at the top, as in PyTorch."""
+class TextTower(nn.Module):
+    """CLIP's text tower: its parameters, and the transformer behind the embedding."""
 
     config: ClipConfig
     dtype: Dtype = jnp.float32
 
     def setup(self):
         c = self.config
-        self.visual = (ModifiedResNet if c.is_resnet else VisionTransformer)(c, self.dtype)
         self.token_embedding = nn.Embed(
             c.vocab_size, c.text_width, embedding_init=nn.initializers.normal(0.02), dtype=self.dtype
         )
@@ -139,6 +138,33 @@ class Clip(nn.Module):
         self.text_projection = self.param(
             "text_projection", nn.initializers.normal(c.text_width**-0.5), (c.text_width, c.embed_dim)
         )
+
+    def place(self, x: jax.Array) -> jax.Array:
+        """Embedded tokens [b, t, text_width] with the first t positions added.
+
+        Raises:
+            ValueError: more tokens than positions.
+        """
+        t = x.shape[1]
+        if t > self.config.text_positions:
+            raise ValueError(f"{t} text tokens; the position embedding has {self.config.text_positions}")
+        return x + self.positional_embedding[:t].astype(self.dtype)
+
+    def contextualize(self, x: jax.Array) -> jax.Array:
+        """Features of placed tokens, each of itself and those before it: [b, t, text_width]."""
+        return self.ln_final(self.transformer(x, jnp.tri(x.shape[1], dtype=bool)))
+
+    def project_text(self, x: jax.Array) -> jax.Array:
+        """Features [..., text_width] in the space shared with images, [..., embed_dim]."""
+        return x @ self.text_projection.astype(self.dtype)
+
+
+class Clip(TextTower):
+    """Both towers. The text tower's parameters lie at the top, as in PyTorch."""
+
+    def setup(self):
+        super().setup()
+        self.visual = (ModifiedResNet if self.config.is_resnet else VisionTransformer)(self.config, self.dtype)
         self.logit_scale = self.param("logit_scale", nn.initializers.constant(math.log(1 / 0.07)), ())
 
     def encode_image(self, images: jax.Array, project: bool = True) -> jax.Array:
@@ -159,12 +185,8 @@ class Clip(nn.Module):
 
         Positions behind EOT hold real features too: CLIP has a causal mask and no padding mask.
         """
-        t = ids.shape[1]
-        if t > self.config.text_positions:
-            raise ValueError(f"{t} text tokens; the position embedding has {self.config.text_positions}")
-        x = self.token_embedding(ids) + self.positional_embedding[:t].astype(self.dtype)
-        x = self.ln_final(self.transformer(x, jnp.tri(t, dtype=bool)))
-        return x @ self.text_projection.astype(self.dtype) if project else x
+        x = self.contextualize(self.place(self.token_embedding(ids)))
+        return self.project_text(x) if project else x
 
     def __call__(self, images: jax.Array, ids: jax.Array) -> jax.Array:
         """logits_per_image [images, texts]: scaled cosine similarity of class tokens and EOT features."""

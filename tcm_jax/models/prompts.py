@@ -7,29 +7,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tcm_jax.models.clip import ClipConfig
-from tcm_jax.models.layers import Dense, Dtype, LayerNorm, Transformer, attend, decoder_init, exact_gelu, heads_first
+from tcm_jax.models.clip import TextTower
+from tcm_jax.models.layers import Dense, Dtype, LayerNorm, attend, decoder_init, exact_gelu, heads_first
 
 
-class TextContextEncoder(nn.Module):
+class TextContextEncoder(TextTower):
     """CLIP's text tower for prompts of words and learnable vectors."""
-
-    config: ClipConfig
-    dtype: Dtype = jnp.float32
-
-    def setup(self):
-        c = self.config
-        self.token_embedding = nn.Embed(
-            c.vocab_size, c.text_width, embedding_init=nn.initializers.normal(0.02), dtype=self.dtype
-        )
-        self.positional_embedding = self.param(
-            "positional_embedding", nn.initializers.normal(0.01), (c.text_positions, c.text_width)
-        )
-        self.transformer = Transformer(c.text_width, c.text_layers, c.text_heads, c.activation, self.dtype)
-        self.ln_final = LayerNorm()
-        self.text_projection = self.param(
-            "text_projection", nn.initializers.normal(c.text_width**-0.5), (c.text_width, c.embed_dim)
-        )
 
     def __call__(
         self, ids: jax.Array | None, contexts: jax.Array | None = None, conditional: jax.Array | None = None
@@ -51,10 +34,10 @@ class TextContextEncoder(nn.Module):
             ValueError: a prompt longer than the position embedding.
         """
         x, end = self.embed(ids, contexts, conditional)  # [b * k, t, d]
-        x = self.ln_final(self.transformer(x, jnp.tri(x.shape[1], dtype=bool)))
+        x = self.contextualize(x)
         x = jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0]  # [b * k, d]
         k = 1 if ids is None else len(ids)
-        return (x @ self.text_projection.astype(self.dtype)).reshape(-1, k, self.config.embed_dim)
+        return self.project_text(x).reshape(-1, k, self.config.embed_dim)
 
     def embed(
         self, ids: jax.Array | None, contexts: jax.Array | None, conditional: jax.Array | None
@@ -72,14 +55,11 @@ class TextContextEncoder(nn.Module):
                 repeated = jnp.broadcast_to(contexts, (len(x), *contexts.shape[1:])).astype(self.dtype)
                 x = jnp.concatenate([x[:, :1], repeated, x[:, 1:]], axis=1)  # [k, t, d]
                 end = end + contexts.shape[1]
-        t = x.shape[1]
-        if t > self.config.text_positions:
-            raise ValueError(f"a prompt of {t} tokens; the position embedding has {self.config.text_positions}")
         if conditional is not None:
             x = x + conditional.astype(self.dtype)[:, None, None]  # [b, k, t, d]
             end = jnp.tile(end, len(conditional))
             x = x.reshape(-1, *x.shape[2:])  # [b * k, t, d]
-        return x + self.positional_embedding[:t].astype(self.dtype), end
+        return self.place(x), end
 
 
 class PromptGenerator(nn.Module):

@@ -18,12 +18,14 @@ class Multipliers(NamedTuple):
     decay: float = 1.0
 
 
+def multipliers(lr_multipliers: Mapping[str, float], no_decay: Iterable[str]) -> dict[str, Multipliers]:
+    """Keys with the values of a recipe's `optim.lr_multipliers` and `optim.no_decay`."""
+    keys = {name: Multipliers(lr=factor) for name, factor in lr_multipliers.items()}
+    return keys | {name: Multipliers(decay=0.0) for name in no_decay}
+
+
 # "norm" only meets norm1, norm2 and norm3 of the two decoders; all other normalizations do decay.
-RELEASED_KEYS: Mapping[str, Multipliers] = {
-    "text_encoder": Multipliers(lr=0.0),
-    "backbone": Multipliers(lr=0.1),
-    "norm": Multipliers(decay=0.0),
-}
+RELEASED_KEYS: Mapping[str, Multipliers] = multipliers({"text_encoder": 0.0, "backbone": 0.1}, ["norm"])
 
 
 def matched_key(name: str, keys: Iterable[str]) -> str | None:

@@ -73,10 +73,6 @@ class Db(TextDetector):
     unclip_ratio: float = 1.6
     max_candidates: int = 3000
 
-    def __post_init__(self):
-        if self.text_representation not in ("quad", "poly"):
-            raise ValueError(f'text_representation is {self.text_representation!r}; expected "quad" or "poly"')
-
     def neck(self, dtype: Dtype) -> nn.Module:
         return Fpnc(self.lateral_channels, self.out_channels, dtype)
 

@@ -66,8 +66,7 @@ class Fce(TextDetector):
     num_points: int = 50
 
     def __post_init__(self):
-        if self.text_representation not in ("quad", "poly"):
-            raise ValueError(f'text_representation is {self.text_representation!r}; expected "quad" or "poly"')
+        super().__post_init__()
         if len(self.level_ranges) != len(self.strides) or any(len(limits) != 2 for limits in self.level_ranges):
             raise ValueError(f"level_ranges is {self.level_ranges!r}; expected {len(self.strides)} pairs")
         if self.fourier_degree < 2:

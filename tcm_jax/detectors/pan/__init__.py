@@ -63,8 +63,7 @@ class Pan(TextDetector):
     min_area: int = 16
 
     def __post_init__(self):
-        if self.text_representation not in ("quad", "poly"):
-            raise ValueError(f'text_representation is {self.text_representation!r}; expected "quad" or "poly"')
+        super().__post_init__()
         if self.reduction not in REDUCTIONS:
             raise ValueError(f"reduction is {self.reduction!r}; expected one of {', '.join(REDUCTIONS)}")
         if len(self.shrink_ratios) != 2 or not all(0 < ratio <= 1 for ratio in self.shrink_ratios):
