@@ -19,9 +19,9 @@ import numpy as np
 
 from tcm_jax.data.images import CLIP_MEAN, CLIP_STD
 from tcm_jax.models.clip4str import Clip4Str
-from tcm_jax.tasks.recognition import Recognition, parameter_group
+from tcm_jax.tasks.recognition import Recognition
 from tcm_jax.training.config import parse
-from tcm_jax.training.optim import make_optimizer
+from tcm_jax.training.recognition import make_optimizer
 from tcm_jax.training.state import init_state, make_step
 
 SIDE = 2048  # of the square matrices whose product measures the machine
@@ -84,11 +84,8 @@ def training(config, task: Recognition, variables, batch: int, repetitions: int)
         "label": jnp.asarray(task.tokenizer.encode(labels, task.config.max_label_length)),
     }
 
-    def group(path: str, ndim: int) -> str:
-        return parameter_group(path, ndim, config.optim.text_freeze_layers, config.optim.image_freeze_layers)
-
-    optimizer = make_optimizer(config.optim, jax.eval_shape(lambda: variables["params"]), group, config.batch, 1000)
-    state = init_state(variables["params"], optimizer)
+    optimizer = make_optimizer(config.optim, jax.eval_shape(lambda: variables["params"]), config.batch, 1000)
+    state = init_state(variables, optimizer)
     step = jax.jit(make_step(task, optimizer, seed=0))
     flops = work(step, state, data)
     seconds = best_of(repetitions, lambda: step(state, data))

@@ -16,16 +16,15 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from benchmarks.decode import best_of
 from benchmarks.detection_host import quadrilaterals
 from tcm_jax import pretrained
 from tcm_jax.tasks.detection import Detection, DetectionConfig, detection_config
 from tcm_jax.tasks.loading import compute_dtype
-from tcm_jax.training import paramwise
-from tcm_jax.training.methods import METHODS
-from tcm_jax.training.optim import FROZEN
+from tcm_jax.training.objective import Objective
+from tcm_jax.training.objectives import parse
+from tcm_jax.training.state import init_state, make_step
 
 SHAPES = ((1, 640, 640), (4, 640, 640), (1, 736, 1280))
 
@@ -69,39 +68,17 @@ def forward(config: DetectionConfig, variables, dtype, repetitions: int) -> None
         )
 
 
-def training(config: DetectionConfig, optim, variables, dtype, side: int, batch: int, repetitions: int) -> None:
+def training(objective: Objective, variables, side: int, batch: int, repetitions: int) -> None:
     """A training step on `batch` images of `side` pixels with 12 words each."""
-    task = Detection(config, dtype=dtype)
-    keys = paramwise.multipliers(optim["lr_multipliers"], optim["no_decay"])
-    groups = paramwise.groups(optim["weight_decay"], keys)
-    flat = pretrained.flatten(variables["params"])
-    labels = {path: paramwise.group_of(path, keys) for path in flat}
-    frozen = {path: x for path, x in flat.items() if labels[path] == FROZEN}
-    trained = {path: x for path, x in flat.items() if labels[path] != FROZEN}
-    method = METHODS[optim["method"]]
-    update = optax.partition(
-        {name: method(optim["lr"] * group.lr_multiplier, group.weight_decay) for name, group in groups.items()},
-        {path: labels[path] for path in trained},
-    )
+    optimizer = objective.optimizer(variables["params"], records=1000)
     rng = np.random.default_rng(0)
-    targets = [config.detector.targets(quadrilaterals(12, side, rng), [], (side, side)) for _ in range(batch)]
+    detector = objective.config.model.detector
+    targets = [detector.targets(quadrilaterals(12, side, rng), [], (side, side)) for _ in range(batch)]
     data = {name: jnp.asarray(np.stack([t[name] for t in targets])) for name in targets[0]}
     data["image"] = jnp.asarray(rng.integers(0, 256, (batch, side, side, 3)), jnp.uint8)
-
-    @jax.jit
-    def step(trained, statistics, state, data, key):
-        def loss(trained):
-            params = pretrained.unflatten({**trained, **frozen})
-            total, _, new = task.loss({"params": params, "batch_stats": statistics}, data, key)
-            return total, new
-
-        (total, statistics), gradients = jax.value_and_grad(loss, has_aux=True)(trained)
-        updates, state = update.update(gradients, state, trained)
-        return optax.apply_updates(trained, updates), statistics, state, total
-
-    arguments = trained, variables["batch_stats"], update.init(trained), data, jax.random.key(0)
-    seconds = best_of(repetitions, lambda: step(*arguments))
-    count = sum(x.size for x in trained.values())
+    state, step = init_state(variables, optimizer), jax.jit(make_step(objective.task, optimizer, seed=0))
+    seconds = best_of(repetitions, lambda: step(state, data))
+    count = sum(x.size for x in pretrained.flatten(optimizer.split(variables["params"])[0]).values())
     print(f"training step of {batch} x {side} x {side}: {seconds:.2f} s, {count:,} parameters learn")
 
 
@@ -121,9 +98,8 @@ def main() -> None:
     print(f"{options.config}: {count:,} parameters, {dtype.__name__}, {jax.devices()[0].device_kind}")
     forward(config, variables, dtype, options.repetitions)
     if options.train_batch:
-        training(
-            config, values["optim"], variables, dtype, options.train_side, options.train_batch, options.repetitions
-        )
+        objective = parse({**values, "init": "", "dtype": options.dtype})
+        training(objective, variables, options.train_side, options.train_batch, options.repetitions)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from tcm_jax.data.labels import LabelFilter
 from tcm_jax.data.lmdb_source import write_lmdb
 from tcm_jax.data.pipeline import train_batches
 from tcm_jax.data.records import Record
+from tcm_jax.data.samples import WordSample
 from tcm_jax.data.sources import FilteredSource, open_source
 from tcm_jax.text.charset import CHARSET_94, CharsetTokenizer
 
@@ -45,15 +46,8 @@ def drawn_words(count: int):
 
 
 def images_per_second(source, augment, workers: int, seconds: float) -> float:
-    batches = train_batches(
-        source,
-        CharsetTokenizer(CHARSET_94),
-        image_size=IMAGE_SIZE,
-        batch_size=BATCH_SIZE,
-        seed=0,
-        augment=augment,
-        workers=workers,
-    )
+    sample = WordSample(CharsetTokenizer(CHARSET_94), IMAGE_SIZE, augment=augment)
+    batches = train_batches([source], sample, batch_size=BATCH_SIZE, seed=0, workers=workers)
     for _ in range(2 + 5 * workers):  # start of the workers, and the batches that they had buffered meanwhile
         next(batches)
     start = time.perf_counter()

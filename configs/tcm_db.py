@@ -1,8 +1,24 @@
 """TCM-DB: CLIP RN50 as a text detector with DBNet's head (114 M parameters), with the released settings.
 
-Variants: `ic15`, `td500`, `ctw1500`, `totaltext` (the four released fine-tunings) and `tiny` (seconds, no files).
+    python -m tcm_jax.train --config configs/tcm_db.py:quickstart --workdir runs/detector
+    python -m tcm_jax.train --config configs/tcm_db.py:pretrain --workdir runs/pretrain --config.data.root=DATA
+    python -m tcm_jax.train --config configs/tcm_db.py:td500 --workdir runs/td500 --config.init=runs/pretrain \\
+        --config.data.root=DATA
 
-A row of the paper's ablation is one more word, as in `configs/tcm_db.py:td500,pp`:
+Variants:
+
+    ic15, td500, ctw1500, totaltext     the four released fine-tunings; the release starts them from a pre-training
+    pretrain, pretrain_curved           the released pre-trainings: SynthText and real training sets; and curved text
+    rendered                            pre-training on rendered scenes, which needs no data set
+    quickstart                          a small detector from random weights on rendered scenes, on two CPU cores
+    real                                goes on from runs/detector with rendered scenes and the photos of ICDAR2015
+    ablation                            smaller still, for a table of the rows below over several seeds
+    tiny                                seconds, for tests
+
+DATA has a folder for each set: icdar2015/train, td500/train, tr400, ctw1500/train, totaltext/train, synthtext,
+curved_synthtext, mlt17. `init` is a CLIP: `python -m convert RN50.pt models/clip_rn50`.
+
+Rows of the paper's ablation are more words, as in `configs/tcm_db.py:td500,pp` or `td500,pp,no_auxiliary`:
 
     bsl                 CLIP's ResNet alone: no attention pooling, no text
     pp                  predefined prompt
@@ -22,19 +38,42 @@ the threshold and the epoch chosen on the test set. Sources of the values: ocrcl
 clip_db_r50_fpnc_prompt_gen_vis*_1200e_ft_*_taiji.py and their base files.
 """
 
+import runpy
+from pathlib import Path
+
 from ml_collections import ConfigDict
 
-PROMPT = "the pixels of many arbitrary-shape text instances."  # 14 tokens
-
-LEARNABLE = {"ic15": 4, "td500": 4, "ctw1500": 32, "totaltext": 32}
-SCALE = {"ic15": (4068, 1024), "td500": (4068, 736), "ctw1500": (4068, 1024), "totaltext": (2944, 800)}
+tcm = runpy.run_path(str(Path(__file__).with_name("tcm_base.py")))
+LEARNABLE = {"ic15": 4, "td500": 4, "ctw1500": 32, "totaltext": 32, "pretrain": 4, "pretrain_curved": 32}
+SCALE = {
+    "ic15": (4068, 1024),
+    "td500": (4068, 736),
+    "ctw1500": (4068, 1024),
+    "totaltext": (2944, 800),
+    "pretrain": (4068, 1024),
+    "pretrain_curved": (4068, 1024),
+}
 OPTIM = {  # method, learning rate, weight decay
+    "pretrain": ("ranger", 1e-3, 0.0),
+    "pretrain_curved": ("ranger", 1e-3, 0.0),
     "ic15": ("adam", 1e-4, 1e-4),
     "td500": ("ranger", 1e-3, 0.0),
     "ctw1500": ("adamw", 1e-4, 1e-4),
     "totaltext": ("adamw", 1e-4, 1e-4),
 }
+PRETRAINED = {
+    "text_representation": "poly",
+    "mask_threshold": 0.3,
+    "score_threshold": 0.3,
+    "min_width": 5.0,
+    "approximate": True,
+    "arc_length_ratio": 0.01,
+    "unclip_ratio": 1.5,
+    "max_candidates": 3000,
+}
 DECODING = {
+    "pretrain": PRETRAINED,
+    "pretrain_curved": PRETRAINED,
     "ic15": {
         "text_representation": "quad",
         "mask_threshold": 0.28,
@@ -77,137 +116,14 @@ DECODING = {
     },
 }
 
-NO_GENERATORS = {"language_prompt": False, "visual_prompt": False}
-RN101 = {"vision_layers": (3, 4, 23, 3), "embed_dim": 512}
-RN50X4 = {
-    "vision_layers": (4, 6, 10, 6),
-    "vision_width": 80,
-    "vision_heads": 40,
-    "embed_dim": 640,
-    "text_width": 640,
-    "text_heads": 10,
-}
-
-
-def prompts(config: ConfigDict, words: bool, learnable: int) -> None:
-    """Which prompt, and the text positions that it needs."""
-    config.model.tcm.prompt = PROMPT if words else ""
-    config.model.tcm.learnable_prompt = learnable
-    config.model.tcm.clip.text_positions = (14 if words else 0) + learnable
-
-
-def apply_row(config: ConfigDict, row: str) -> None:
-    """Changes `config` to a row of the ablation."""
-    tcm, multipliers = config.model.tcm, config.optim.lr_multipliers
-    match row.split("_"):
-        case ["full"]:
-            pass
-        case ["bsl"]:
-            tcm.text_matching = False
-        case ["pp"]:
-            tcm.update(NO_GENERATORS)
-            prompts(config, True, 0)
-        case ["lp4" | "lp18" | "lp32", *only] if only in ([], ["only"]):
-            tcm.update(NO_GENERATORS)
-            prompts(config, not only, int(row.removeprefix("lp").removesuffix("_only")))
-        case ["lg" | "vg"]:
-            tcm.update(NO_GENERATORS)
-            tcm["language_prompt" if row == "lg" else "visual_prompt"] = True
-            prompts(config, True, 4)
-        case ["paper", "prompt"]:
-            tcm.prompt = "Text"
-        case ["no", "context", "decoder"]:
-            tcm.context_decoder = False
-        case ["no", "auxiliary"]:
-            config.model.auxiliary_weight = 0.0
-        case ["unfrozen"]:
-            multipliers.text_encoder = 1.0
-        case ["frozen"]:
-            multipliers.text_encoder = multipliers.backbone = 0.0
-        case ["rn101"]:
-            tcm.clip.update(RN101)
-        case ["rn50x4"]:
-            tcm.clip.update(RN50X4)
-        case ["fast"]:
-            tcm.fast = True
-        case _:
-            raise ValueError(f"tcm: unknown row {row!r}; known are those in configs/tcm_db.py")
-
-
-def base(family: str, side: int, learnable: int, scale: tuple[int, int]) -> ConfigDict:
-    """What the three families share. `side` is that of the images which the table of positions belongs to."""
-    config = ConfigDict()
-    config.task = "detection"
-    config.seed = 0
-    config.batch = 16
-    config.dtype = "auto"
-
-    config.model = ConfigDict()
-    config.model.family = family
-    config.model.auxiliary_weight = 1.0
-    config.model.auxiliary_coupled = False  # the release's form mixes the images of a batch
-    config.model.tcm = {
-        "clip": {
-            "embed_dim": 1024,
-            "image_size": (side, side),
-            "patch_size": (32, 32),
-            "vision_width": 64,
-            "vision_layers": (3, 4, 6, 3),
-            "vision_heads": 32,
-            "text_width": 512,
-            "text_layers": 12,
-            "text_heads": 8,
-            "text_positions": 18,
-            "vocab_size": 49408,
-        },
-        "text_matching": True,
-        "prompt": PROMPT,
-        "learnable_prompt": 4,
-        "language_prompt": True,
-        "visual_prompt": True,
-        "context_decoder": True,
-        "decoder_width": 256,
-        "decoder_layers": 3,
-        "decoder_heads": 4,
-        "dropout": 0.1,
-        "tau": 0.07,
-        "fast": False,
-        "freeze_batch_norm": False,
-    }
-    config.model.detector = ConfigDict()
-    prompts(config, True, learnable)
-    config.preprocessing = {"scale": scale}  # longest and shorter side of test images
-
-    config.optim = ConfigDict()
-    config.optim.method, config.optim.lr, config.optim.weight_decay = "ranger", 1e-3, 0.0
-    config.optim.epochs, config.optim.power, config.optim.min_lr = 1200, 0.9, 1e-7
-    config.optim.lr_multipliers = {"backbone": 0.1, "text_encoder": 0.0}  # 0 freezes
-    config.optim.no_decay = ("norm",)
-    return config
-
-
-def make_tiny(config: ConfigDict) -> None:
-    """The same code in seconds."""
-    config.batch = 2
-    config.preprocessing.scale = (160, 96)
-    config.model.tcm.clip.update({"embed_dim": 64, "image_size": (64, 64), "vision_width": 16})
-    config.model.tcm.clip.update({"vision_layers": (1, 1, 1, 1), "vision_heads": 4})
-    config.model.tcm.clip.update({"text_width": 64, "text_layers": 1, "text_heads": 2})
-    config.model.tcm.update({"decoder_width": 32, "decoder_layers": 1})
-
-
-def split_variant(family: str, variant: str, known: tuple[str, ...]) -> tuple[str, str]:
-    """ "td500,pp" -> ("td500", "pp"); without a row "full"."""
-    name, _, row = variant.partition(",")
-    if name not in (*known, "tiny"):
-        raise ValueError(f"{family}: unknown variant {name!r}; known are {', '.join(known)} and tiny")
-    return name, row or "full"
-
 
 def get_config(variant: str = "ic15") -> ConfigDict:
-    name, row = split_variant("tcm_db", variant, tuple(SCALE))
-    released = "ic15" if name == "tiny" else name
-    config = base("db", 640, LEARNABLE[released], SCALE[released])
+    name, rows = tcm["split_variant"]("tcm_db", variant, (*SCALE, *tcm["FORMS"]))
+    released = name if name in SCALE else "pretrain" if name == "rendered" else "ic15"
+    config = tcm["base"]("db", 640, LEARNABLE[released], SCALE[released])
+    config.data.train = tcm["TRAIN"][released]
+    if name.startswith("pretrain"):
+        config.epochs, config.batch = 20, 20
     config.model.detector = {
         "lateral_channels": 256,
         "out_channels": 64,
@@ -217,8 +133,9 @@ def get_config(variant: str = "ic15") -> ConfigDict:
         **DECODING[released],
     }
     config.optim.method, config.optim.lr, config.optim.weight_decay = OPTIM[released]
-    apply_row(config, row)
-    if name == "tiny":
-        make_tiny(config)
-        config.model.detector.update({"lateral_channels": 32, "out_channels": 16})
+    if name in tcm["SMALL"]:
+        config.model.detector.update({"lateral_channels": 32, "out_channels": 16, "score_threshold": 0.5})
+    if name in tcm["FORMS"]:
+        tcm["FORMS"][name](config)
+    tcm["apply_rows"](config, rows)
     return config

@@ -1,6 +1,7 @@
 """TCM-PAN: CLIP RN50 as a text detector with PAN's neck and head (113 M parameters), with the released settings.
 
-Variants: `ic15`, `ctw1500` and `tiny` (seconds, no files). Rows of the ablation as in tcm_db.py:
+Variants: `ic15`, `ctw1500`, `quickstart` (small, rendered scenes, two CPU cores) and `tiny` (seconds, no
+files). Rows of the ablation as in tcm_db.py:
 `configs/tcm_pan.py:ctw1500,pp`. Sources of the values: ocrclip/configs/textdet/panet/
 panet_clip_r50att_prompt_gen_vis_fpem_ffm_600e_ft_{ic15,ctw}_taiji_hua.py.
 """
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-tcm = runpy.run_path(str(Path(__file__).with_name("tcm_db.py")))
+tcm = runpy.run_path(str(Path(__file__).with_name("tcm_base.py")))
 SIDE = {"ic15": 736, "ctw1500": 640}
 SCALE = {"ic15": (1333, 736), "ctw1500": (3000, 640)}
 DETECTOR = {  # shrink ratios of the whole text and of its kernel
@@ -20,8 +21,8 @@ DETECTOR = {  # shrink ratios of the whole text and of its kernel
 
 
 def get_config(variant: str = "ic15") -> ConfigDict:
-    name, row = tcm["split_variant"]("tcm_pan", variant, tuple(SCALE))
-    released = "ic15" if name == "tiny" else name
+    name, rows = tcm["split_variant"]("tcm_pan", variant, (*SCALE, "quickstart", "tiny"))
+    released = name if name in SCALE else "ic15"
     config = tcm["base"]("pan", SIDE[released], 4, SCALE[released])
     config.model.detector = {
         "channels": 128,
@@ -31,8 +32,10 @@ def get_config(variant: str = "ic15") -> ConfigDict:
         "min_area": 16,
         **DETECTOR[released],
     }
-    tcm["apply_row"](config, row)
-    if name == "tiny":
-        tcm["make_tiny"](config)
+    config.data.train = tcm["TRAIN"][released]
+    config.data.augment.crop = SIDE[released]
+    if name in tcm["FORMS"]:
+        tcm["FORMS"][name](config)
         config.model.detector.channels = 32
+    tcm["apply_rows"](config, rows)
     return config

@@ -1,5 +1,6 @@
-"""Plain dictionaries (config files, JSON) to typed configurations."""
+"""Plain dictionaries (config files, JSON) and words of a command to typed configurations."""
 
+import contextlib
 import dataclasses
 import difflib
 import typing
@@ -32,3 +33,20 @@ def from_dict(cls: type[T], values: Mapping[str, Any], name: str = "config") -> 
 def _as_tuple(value: Any) -> Any:
     """Lists as tuples, also inside each other, so that equal configurations are equal and can be hashed."""
     return tuple(map(_as_tuple, value)) if isinstance(value, list | tuple) else value
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """NAME=VALUE of a command's --set; the value as a truth value or a number if it is one, else the text itself.
+
+    Raises:
+        ValueError: there is no "=".
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--set {text}: expected NAME=VALUE, such as score_threshold=0.5")
+    if value.lower() in ("true", "false"):
+        return name, value.lower() == "true"
+    for number in (int, float):
+        with contextlib.suppress(ValueError):
+            return name, number(value)
+    return name, value

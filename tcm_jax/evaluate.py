@@ -1,211 +1,93 @@
-"""Scores of a recognizer on test sets, as the table of PARSeq and CLIP4STR.
+"""Scores of recognizers and detectors on test sets; the model decides which.
 
-python -m tcm_jax.evaluate --checkpoint models/clip4str-b16 data/test
-python -m tcm_jax.evaluate --checkpoint runs/mine my_words/ other_words/labels.tsv --cased --punctuation
+Words, as the table of PARSeq and CLIP4STR:
+  python -m tcm_jax.evaluate --checkpoint models/clip4str-b16 data/test
+  python -m tcm_jax.evaluate --checkpoint runs/mine my_words/ other_words/labels.tsv --cased --punctuation
+Photos, by MMOCR's hmean-iou:
+  python -m tcm_jax.evaluate --checkpoint models/tcm-db-ic15 data/icdar2015/test data/totaltext/test
+  python -m tcm_jax.evaluate --checkpoint runs/a --checkpoint runs/b data/icdar2015 --images test_images \\
+      --annotations test_gts --score-threshold 0.5 --deteval
 """
 
 import argparse
-import contextlib
-import dataclasses
-import functools
-import json
 import logging
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import jax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from tcm_jax.data.records import SourceError
+from tcm_jax.evaluation import scenes, words
+from tcm_jax.pretrained import read_config
+from tcm_jax.tasks.loading import DTYPES, find_model
 
-from tcm_jax.data.benchmarks import benchmark_sets, count_problem, overlaps
-from tcm_jax.data.labels import LabelFilter
-from tcm_jax.data.records import Source
-from tcm_jax.data.sources import FilteredSource
-from tcm_jax.files import atomic_file, check_writable
-from tcm_jax.metrics.recognition import Result, combine, format_table
-from tcm_jax.tasks.evaluation import Predict, Sample, evaluate
-from tcm_jax.tasks.loading import DTYPES, NORMALIZATIONS, Model, load_model
-from tcm_jax.text.charset import CHARSET_36, CHARSET_62, CHARSET_94, load_charset
-from tcm_jax.training.workdir import versions, write_json
 
-SCHEMA_VERSION = 1
-_NORMALIZATION_HELP = (
-    "checkpoint: mean and deviation of the training images, as stored with the model. half: 0.5 and 0.5, as "
-    "the original's test.py and read.py use although its models were trained with CLIP's values; published "
-    "CLIP4STR numbers were probably measured that way (default: checkpoint)"
-)
+@dataclass(frozen=True)
+class _Kind:
+    """What is done with a model.
+
+    Args:
+        name: what such a model is called.
+        add_options: declares the options that only such models take, and returns them.
+        prepare: opens models and test sets; returns the function that evaluates.
+    """
+
+    name: str
+    add_options: Callable[[Callable[..., argparse.Action]], list[argparse.Action]]
+    prepare: Callable[[argparse.Namespace], Callable[[], None]]
+
+
+_KINDS = {  # by the task of the model
+    "recognition": _Kind("recognizer", words.add_options, words.prepare),
+    "detection": _Kind("detector", scenes.add_options, scenes.prepare),
+}
+_Own = dict[str, list[argparse.Action]]  # options by the task that they are for
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; a problem with the input ends it with a message and exit code 1."""
-    options = _parser().parse_intermixed_args(arguments)
+    parser, own = _parser()
+    options = parser.parse_intermixed_args(arguments)
     logging.basicConfig(format="%(message)s")
     try:
-        charset = _charset(options)
-        output = _output_path(options)
-        model = load_model(
-            options.checkpoint,
-            options.normalization,
-            options.dtype,
-            charset if options.captions == "test" else None,
-        )
-        sets = _open_sets(options, charset, model.task.config.max_label_length)
-        predict = _predictor(model, options.batch)
+        task = _task(options.checkpoint)
+        _check_options(options, own, task)
+        run = _KINDS[task].prepare(options)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-
-    print(f"Evaluating {model}; comparing {_describe(charset)}", flush=True)
-    start = time.monotonic()
-    results = []
-    predictions = atomic_file(options.predictions) if options.predictions else contextlib.nullcontext()
-    with _progress() as progress, predictions as file:
-        for source in sets:
-            bar = progress.add_task(source.name, total=len(source))
-
-            def on_sample(sample: Sample, name: str = source.name, bar=bar) -> None:
-                if file is not None:
-                    row = {"set": name, **sample._asdict()}
-                    print(json.dumps(row, ensure_ascii=False), file=file)
-                progress.advance(bar)
-
-            results.append(
-                evaluate(
-                    predict,
-                    source,
-                    tokenizer=model.task.tokenizer,
-                    image_size=model.task.config.clip.image_size,
-                    batch_size=options.batch,
-                    workers=options.workers,
-                    on_sample=on_sample,
-                )
-            )
-    seconds = time.monotonic() - start
-    _report(results, seconds)
-    write_json(output, _summary(options, model, charset, sets, results, seconds))
+    try:
+        run()
+    except SourceError as error:
+        sys.exit(f"error: {error}")
 
 
-def _report(results: Sequence[Result], seconds: float) -> None:
-    print(format_table(results))
-    total = combine(results)
-    for note in overlaps([result.name for result in results]):
-        print(f"Note: {note}.")
-    if total.undecodable:
-        broken = ", ".join(f"{r.name} {r.undecodable:,}" for r in results if r.undecodable)
-        print(f"Images that can't be decoded, counted as wrong: {broken}.")
-    average = 1000 * seconds / total.num_samples
-    print(f"Time: {seconds:.1f} s with compilation, {average:.2f} ms a word, {total.num_samples:,} words.")
+def _task(checkpoints: Sequence[str]) -> str:
+    """The task of the models, one of `_KINDS`, from their configuration alone.
+
+    Raises:
+        OSError, ValueError: no model, one for another task, or models for several.
+    """
+    tasks: dict[Path, str] = {}
+    for directory in map(find_model, checkpoints):
+        tasks[directory] = task = read_config(directory).get("task", "")
+        if task not in _KINDS:
+            raise ValueError(f"{directory} is a model for {task!r}; expected one for {' or '.join(_KINDS)}")
+    if len(set(tasks.values())) > 1:
+        each = ", ".join(f"{directory} is a {_KINDS[task].name}" for directory, task in tasks.items())
+        raise ValueError(f"models of one kind can be compared; {each}")
+    return task
 
 
-def _summary(
-    options: argparse.Namespace,
-    model: Model,
-    charset: str,
-    sets: Sequence[FilteredSource],
-    results: Sequence[Result],
-    seconds: float,
-) -> dict:
-    """Everything that a later reader of the numbers may ask, as JSON values."""
-    rows = [
-        dataclasses.asdict(result) | {"raw": len(source.source), "dropped": dict(source.report.dropped)}
-        for source, result in zip(sets, results, strict=True)
-    ]
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "checkpoint": {
-            "path": str(model.directory),
-            "source": model.contents.source,
-            "license": model.contents.license,
-        },
-        "config": {
-            "model": dataclasses.asdict(model.task.config),
-            "charset": charset,
-            "normalization": {
-                "name": options.normalization,
-                "mean": list(model.task.mean),
-                "std": list(model.task.std),
-            },
-            "dtype": model.dtype,
-            "batch": options.batch,
-            "paths": options.paths,
-            "hold_out": options.hold_out,
-        },
-        "versions": versions(),
-        "results": rows,
-        "combined": dataclasses.asdict(combine(results)),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "seconds": seconds,
-    }
+def _check_options(options: argparse.Namespace, own: _Own, task: str) -> None:
+    """Raises ValueError if an option is given that models for `task` would ignore."""
+    for other, actions in own.items():
+        for action in actions:
+            if other != task and getattr(options, action.dest) != action.default:
+                option, model = action.option_strings[0], options.checkpoint[0]
+                raise ValueError(f"{option} is for {_KINDS[other].name}s; {model} is a {_KINDS[task].name}")
 
 
-def _open_sets(options: argparse.Namespace, charset: str, max_length: int) -> list[FilteredSource]:
-    """The cleaned test sets of all paths, with a line on stderr for each that lost records."""
-    found: list[Source] = [source for path in options.paths for source in benchmark_sets(path)]
-    names = [source.name for source in found]
-    if missing := [name for name in options.sets or () if name not in names]:
-        raise ValueError(f"no set is called {', '.join(missing)}; found {', '.join(names)}")
-    label_filter = LabelFilter(charset, max_length)
-    chosen = (source for source in found if not options.sets or source.name in options.sets)
-    sets = [FilteredSource(source, label_filter) for source in chosen]
-    if options.hold_out:
-        for source in sets:
-            source.hold_out(options.hold_out, held_out=True)
-    for source in sets:
-        if source.report.dropped:
-            print(f"{source.name}: {source.report}", file=sys.stderr)
-        if len(source) == 0:
-            raise ValueError(f"{source.name} has no word left to score")
-    problems = [problem for problem in map(count_problem, sets) if problem]
-    if problems and not options.any_count:
-        raise ValueError("\n".join([*problems, "--any-count evaluates them as they are"]))
-    for problem in problems:
-        print(f"Warning: {problem}", file=sys.stderr)
-    return sets
-
-
-def _predictor(model: Model, batch: int) -> Predict:
-    """The jitted prediction, its batch spread over all devices."""
-    devices = jax.device_count()
-    if batch < 1 or batch % devices:
-        raise ValueError(f"--batch is {batch}; expected a multiple of the number of devices, {devices}")
-    mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
-    everywhere, by_image = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("data",)))
-    predict = jax.jit(model.predict, in_shardings=(everywhere, by_image))
-    return functools.partial(predict, jax.device_put(model.contents.variables, everywhere))
-
-
-def _charset(options: argparse.Namespace) -> str:
-    if options.charset is not None:
-        if options.cased or options.punctuation:
-            raise ValueError("--charset excludes --cased and --punctuation")
-        return load_charset(options.charset)
-    charset = CHARSET_62 if options.cased else CHARSET_36
-    return charset + (CHARSET_94.removeprefix(CHARSET_62) if options.punctuation else "")
-
-
-def _describe(charset: str) -> str:
-    names = {CHARSET_36: "lower-case letters and digits", CHARSET_62: "letters and digits"}
-    names[CHARSET_94] = "letters, digits and punctuation"
-    return names.get(charset, f"the {len(charset)} characters {charset[:40]}{'...' * (len(charset) > 40)}")
-
-
-def _output_path(options: argparse.Namespace) -> Path:
-    """Where the JSON goes. All outputs are checked now, not after the work."""
-    checkpoint = Path(options.checkpoint).absolute()
-    output = options.output or checkpoint.with_name(f"{checkpoint.name}.results.json")
-    check_writable(output, "--output")
-    check_writable(options.predictions, "--predictions")
-    return output
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
-
-
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, _Own]:
     parser = argparse.ArgumentParser(
         prog="python -m tcm_jax.evaluate",
         description=__doc__,
@@ -216,11 +98,16 @@ def _parser() -> argparse.ArgumentParser:
         "paths",
         nargs="+",
         metavar="PATH",
-        help="LMDB, ArrayRecord file, label file, folder or root of them",
+        help="words: LMDB, ArrayRecord file, label file, folder or root of them; photos: folder of one split, or its "
+        "label file",
     )
-    add("--checkpoint", required=True, help="model directory or training workdir (its best, else its last)")
-    add("--sets", nargs="+", metavar="NAME", help="only these of the sets that are found, such as IIIT5k SVT")
-    add("--any-count", action="store_true", help="go on where a known set has an unexpected number of words")
+    add(
+        "--checkpoint",
+        action="append",
+        required=True,
+        metavar="MODEL",
+        help="model directory or training workdir (its best, else its last); several detectors are compared",
+    )
     add(
         "--hold-out",
         type=int,
@@ -228,28 +115,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="only every N-th record, which training with hold_out=N in its data entries never sees",
     )
-    add("--cased", action="store_true", help="case counts; without it everything is compared in lower case")
-    add("--punctuation", action="store_true", help="punctuation counts; without it it is deleted")
-    add("--charset", help="compare these characters: 36, 62, 94, file:PATH or the characters themselves")
-    add(
-        "--captions",
-        choices=("checkpoint", "test"),
-        default="checkpoint",
-        help="characters that a prediction passes to the text encoder: those of the checkpoint, or those "
-        "that are compared, as the original does with --cased and --punctuation (default: checkpoint)",
-    )
-    add(
-        "--normalization",
-        choices=NORMALIZATIONS,
-        default="checkpoint",
-        help=_NORMALIZATION_HELP,
-    )
     add("--dtype", choices=DTYPES, default="float32", help="of the computation (default: float32)")
-    add("--batch", type=int, default=128, help="images at a time (default: 128)")
-    add("--workers", type=int, default=0, help="processes that decode images; 0: a thread (default: 0)")
-    add("--output", type=Path, help="JSON file (default: CHECKPOINT.results.json)")
-    add("--predictions", type=Path, help="JSON lines file, one for each word")
-    return parser
+    add("--output", type=Path, metavar="FILE", help="JSON file (default: MODEL.results.json for each model)")
+    own = {
+        task: kind.add_options(parser.add_argument_group(f"options of {kind.name}s").add_argument)
+        for task, kind in _KINDS.items()
+    }
+    return parser, own
 
 
 if __name__ == "__main__":

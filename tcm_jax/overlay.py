@@ -1,19 +1,22 @@
 """Pictures of what a detector found: the photo with polygons and scores, and its score map."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tcm_jax.data.photos import STRIDE
+from tcm_jax.data.records import TextRegion
+from tcm_jax.data.scenes.draw import draw_polygons
+from tcm_jax.files import atomic_file
 
 _LONGEST, _SHORTEST, _LIMIT = (640, 1280), 240, 4096  # pixels of a panel's sides
 _BAR, _CAPTION, _GAP = 160, 26, 8
-_TAG_SIZE, _CAPTION_SIZE = 13, 14
+_CAPTION_SIZE = 14
 _POOR, _FAIR, _GOOD = (255, 60, 40), (255, 200, 0), (40, 230, 90)  # RGB of scores 0.4, 0.7 and 1
-_FRACTION_BITS = 4  # of OpenCV's fixed-point coordinates
-_FAR = 2**20  # pixels: what is beyond overflows them
+_TRUTH, _IGNORED = (70, 150, 255), (190, 190, 190)
 
 
 def draw(
@@ -22,6 +25,7 @@ def draw(
     scores: Sequence[float],
     score_map: np.ndarray | None = None,
     scale: np.ndarray | Sequence[float] = (1.0, 1.0),
+    regions: Sequence[TextRegion] = (),
 ) -> np.ndarray:
     """The picture of one photo, uint8 RGB.
 
@@ -34,12 +38,18 @@ def draw(
         scores: one for each, 0..1; written in per cent, from red (poor) to green.
         score_map: [rows, columns], one value for 32 x 32 pixels of the network's input.
         scale: (x, y), pixels of the network's input for one pixel of the photo.
+        regions: what should have been found, blue under the polygons; gray if it is to be ignored.
     """
     height, width = image.shape[:2]
     factor = _factor(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
     photo = cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
-    drawn = _with_polygons(photo, [np.asarray(polygon) * factor for polygon in polygons], scores)
+    drawn = draw_polygons(
+        photo,
+        [points * factor for points in (*(region.polygon for region in regions), *map(np.asarray, polygons))],
+        [*(_IGNORED if region.ignore else _TRUTH for region in regions), *map(_colour, scores)],
+        [*("" for _ in regions), *(f"{100 * score:.0f}" for score in scores)],
+    )
     found = f"{len(polygons):,} instance{'s' * (len(polygons) != 1)}, score in %"
     panels = [_captioned(drawn, f"{width} x {height} pixels, {found}")]
     if score_map is not None:
@@ -48,33 +58,17 @@ def draw(
     return _joined(panels, 0 if wide else 1)
 
 
+def save(picture: np.ndarray, path: Path) -> None:
+    """Writes a picture, uint8 RGB [h, w, 3], as a JPEG file."""
+    with atomic_file(path, "wb") as file:
+        Image.fromarray(picture).save(file, "JPEG", quality=90, subsampling=0)
+
+
 def _factor(height: int, width: int) -> float:
     """Pixels of the panel for one of the photo."""
     long, short = max(height, width), min(height, width)
     factor = np.clip(1, _LONGEST[0] / long, _LONGEST[1] / long)
     return float(max(factor, min(_SHORTEST / short, _LIMIT / long))) if factor < 1 else float(factor)
-
-
-def _with_polygons(photo: np.ndarray, polygons: Sequence[np.ndarray], scores: Sequence[float]) -> np.ndarray:
-    """`photo` under outlines and, above all of them, the scores."""
-    drawn = photo.copy()
-    near = [np.clip(polygon, -_FAR, _FAR) for polygon in polygons]
-    outlines = [np.round(polygon * 2**_FRACTION_BITS).astype(np.int32) for polygon in near]
-    for thickness in (4, 2):  # a dark rim keeps the lines visible everywhere
-        for outline, score in zip(outlines, scores, strict=True):
-            colour = _colour(score) if thickness == 2 else (20, 20, 20)
-            cv2.polylines(drawn, [outline], True, colour, thickness, cv2.LINE_AA, _FRACTION_BITS)
-    picture = Image.fromarray(drawn)
-    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(_TAG_SIZE)
-    for polygon, score in zip(polygons, scores, strict=True):
-        x, y = polygon[polygon.sum(1).argmin()]  # the upper left corner
-        left, top, right, bottom = pen.textbbox((0, 0), text := f"{100 * score:.0f}", font)
-        w, h = right - left + 4, bottom - top + 4
-        x = min(max(0, x), picture.width - w)
-        y = min(max(0, y - h - 1), picture.height - h)
-        pen.rectangle((x, y, x + w, y + h), fill=(20, 20, 20))
-        pen.text((x + 2 - left, y + 2 - top), text, fill=_colour(score), font=font)
-    return np.array(picture)
 
 
 def _colour(score: float) -> tuple[int, int, int]:

@@ -22,6 +22,8 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tcm_jax import overlay
+from tcm_jax.config import setting
 from tcm_jax.data.check import contact_sheet
 from tcm_jax.data.images import ImageError
 from tcm_jax.data.inputs import image_files, pixels
@@ -83,7 +85,7 @@ def _detect(options: argparse.Namespace, files: list[str]) -> int:
 
     Ctrl-C ends it with what is done: whole pictures, and a file with a line for each photo until then.
     """
-    decoding = dict(_setting(text) for text in options.set)
+    decoding = dict(setting(text) for text in options.set)
     pictures = _picture_paths(files, options.out) if options.out and options.overlay else None
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -164,9 +166,7 @@ def _background(limit: int = 4) -> Iterator[Any]:
 
 
 def _draw_overlay(found: Detections, file: str, upright: bool, path: Path) -> None:
-    picture = Image.fromarray(found.draw(pixels(file, file, upright)))
-    with atomic_file(path, "wb") as output:
-        picture.save(output, "JPEG", quality=90, subsampling=0)
+    overlay.save(found.draw(pixels(file, file, upright)), path)
 
 
 def _picture_paths(files: Sequence[str], folder: Path) -> list[Path]:
@@ -186,19 +186,6 @@ def _picture_paths(files: Sequence[str], folder: Path) -> list[Path]:
         taken.add(name.lower())
         paths.append(folder / f"{name}.jpg")
     return paths
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    """NAME=VALUE; the value as a truth value or a number if it is one, else the text itself."""
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"--set {text}: expected NAME=VALUE, such as score_threshold=0.5")
-    if value.lower() in ("true", "false"):
-        return name, value.lower() == "true"
-    for number in (int, float):
-        with contextlib.suppress(ValueError):
-            return name, number(value)
-    return name, value
 
 
 def _find_images(arguments: Sequence[str]) -> list[str]:

@@ -65,15 +65,29 @@ def load(directory: str | os.PathLike) -> Pretrained:
     for name in (CONFIG, WEIGHTS):
         if not (directory / name).is_file():
             raise FileNotFoundError(f"{directory} is no model directory: it has no {name}")
+    config = read_config(directory)
     try:
-        config = json.loads((directory / CONFIG).read_text("utf-8"))
-        written = config.pop("format")
-        if written != FORMAT:
-            raise ValueError(f"format is {written!r}, expected {FORMAT!r}")
         arrays = safetensors.numpy.load_file(directory / WEIGHTS)
         return Pretrained(variables=unflatten(arrays), **config)
     except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise ValueError(f"{directory} is not a readable model directory: {error}") from error
+
+
+def read_config(directory: str | os.PathLike) -> dict[str, Any]:
+    """What a model directory says of its weights: the fields of `Pretrained` but for its variables.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+        ValueError: it is broken or of another format.
+    """
+    try:
+        config = json.loads(Path(directory, CONFIG).read_text("utf-8"))
+        written = config.pop("format")
+        if written != FORMAT:
+            raise ValueError(f"format is {written!r}, expected {FORMAT!r}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{directory} is not a readable model directory: {error}") from error
+    return config
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""Trains a recognizer.
+"""Trains a recognizer or a text detector.
 
     python -m tcm_jax.train --config configs/clip4str_base.py:tiny --workdir runs/tiny --config.batch=16
+    python -m tcm_jax.train --config configs/tcm_db.py:quickstart --workdir runs/detector
 
-Everything goes to the working directory: config.json, versions.json, metrics.jsonl, tensorboard/,
-    checkpoints/, and the
-model directories best/ (highest validation accuracy) and last/. The same command again goes on where the run
-stopped. Ctrl-C and SIGTERM save a checkpoint first (exit status 130 and 143).
+Everything goes to the working directory: config.json, versions.json, metrics.jsonl, tensorboard/, checkpoints/, and the
+model directories best/ (highest validation score) and last/. The same command again goes on where the run stopped.
+Ctrl-C and SIGTERM save a checkpoint first (exit status 130 and 143).
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import functools
 import itertools
 import sys
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,88 +23,68 @@ from jax.sharding import Mesh
 from ml_collections import config_flags
 
 from tcm_jax import pretrained
-from tcm_jax.data.augment import RandAugment
-from tcm_jax.data.build import evaluation_source, training_source, weights
-from tcm_jax.data.images import HALF
-from tcm_jax.data.labels import LabelFilter
+from tcm_jax.data.build import weights
 from tcm_jax.data.pipeline import train_batches
-from tcm_jax.data.records import Source, SourceError
-from tcm_jax.data.sources import FilteredSource
+from tcm_jax.data.records import SourceError
 from tcm_jax.tasks.loading import find_model
-from tcm_jax.tasks.recognition import Recognition, parameter_group
 from tcm_jax.training.checkpoint import CheckpointError, Checkpoints
-from tcm_jax.training.config import ConfigError, RunConfig, parse
-from tcm_jax.training.initialize import initialize
+from tcm_jax.training.config import ConfigError
 from tcm_jax.training.interrupt import Interrupted, StopSignal
 from tcm_jax.training.loop import Loop, NonFiniteError, device_batches
-from tcm_jax.training.optim import Tree, describe, make_optimizer
+from tcm_jax.training.objective import Objective
+from tcm_jax.training.objectives import parse
+from tcm_jax.training.optim import Tree
 from tcm_jax.training.report import Report
 from tcm_jax.training.state import TrainState, compile_step, init_state, make_mesh, make_step, replicated
 from tcm_jax.training.validation import LAST, Validation, stored
 from tcm_jax.training.workdir import ResumeError, check_config, versions, write_json
 
-_ERRORS = (
-    CheckpointError,
-    ConfigError,
-    NonFiniteError,
-    ResumeError,
-    SourceError,
-)  # that speak for themselves
+_ERRORS = (CheckpointError, ConfigError, NonFiniteError, ResumeError, SourceError)  # that speak for themselves
 
 
 def run(config: Mapping[str, Any], workdir: str | Path) -> None:
     """Trains from the start or from the newest checkpoint in `workdir` to the last step.
 
     Args:
-        config: plain nested dictionaries; see configs/ and `tcm_jax.training.config`.
+        config: plain nested dictionaries; see configs/ and `tcm_jax.training`.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM; the state is saved.
         ConfigError, SourceError, ResumeError, CheckpointError, NonFiniteError: as their names say.
     """
-    c, workdir, mesh = parse(config), Path(workdir), make_mesh()
-    task = Recognition(c.model, c.data.mean, c.data.std, c.compute_dtype)
+    objective, workdir, mesh = parse(config), Path(workdir), make_mesh()
+    c, task = objective.config, objective.task
     with jax.set_mesh(mesh), Checkpoints(workdir / "checkpoints", c.checkpoint.keep) as checkpoints:
         if checkpoints.steps:
             for line in check_config(workdir, config):
                 say(f"changed since the checkpoint: {line}")
-        sources, validation_sources = open_sources(c)
-        total = c.total_steps(sum(len(source) for source in sources))
+        sources, validation_sources = objective.training_sources(), objective.validation_sources()
+        if not sources:
+            raise ConfigError("config.data.train is empty; expected at least one entry")
+        for source in (*sources, *validation_sources):
+            say(objective.describe(source))
+        records = sum(len(source) for source in sources)
+        total = c.total_steps(records)
         if jax.process_index() == 0:
             write_json(workdir / "config.json", config)
             write_json(workdir / "versions.json", versions())
 
-        shapes = jax.eval_shape(task.init, jax.random.key(0))["params"]
-        group_of = functools.partial(
-            parameter_group,
-            text_freeze_layers=c.optim.text_freeze_layers,
-            image_freeze_layers=c.optim.image_freeze_layers,
-        )
-        optimizer = make_optimizer(c.optim, shapes, group_of, c.batch, total)
+        shapes = jax.eval_shape(task.init, jax.random.key(0))
+        optimizer = objective.optimizer(shapes["params"], records)
         say(f"{total:,} steps of {c.batch} images in {c.compute_dtype.__name__} on {describe_devices()}")
-        say(f"parameters: {describe(optimizer, shapes)}")
+        say(f"parameters: {optimizer.describe(shapes['params'])}")
 
         new_state = functools.partial(init_state, optimizer=optimizer)
         state = checkpoints.restore(abstract(jax.eval_shape(new_state, shapes), mesh))
         if state is None:
             make = jax.jit(new_state, donate_argnums=0, out_shardings=replicated(mesh))
-            state = make(first_params(c, task, mesh))
+            state = make(first_variables(objective, mesh))
         start = int(state.step)
         say(f"resuming after step {start:,}" if start else "starting")
 
         with Report(workdir, start, total, quiet=jax.process_index() != 0) as report, StopSignal() as stop:
             validation = Validation(
-                task,
-                reader(c, task),
-                optimizer,
-                validation_sources,
-                c.eval.batch,
-                c.data.workers,
-                mesh,
-                workdir,
-                origin(c),
-                report,
-                stop,
+                objective, optimizer, validation_sources, mesh, workdir, origin(c.init), report, stop
             )
             if start >= total:
                 if stored(workdir / LAST).get("step") != start:  # stopped just before
@@ -112,7 +92,18 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> None:
                     validation.finish(start, state)
                 report.message("all steps are done")
                 return
-            with contextlib.closing(batches(c, task, sources, start)) as host_batches:
+            host_batches = train_batches(
+                sources,
+                objective.sample(),
+                batch_size=c.batch,
+                seed=c.seed,
+                start_step=start,
+                weights=weights(c.data.entries()),
+                workers=c.data.workers,
+                process_index=jax.process_index(),
+                process_count=jax.process_count(),
+            )
+            with contextlib.closing(host_batches):
                 feed = device_batches(host_batches, mesh)
                 first = next(feed)
                 clock = time.monotonic()
@@ -135,54 +126,19 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> None:
                 ).run(state)
 
 
-def open_sources(c: RunConfig) -> tuple[list[Source], list[FilteredSource]]:
-    """Training and validation data; says what was dropped."""
-    length = c.model.max_label_length
-    try:
-        label_filter = LabelFilter(c.model.charset, length, **c.data.filter)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"config.data.filter: {error}") from error
-    training = [training_source(entry, label_filter, c.data.root) for entry in c.data.entries()]
-    if not training:
-        raise ConfigError("config.data.train is empty; expected at least one entry")
-    label_filter = LabelFilter(c.eval.charset, length)
-    validation = [evaluation_source(entry, label_filter, c.model.charset, c.data.root) for entry in c.eval.entries()]
-    for source in (*training, *validation):
-        say(f"{source.name}: {len(source):,} words; {getattr(source, 'report', 'rendered on the fly')}")
-    return training, validation
-
-
-def batches(c: RunConfig, task: Recognition, sources: Sequence[Source], start: int) -> Generator[dict, None, None]:
-    """This host's rows of the training batches from step `start` on."""
-    return train_batches(
-        sources,
-        task.tokenizer,
-        image_size=c.model.clip.image_size,
-        batch_size=c.batch,
-        seed=c.seed,
-        start_step=start,
-        augment=RandAugment() if c.data.augment else None,
-        weights=weights(c.data.entries()),
-        max_label_length=c.model.max_label_length,
-        workers=c.data.workers,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-
-
-def first_params(c: RunConfig, task: Recognition, mesh: Mesh) -> Tree:
-    """Random parameters, or those of the model directory `config.init`; says which is which."""
-    init = jax.jit(lambda key: task.init(key)["params"], out_shardings=replicated(mesh))
+def first_variables(objective: Objective, mesh: Mesh) -> Tree:
+    """Random variables, or those of the model directory `config.init`; says which is which."""
+    c = objective.config
+    variables = jax.jit(objective.task.init, out_shardings=replicated(mesh))(jax.random.key(c.seed))
     if not c.init:
-        return init(jax.random.key(c.seed))
+        return variables
     try:
         directory = find_model(c.init)
-        first = pretrained.load(directory)
-        params, report = initialize(init(jax.random.key(c.seed)), c.model, first)
+        variables, report = objective.initialize(variables, pretrained.load(directory))
     except (OSError, ValueError) as error:
         raise ConfigError(f"config.init: {error}") from error
     say(f"{directory}: {report}")
-    return params
+    return variables
 
 
 def abstract(state: TrainState, mesh: Mesh) -> TrainState:
@@ -191,16 +147,11 @@ def abstract(state: TrainState, mesh: Mesh) -> TrainState:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), state)
 
 
-def reader(c: RunConfig, task: Recognition) -> Recognition:
-    """The task with the image normalization of the validation."""
-    return task if c.eval.normalization == "train" else Recognition(c.model, HALF, HALF, c.compute_dtype)
-
-
-def origin(c: RunConfig) -> dict[str, str]:
+def origin(init: str) -> dict[str, str]:
     """Source and licence of the trained model: those of the model it started from, if any."""
-    if not c.init:
+    if not init:
         return {"source": "trained from random weights", "license": "unknown"}
-    first = pretrained.load(find_model(c.init))
+    first = pretrained.load(find_model(init))
     return {"source": f"trained from {first.source.removeprefix('trained from ')}", "license": first.license}
 
 

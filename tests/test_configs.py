@@ -13,7 +13,7 @@ from tcm_jax.models.clip4str import Clip4StrConfig
 from tcm_jax.tasks.recognition import parameter_group
 from tcm_jax.text.charset import load_charset
 from tcm_jax.train import run
-from tcm_jax.training.config import parse
+from tcm_jax.training.objectives import parse
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("clip4str_*.py"))
 VARIANTS = {"clip4str_quickstart": ["", "real", "gpu", "tiny"]}
@@ -34,7 +34,7 @@ def model_config(config: dict) -> Clip4StrConfig:
 @pytest.mark.parametrize(("path", "variant"), CASES, ids=lambda x: getattr(x, "stem", x))
 def test_every_variant_is_valid(path, variant):
     config = load(path, variant) | {"init": ""}
-    assert parse(config).batch == config["batch"]
+    assert parse(config).config.batch == config["batch"]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

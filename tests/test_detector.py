@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcm_jax import Detections, Detector, Recognizer, detector
+from tcm_jax import Detections, Detector, Recognizer
 from tcm_jax.data.images import ImageError, encode_png
 from tcm_jax.data.photos import bucket_sizes, canvas_size, resized_size
 from tcm_jax.detectors.interface import Instance
+from tcm_jax.tasks.detecting import valid
 from tcm_jax.tasks.detection import DETECTORS
 from tests.conftest import channels_last, compare, read_json
 from tests.tiny_detector import SCALE, write_tiny_detector
@@ -158,11 +159,11 @@ def test_larger_canvases_change_nothing(models, family, shape):
     maps, canvases = [], []
     for buckets in ("few", "exact"):
         one = Detector(models / family, buckets=buckets, scale=(512, 96), quiet=True)
-        prepared = one._prepare(photo(5, *shape), "").photo
+        prepared = one.photos.prepare(photo(5, *shape), "").photo
         canvases.append(prepared.canvas.shape[:2])
         size = np.array([prepared.size], np.int32)
         output = jax.device_get(one._predict(one._variables, prepared.canvas[None], size, one._text))
-        maps.append([detector._valid(a[0], canvases[-1], prepared.size) for a in jax.tree.leaves(output)])
+        maps.append([valid(a[0], prepared) for a in jax.tree.leaves(output)])
     assert canvases[0] != canvases[1]
     for ours, original in zip(*maps, strict=True):
         compare(family, ours, original, 1e-5)
@@ -179,7 +180,7 @@ def test_network_input(detection_golden, models):
         if not found:
             continue
         one = Detector(models / family, buckets="exact", scale=config["cases"][case]["img_scale"], quiet=True)
-        prepared = one._prepare(inputs[f"bgr_{case}"][..., ::-1], "").photo
+        prepared = one.photos.prepare(inputs[f"bgr_{case}"][..., ::-1], "").photo
         normalized = one.model.task.normalize(prepared.canvas[None], np.array([prepared.size]))
         compare(key, normalized, channels_last(outputs[key]), 2e-5)
 
@@ -188,7 +189,7 @@ def test_constant_text(models):
     """The text tower runs once, when the model is loaded."""
     one = Detector(models / "constant", quiet=True)
     assert one._text.shape == (1, 32) and one.detect(photo(0)).instances
-    prepared = one._prepare(photo(0), "").photo
+    prepared = one.photos.prepare(photo(0), "").photo
     lowered = one._predict.lower(one._variables, prepared.canvas[None], np.array([prepared.size], np.int32), one._text)
     assert "text_encoder" not in lowered.as_text(debug_info=True)
 
@@ -218,9 +219,9 @@ def test_stream_holds_few_photos(tiny):
 
     stream = tiny.stream(photos())
     next(stream)
-    assert len(taken) <= 2 * tiny._ahead + 2
+    assert len(taken) <= 2 * tiny.photos.ahead + 2
     stream.close()
-    assert len(taken) <= 2 * tiny._ahead + 2
+    assert len(taken) <= 2 * tiny.photos.ahead + 2
 
 
 def test_decoding(models, tiny):

@@ -1,27 +1,31 @@
 """Every recipe of a text detector: its values are valid, its sizes are the published ones, its tiny form learns."""
 
 import dataclasses
+import json
 import runpy
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from tcm_jax import pretrained
 from tcm_jax.models.tcm import BACKBONES, PAPER_PROMPT, RELEASED_PROMPT
 from tcm_jax.tasks.detection import Detection, DetectionConfig, detection_config
-from tcm_jax.training import paramwise
-from tcm_jax.training.methods import METHODS
+from tcm_jax.train import run
+from tcm_jax.training.objectives import parse
+from tcm_jax.training.state import init_state, make_step
 from tests.conftest import read_json
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 VARIANTS = {
-    "tcm_db": ["ic15", "td500", "ctw1500", "totaltext", "tiny"],
-    "tcm_pan": ["ic15", "ctw1500", "tiny"],
-    "tcm_fce": ["ic15", "ctw1500", "totaltext", "tiny"],
+    "tcm_db": [
+        *("ic15", "td500", "ctw1500", "totaltext", "pretrain", "pretrain_curved"),
+        *("rendered", "quickstart", "real", "ablation", "tiny"),
+    ],
+    "tcm_pan": ["ic15", "ctw1500", "quickstart", "tiny"],
+    "tcm_fce": ["ic15", "ctw1500", "totaltext", "quickstart", "tiny"],
 }
 ROWS = {  # the ablation, and what makes each row what it is
     "bsl": {"text_matching": False},
@@ -65,7 +69,7 @@ def test_every_variant_is_valid(name, variant):
     config = detection_config(values["model"])
     assert config.family == name.removeprefix("tcm_")
     assert detection_config(dataclasses.asdict(config)) == config
-    assert values["optim"]["method"] in METHODS
+    assert parse(values | {"init": ""}).config.batch == values["batch"]
     assert max(values["preprocessing"]["scale"]) == values["preprocessing"]["scale"][0]
 
 
@@ -125,42 +129,25 @@ def random_variables(task: Detection) -> dict:
 
 def learn(values: dict, steps: int) -> tuple[list[float], dict, dict]:
     """Losses of some steps of the recipe on one picture, parameters before and after."""
-    config, optim = detection_config(values["model"]), values["optim"]
-    task, side = Detection(config), 64
+    objective, side = parse(values), 64
+    task = objective.task
     variables = random_variables(task)
-    keys = paramwise.multipliers(optim["lr_multipliers"], optim["no_decay"])
-    groups = paramwise.groups(optim["weight_decay"], keys)
+    optimizer = objective.optimizer(variables["params"], records=100)
     image = np.full((2, side, side, 3), 90, np.uint8)
     image[:, 20:44, 10:54] = np.random.default_rng(0).integers(0, 256, (24, 44, 3))
-    batch = {"image": jnp.asarray(image), **targets(config, side)}
-    labels = {path: paramwise.group_of(path, keys) for path in pretrained.flatten(variables["params"])}
-    method = METHODS[optim["method"]]
-    rules = {name: method(1e-3 * group.lr_multiplier, group.weight_decay) for name, group in groups.items()}
-    rule = optax.partition({**rules, "frozen": optax.set_to_zero()}, labels)
-
-    @jax.jit
-    def step(flat, statistics, state, i):
-        def loss(flat):
-            variables = {"params": pretrained.unflatten(flat), "batch_stats": statistics}
-            total, _, new = task.loss(variables, batch, jax.random.key(i))
-            return total, new
-
-        (total, statistics), gradients = jax.value_and_grad(loss, has_aux=True)(flat)
-        updates, state = rule.update(gradients, state, flat)
-        return optax.apply_updates(flat, updates), statistics, state, total
-
-    before = params = pretrained.flatten(variables["params"])
-    statistics, state = variables["batch_stats"], jax.jit(rule.init)(params)
+    batch = {"image": jnp.asarray(image), **targets(task.config, side)}
+    state, step = init_state(variables, optimizer), jax.jit(make_step(task, optimizer, seed=0))
     losses = []
-    for i in range(steps):
-        params, statistics, state, total = step(params, statistics, state, i)
-        losses.append(float(total))
-    return losses, before, params
+    for _ in range(steps):
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss"]))
+    return losses, pretrained.flatten(variables["params"]), pretrained.flatten(state.params)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_tiny_form_learns(name):
     values = load(name, "tiny")
+    values["steps"], values["optim"]["lr"] = 12, 1e-3
     losses, before, after = learn(values, 12)
     assert np.isfinite(losses).all()
     assert losses[-1] < losses[0]
@@ -169,15 +156,24 @@ def test_the_tiny_form_learns(name):
     assert {path.split("/")[0] for path in moved} >= {"backbone", "neck", "bbox_head", "contexts"}
 
 
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_tiny_form_trains(name, tmp_path):
+    run(load(name, "tiny"), tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert np.isfinite([line["loss"] for line in lines if "loss" in line]).all()
+    (validation,) = (line for line in lines if line["of"] == "validation/scenes")
+    assert validation["num_photos"] == 2 and 0 <= validation["hmean"] <= 1
+    assert pretrained.load(tmp_path / "last").task == "detection"
+
+
 @pytest.mark.parametrize(
     ("row", "frozen"), [("full", {"text_encoder"}), ("unfrozen", set()), ("frozen", {"text_encoder", "backbone"})]
 )
 def test_encoders_are_frozen_by_a_word(row, frozen):
-    values = load("tcm_db", f"tiny,{row}")
-    optim = values["optim"]
-    keys = paramwise.multipliers(optim["lr_multipliers"], optim["no_decay"])
-    groups = {path: paramwise.group_of(path, keys) for path in shapes(detection_config(values["model"]))}
-    assert {path.split("/")[1] for path, group in groups.items() if group == "frozen"} == frozen
+    objective = parse(load("tcm_db", f"tiny,{row}"))
+    params = jax.eval_shape(objective.task.init, jax.random.key(0))["params"]
+    labels = objective.optimizer(params, records=100).labels
+    assert {path.split("/")[0] for path, group in labels.items() if group == "frozen"} == frozen
 
 
 @pytest.mark.parametrize("row", ["bsl", "pp", "lp4_only", "fast", "no_context_decoder", "no_auxiliary"])

@@ -14,6 +14,7 @@ from tcm_jax import evaluate
 from tcm_jax.data.images import encode_png
 from tcm_jax.data.lmdb_source import write_lmdb
 from tcm_jax.data.records import Record
+from tcm_jax.evaluation import words
 from tcm_jax.text.charset import CHARSET_36, CHARSET_62, CHARSET_94
 from tests.conftest import read_json, read_jsonl
 
@@ -151,8 +152,9 @@ def test_only_held_out_records(root, tiny_model, outputs):
     ],
 )
 def test_charset(options, charset):
-    parsed = evaluate._parser().parse_args(["data", "--checkpoint", "x", *options])
-    assert evaluate._charset(parsed) == charset
+    parser, _ = evaluate._parser()
+    parsed = parser.parse_args(["data", "--checkpoint", "x", *options])
+    assert words.comparison_charset(parsed) == charset
 
 
 @pytest.mark.parametrize(

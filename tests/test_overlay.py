@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tcm_jax.data.records import TextRegion
 from tcm_jax.overlay import draw
 
 GRAY = np.full((320, 640, 3), 128, np.uint8)
@@ -40,3 +41,12 @@ def test_sizes(shape):
     outline = np.float32([[-5, -5], [1e9, 0], [50, 60], [-1e9, 40]])
     picture = draw(np.zeros((*shape, 3), np.uint8), [outline], [0.5], np.full((3, 4), np.nan, np.float32), (9, 9))
     assert 200 < max(picture.shape) < 4200
+
+
+def test_annotations():
+    """Blue below what was found, gray where they don't count; without scores."""
+    regions = [TextRegion(BOX + 200), TextRegion(BOX + (220, 0), ignore=True), TextRegion(BOX)]
+    picture = draw(np.pad(GRAY, ((0, 160), (0, 0), (0, 0))), [BOX], [1.0], regions=regions)
+    assert tuple(picture[350, 300]) == (70, 150, 255)
+    assert tuple(picture[120, 520]) == (190, 190, 190)
+    assert tuple(picture[150, 100]) == (40, 230, 90)

@@ -7,7 +7,7 @@ An entry is {"path": PATH} or {"synthetic": {arguments of SyntheticWords}}; a tr
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tcm_jax.config import from_dict
 from tcm_jax.data.labels import LabelFilter
@@ -21,7 +21,9 @@ class Entry:
     """One data source as a config names it.
 
     Args:
-        path: an LMDB, ArrayRecord files or a label file, or a folder with some.
+        path: an LMDB, ArrayRecord files or a label file, or a folder with some; with `split`, a data set built by
+            TFDS (see `tcm_jax.data.tfds`).
+        split: of TFDS, such as "train" or "train[:90%]".
         synthetic: arguments of `SyntheticWords`; the charset and the length are the model's unless given.
         name: for messages and tables, "" for that of the source.
         weight: share of the training batches, in any unit; 0 for all entries makes every record count the
@@ -33,6 +35,7 @@ class Entry:
     """
 
     path: str = ""
+    split: str = ""
     synthetic: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
     weight: float = 0.0
@@ -41,21 +44,26 @@ class Entry:
     where: str = ""
 
 
-def parse_entries(entries: Sequence[Mapping[str, Any]], where: str) -> list[Entry]:
-    """The entries of a list in a config; `where` is the list's name.
+AnyEntry = TypeVar("AnyEntry", bound=Entry)
+
+
+def parse_entries(entries: Sequence[Mapping[str, Any]], where: str, kind: type[AnyEntry]) -> list[AnyEntry]:
+    """The entries of a list in a config; `where` is the list's name, `kind` the class of its entries.
 
     Raises:
         ValueError: an entry has an unknown key, not exactly one of "path" and "synthetic", or a number out
             of range; weights are given for some entries but not for all.
     """
-    parsed = []
+    parsed: list[AnyEntry] = []
     for i, values in enumerate(entries):
         place = f"{where}[{i}]"
-        entry = from_dict(Entry, {**values, "where": place}, place)
+        entry = from_dict(kind, {**values, "where": place}, place)
         if ("path" in values) == ("synthetic" in values):
             raise ValueError(f'{place} has the keys {sorted(values)}; expected one of "path" and "synthetic"')
         if entry.weight < 0 or entry.max_samples < 0:
             raise ValueError(f"{place}: weight is {entry.weight}, max_samples {entry.max_samples}; expected >= 0")
+        if entry.split and entry.synthetic:
+            raise ValueError(f"{place}: split is of a path; rendered text has the argument synthetic.split instead")
         if entry.hold_out and (entry.hold_out < 2 or entry.synthetic):
             raise ValueError(f"{place}: hold_out is {entry.hold_out}; expected 2 or more, and a path")
         parsed.append(entry)
@@ -105,9 +113,19 @@ def _open(entry: Entry, charset: str, max_length: int, root: str | Path) -> Sour
         if entry.synthetic:
             arguments: dict[str, Any] = {"charset": charset, "max_length": max_length, **entry.synthetic}
             return SyntheticWords(**arguments)
-        return open_source(Path(root, entry.path))
+        path = Path(root, entry.path)
+        return _open_split(path, entry.split) if entry.split else open_source(path)
     except (OSError, TypeError, ValueError) as error:
         raise SourceError(f"{entry.where}: {error}") from error
+
+
+def _open_split(path: Path, split: str) -> Source:
+    from tcm_jax.data.tfds import TfdsWords, open_tfds  # an extra, and slow to import
+
+    source = open_tfds(path, split)
+    if not isinstance(source, TfdsWords):
+        raise SourceError(f"{path} holds scenes; expected words")
+    return source
 
 
 def _filtered(entry: Entry, source: Source, label_filter: LabelFilter, held_out: bool) -> FilteredSource:

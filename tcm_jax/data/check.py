@@ -4,6 +4,7 @@ at."""
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -18,6 +19,14 @@ _HUGE = 1500  # pixels of the longer side: rather a photo or a page than a word
 _TALL = 2  # height / width: rotated, or written from top to bottom
 _SHOWN = 5  # examples in each line of the survey
 _CELL_WIDTH, _CELL_HEIGHT, _CAPTION = 220, 72, 20
+
+T = TypeVar("T", covariant=True)
+
+
+class _Records(Protocol[T]):
+    """A source of words or of scenes."""
+
+    def __getitem__(self, index: int) -> T: ...
 
 
 @dataclass
@@ -62,10 +71,10 @@ class Survey:
         yield from self._group(f"huge (over {_HUGE} pixels; whole photos?)", lambda h, w: max(h, w) > _HUGE)
         yield from self._group(f"tall (height over {_TALL} x width; rotated or vertical?)", lambda h, w: h > _TALL * w)
         if self.copies:
-            yield f"same image again: {len(self.copies):,}: {_some([pair for pair, _ in self.copies])}"
+            yield f"same image again: {len(self.copies):,}: {some([pair for pair, _ in self.copies])}"
             differing = [pair for pair, equal in self.copies if not equal]
             if differing:
-                yield f"same image with another label: {len(differing):,}: {_some(differing)}"
+                yield f"same image with another label: {len(differing):,}: {some(differing)}"
         if self.broken:
             yield f"unreadable: {len(self.broken):,} of {self.looked_at:,}"
             yield from (f"  {message}" for message in self.broken[: 2 * _SHOWN])
@@ -76,7 +85,7 @@ class Survey:
     def _group(self, title: str, belongs: Callable[[int, int], bool]) -> Iterator[str]:
         names = [name for name, size in self.sizes.items() if belongs(*size)]
         if names:
-            yield f"images: {len(names):,} {title}: {_some(names)}"
+            yield f"images: {len(names):,} {title}: {some(names)}"
 
 
 def survey(source: Source, label_filter: LabelFilter, indices: Iterable[int]) -> Survey:
@@ -113,6 +122,11 @@ def parts(source: Source) -> list[Source]:
     return source.sources if isinstance(source, ConcatSource) else [source]
 
 
+def some(names: list[str]) -> str:
+    """The first of `names`, for a line of a survey."""
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
 def spread(length: int, count: int) -> list[int]:
     """`count` indices (or all, if there are fewer) evenly over 0 .. length - 1."""
     count = min(length, count)
@@ -139,14 +153,10 @@ def contact_sheet(records: Iterable[Record], columns: int = 4) -> Image.Image:
     return sheet
 
 
-def readable(source: Source, indices: Iterable[int], on_error: Callable[[str], None]) -> Iterator[Record]:
+def readable(source: _Records[T], indices: Iterable[int], on_error: Callable[[str], None]) -> Iterator[T]:
     """The records `indices`; `on_error` hears of those that can't be read, which are left out."""
     for index in indices:
         try:
             yield source[index]
         except (ImageError, SourceError) as error:
             on_error(str(error))
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

@@ -1,4 +1,4 @@
-"""Batches of word images for training and evaluation, read by grain.
+"""Batches for training, and of word images for evaluation, read by grain.
 
 Batch s of a training run is a pure function of (seed, s): the records [s * B, (s + 1) * B) of an endless
 order that the seed fixes. It depends neither on the number of worker processes nor on where a run was
@@ -14,8 +14,8 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import grain
@@ -23,10 +23,9 @@ import numpy as np
 from absl import flags
 
 from tcm_jax.data.images import ImageError, decode, resize
-from tcm_jax.data.records import Source
-from tcm_jax.text.charset import CharsetTokenizer
+from tcm_jax.data.records import Record, Scene, SceneSource, Source
 
-Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+AnySource = Source | SceneSource
 
 _MAX_UNDECODABLE = 100  # in a row: then the source is broken, not a record
 _ENDLESS = 2**50  # records; grain's own infinity can't be divided into batches
@@ -34,26 +33,44 @@ _BUFFERED_BATCHES = 2  # per worker
 _SHARED_MEMORY = "/dev/shm"
 
 
+class Prepare(Protocol):
+    """Makes a training sample of a record; it is pickled to the workers.
+
+    Calling it with (record, its pixels uint8 RGB [h, w, 3], random numbers) gives arrays by name, of the same shapes
+    for all records.
+    """
+
+    @property
+    def nbytes(self) -> int:
+        """Size of a sample."""
+
+    def __call__(self, record: Any, pixels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]: ...
+
+
 class _Row(NamedTuple):
     """One record on its way into a batch."""
 
-    image: np.ndarray  # uint8 [h, w, 3]
-    label: str
-    name: str
+    record: Record | Scene
+    pixels: np.ndarray  # uint8 [h, w, 3]
     undecodable: list[str]  # names of the records that this one stands in for
 
 
+class _Sample(NamedTuple):
+    """One row of a training batch."""
+
+    arrays: dict[str, np.ndarray]
+    name: str
+    undecodable: list[str]
+
+
 def train_batches(
-    sources: Source | Sequence[Source],
-    tokenizer: CharsetTokenizer,
+    sources: Sequence[AnySource],
+    prepare: Prepare,
     *,
-    image_size: tuple[int, int],
     batch_size: int,
     seed: int,
     start_step: int = 0,
-    augment: Augment | None = None,
     weights: Sequence[float] | None = None,
-    max_label_length: int = 25,
     workers: int = 0,
     process_index: int = 0,
     process_count: int = 1,
@@ -64,28 +81,23 @@ def train_batches(
     one of its source that can.
 
     Args:
-        sources: where the records come from; their labels must fit the tokenizer (see `FilteredSource`).
-        image_size: (H, W) of the images in a batch.
+        sources: where the records come from.
+        prepare: what a sample is made of.
         batch_size: B, over all processes.
-        seed: fixes the order and the augmentation, 0 <= seed < 2**32.
+        seed: fixes the order and the random numbers of `prepare`, 0 <= seed < 2**32.
         start_step: number of the first batch; those before it are not computed.
-        augment: function of an image (uint8 RGB [h, w, 3]) and a random generator to an image, called before
-            the resize. It is pickled to the workers.
         weights: share of each source in the batches, in any unit; without it every record counts the same.
-        max_label_length: longest label in characters.
         workers: processes that prepare batches; 0 prepares them in a thread.
         process_index, process_count: which of the hosts of the run this is.
 
     Yields:
-        {"image": uint8 [b, H, W, 3], "label": int32 [b, max_label_length + 2], "name": b names of the
-        records, "undecodable": names of the records that were replaced}, b = B / process_count.
+        the arrays of `prepare`, stacked to [b, ...], and {"name": b names of the records, "undecodable": names of
+        the records that were replaced}, b = B / process_count.
 
     Raises:
-        ValueError: an argument does not fit the others, a source is empty, or (while iterating) a label does
-            not fit the tokenizer; the message names the record.
+        ValueError: an argument does not fit the others, a source is empty, or what `prepare` raises.
         ImageError: (while iterating) 100 images in a row can't be decoded.
     """
-    sources = [*sources] if isinstance(sources, list | tuple) else [cast(Source, sources)]
     rows = _Rows(batch_size, process_index, process_count)
     for source in sources:
         if len(source) == 0:
@@ -102,9 +114,9 @@ def train_batches(
     else:
         parts = [part.shuffle(seed=s).repeat() for part, s in zip(records, seeds, strict=True)]
         order = grain.MapDataset.mix(parts, weights)
-    prepare = _PrepareTraining(tokenizer, image_size, max_label_length, augment)
-    batches = order[:_ENDLESS].random_map(prepare, seed=seed).batch(rows.local, batch_fn=_stack_training)
-    return _iterate(rows.of(batches, start_step), workers, rows.local * image_size[0] * image_size[1] * 3)
+    samples = order[:_ENDLESS].random_map(_Prepared(prepare), seed=seed)
+    batches = samples.batch(rows.local, batch_fn=_stack_training)
+    return _iterate(rows.of(batches, start_step), workers, rows.local * prepare.nbytes)
 
 
 def eval_batches(
@@ -166,7 +178,7 @@ class _Rows:
 class _Decodable:
     """Random access to decoded records; one that can't be decoded is replaced by the next one that can."""
 
-    def __init__(self, source: Source):
+    def __init__(self, source: AnySource):
         self.source = source
 
     def __len__(self) -> int:
@@ -177,7 +189,7 @@ class _Decodable:
         for i in range(index, index + _MAX_UNDECODABLE):
             try:
                 record = self.source[i % len(self)]
-                return _Row(decode(record.image, record.name), record.label, record.name, undecodable)
+                return _Row(record, decode(record.image, record.name), undecodable)
             except ImageError as error:
                 undecodable.append(error.name)
                 last = error
@@ -197,34 +209,26 @@ class _Padded:
     def __getitem__(self, index: int) -> tuple[_Row, bool]:
         black = np.zeros((1, 1, 3), np.uint8)
         if index >= len(self.source):
-            return _Row(black, "", "", []), False
+            return _Row(Record(black, "", ""), black, []), False
         try:
             record = self.source[index]
         except ImageError as error:
             label = next(itertools.islice(self.source.labels(), index, None))
-            return _Row(black, label, error.name, [error.name]), True
+            return _Row(Record(black, label, error.name), black, [error.name]), True
         try:
-            return _Row(decode(record.image, record.name), record.label, record.name, []), True
+            return _Row(record, decode(record.image, record.name), []), True
         except ImageError:
-            return _Row(black, record.label, record.name, [record.name]), True
+            return _Row(record, black, [record.name]), True
 
 
-class _PrepareTraining:
-    """A row with its image augmented and resized and its label as token ids."""
+class _Prepared:
+    """Rows as samples."""
 
-    def __init__(self, tokenizer: CharsetTokenizer, size: tuple[int, int], max_length: int, augment: Augment | None):
-        self.tokenizer = tokenizer
-        self.size = size
-        self.max_length = max_length
-        self.augment = augment
+    def __init__(self, prepare: Prepare):
+        self.prepare = prepare
 
-    def __call__(self, row: _Row, rng: np.random.Generator) -> tuple[_Row, np.ndarray]:
-        try:
-            label = self.tokenizer.encode([row.label], self.max_length)[0]  # [max_length + 2]
-        except ValueError as error:
-            raise ValueError(f"{row.name}: {error}") from error
-        image = row.image if self.augment is None else self.augment(row.image, rng)
-        return row._replace(image=resize(image, self.size)), label
+    def __call__(self, row: _Row, rng: np.random.Generator) -> _Sample:
+        return _Sample(self.prepare(row.record, row.pixels, rng), row.record.name, row.undecodable)
 
 
 class _PrepareEvaluation:
@@ -235,25 +239,24 @@ class _PrepareEvaluation:
 
     def __call__(self, element: tuple[_Row, bool]) -> tuple[_Row, bool]:
         row, valid = element
-        return row._replace(image=resize(row.image, self.size)), valid
+        return row._replace(pixels=resize(row.pixels, self.size)), valid
 
 
 # The strings of a batch stay lists: as numpy arrays of fixed-width strings they could be cut on the way
 # through shared memory.
-def _stack_training(elements: Sequence[tuple[_Row, np.ndarray]]) -> dict:
-    rows, labels = zip(*elements, strict=True)
-    return _stack(rows) | {"label": np.stack(labels)}
+def _stack_training(samples: Sequence[_Sample]) -> dict:
+    arrays = {name: np.stack([sample.arrays[name] for sample in samples]) for name in samples[0].arrays}
+    undecodable = [name for sample in samples for name in sample.undecodable]
+    return {**arrays, "name": [sample.name for sample in samples], "undecodable": undecodable}
 
 
 def _stack_evaluation(elements: Sequence[tuple[_Row, bool]]) -> dict:
     rows, valid = zip(*elements, strict=True)
-    return _stack(rows) | {"text": [row.label for row in rows], "valid": np.array(valid)}
-
-
-def _stack(rows: Sequence[_Row]) -> dict:
     return {
-        "image": np.stack([row.image for row in rows]),  # [b, H, W, 3]
-        "name": [row.name for row in rows],
+        "image": np.stack([row.pixels for row in rows]),  # [b, H, W, 3]
+        "text": [row.record.label for row in rows],
+        "valid": np.array(valid),
+        "name": [row.record.name for row in rows],
         "undecodable": [name for row in rows for name in row.undecodable],
     }
 

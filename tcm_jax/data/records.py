@@ -1,4 +1,4 @@
-"""What a data source is made of: records, and the error that says why a source can't be read."""
+"""What data sources are made of: words and scenes, and the error that says why a source can't be read."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,8 +26,39 @@ class Record:
     name: str
 
 
+@dataclass(frozen=True)
+class TextRegion:
+    """One text instance of a photo: a word or a line, as its data set has it.
+
+    Attributes:
+        polygon: float32 [n, 2], n >= 3, x and y in pixels of the photo as it is stored (EXIF orientation ignored);
+            it may leave the photo and it may cross itself.
+        text: "" where the data set has none.
+        ignore: the data set does not ask to find it ("don't care").
+    """
+
+    polygon: np.ndarray
+    text: str = ""
+    ignore: bool = False
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One photo and its text.
+
+    Attributes:
+        image: the bytes of an image file, or uint8 RGB [h, w, 3].
+        regions: its text instances; none is a photo without text.
+        name: tells a human where the record is, e.g. "icdar2015/imgs/img_7.jpg".
+    """
+
+    image: bytes | np.ndarray
+    regions: tuple[TextRegion, ...]
+    name: str
+
+
 class Source(Protocol):
-    """A random-access sequence of records.
+    """A random-access sequence of words.
 
     `source[i]` raises `ImageError` if record i has no image (a missing file or key) and `SourceError` if its
     label can't be read. `labels()` yields all labels in order, where possible without reading the images. A
@@ -41,3 +72,20 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Record: ...
 
     def labels(self) -> Iterator[str]: ...
+
+
+class SceneSource(Protocol):
+    """A random-access sequence of scenes; errors and pickling as of `Source`.
+
+    `regions(i)` is `source[i].regions` without reading the photo, and `scene_name(i)` its name.
+    """
+
+    name: str
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Scene: ...
+
+    def regions(self, index: int) -> tuple[TextRegion, ...]: ...
+
+    def scene_name(self, index: int) -> str: ...

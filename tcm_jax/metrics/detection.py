@@ -2,7 +2,8 @@
 
 - `hmean_iou`: MMOCR 0.4's, which TCM reports; `threshold_search`: its best score threshold of seven.
 - `rrc_iou`: the Robust Reading Competition's for ICDAR 2015.
-- `total_text_deteval`: DetEval as the authors of Total-Text published it, in its polygon version.
+
+DetEval is in `metrics.deteval`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -66,6 +67,27 @@ class Score:
     precision: float
     recall: float
     hmean: float
+
+    @classmethod
+    def of(
+        cls, num_truth: int, num_predictions: int, matched_truth: float, matched_predictions: float, *, empty: float
+    ) -> "Score":
+        """`empty` is the recall without ground truth, and the precision if there are no predictions either."""
+        recall = matched_truth / num_truth if num_truth else empty
+        precision = matched_predictions / num_predictions if num_predictions else 0.0 if num_truth else empty
+        hmean = 2.0 * precision * recall / (precision + recall) if precision + recall else 0.0
+        return cls(num_truth, num_predictions, matched_truth, matched_predictions, precision, recall, hmean)
+
+    @property
+    def counts(self) -> tuple[int, int, float, float]:
+        """The arguments of `of`."""
+        return self.num_truth, self.num_predictions, self.matched_truth, self.matched_predictions
+
+
+def combine(scores: Sequence[Score], *, empty: float) -> Score:
+    """The score of all images together, from their summed counts."""
+    sums = (sum(values) for values in zip(*(score.counts for score in scores), strict=True))
+    return Score.of(*(sums if scores else (0, 0, 0, 0)), empty=empty)
 
 
 @dataclass(frozen=True)
@@ -152,33 +174,6 @@ def rrc_iou(images: Sequence[ImagePolygons], iou_threshold: float = 0.5, ignore_
     return _match(_tables(images, ignore_threshold, drop_invalid=True), iou_threshold, [None] * len(images), 0.0)
 
 
-def total_text_deteval(
-    images: Sequence[ImagePolygons],
-    recall_threshold: float = 0.7,
-    precision_threshold: float = 0.6,
-    penalty: float = 0.8,
-    min_parts: int = 2,
-) -> Evaluation:
-    """DetEval for polygons (Evaluation_Protocol/Python_scripts/Deteval.py of Total-Text, with polygon_fast).
-
-    Shares of areas are rounded to 1/100. A ground truth and a prediction match if they alone cover each other;
-    then a ground truth that is split over several predictions, and a prediction that merges several ground
-    truths, match for `penalty` each. The script reads whole pixels: round the predictions to get its numbers.
-
-    Args:
-        recall_threshold (tr), precision_threshold (tp): least shares of ground truth and of prediction.
-        penalty (fsc_k): what a polygon of a split or merge counts.
-        min_parts (k): polygons that have to be touched before a split or merge is considered.
-    """
-    scores = []
-    for image in images:
-        sigma, tau = _deteval_shares(image)
-        num_truth, num_predictions = sigma.shape
-        recalled, precise = _deteval(sigma, tau, recall_threshold, precision_threshold, penalty, min_parts)
-        scores.append(_score(num_truth, num_predictions, recalled, precise, empty=0.0))
-    return Evaluation(_sum(scores, empty=0.0), tuple(scores))
-
-
 @dataclass(frozen=True)
 class _Table:
     """What matching needs of an image: `iou` [truth, predictions], and which predictions are `ignored`."""
@@ -191,25 +186,25 @@ def _tables(images: Sequence[ImagePolygons], ignore_threshold: float, drop_inval
     """All geometry, once for each image."""
     tables = []
     for image in images:
-        polygons = [_polygons(p) for p in (image.truth, image.ignored, image.predictions)]
+        polygons = [shapely_polygons(p) for p in (image.truth, image.ignored, image.predictions)]
         if drop_invalid:
             polygons = [p[shapely.is_valid(p)] for p in polygons]
         areas = shapely.area(polygons[2])  # before the repair, which changes them
         truth, ignored, predictions = map(_repaired, polygons)
 
         iou = np.zeros((len(truth), len(predictions)))
-        for t, p in _touching(truth, predictions):
+        for t, p in touching(truth, predictions):
             # The union itself, not the sum of areas less the intersection: a pair may have an IoU of just 0.5.
             union = predictions[p].union(truth[t]).area
             iou[t, p] = predictions[p].intersection(truth[t]).area / union if union else 0.0
         share = np.zeros((len(ignored), len(predictions)))
-        for i, p in _touching(ignored, predictions):
+        for i, p in touching(ignored, predictions):
             share[i, p] = predictions[p].intersection(ignored[i]).area / areas[p] if areas[p] else 0.0
         tables.append(_Table(iou, np.any(share > ignore_threshold, axis=0)))
     return tables
 
 
-def _polygons(arrays: Sequence[np.ndarray]) -> np.ndarray:
+def shapely_polygons(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """Shapely's polygons, an array of objects [len(arrays)]."""
     return np.array([shapely.Polygon(points) for points in arrays], object)
 
@@ -219,7 +214,7 @@ def _repaired(polygons: np.ndarray) -> np.ndarray:
     return np.array([p if p.is_valid else p.buffer(0) for p in polygons], object)
 
 
-def _touching(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[int, int]]:
+def touching(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[int, int]]:
     """Indices into `a` and `b` of the polygons whose bounding boxes meet; all others have nothing in common."""
     return zip(*shapely.STRtree(b).query(a), strict=True)
 
@@ -244,101 +239,5 @@ def _match(
             if len(candidates):
                 free[candidates[0]] = False
                 matches += 1
-        scores.append(_score(len(table.iou), count, matches, matches, empty=1.0))
-    return Evaluation(_sum(scores, empty_total), tuple(scores))
-
-
-def _deteval_shares(image: ImagePolygons) -> tuple[np.ndarray, np.ndarray]:
-    """(sigma, tau), both [truth, predictions]: the shares of ground truth and of prediction that they have in
-    common, without the predictions that lie in ignored regions. Polygons without area have nothing in common.
-    """
-    raw = [_polygons(p) for p in (image.truth, image.ignored, image.predictions)]
-    truth_areas, _, areas = (shapely.area(p) for p in raw)
-    truth, ignored, predictions = (shapely.buffer(p, 0) for p in raw)
-
-    kept = np.ones(len(predictions), bool)
-    for i, p in _touching(ignored, predictions):
-        kept[p] &= predictions[p].intersection(ignored[i]).area / (areas[p] + 1.0) <= 0.5  # + 1 as in the script
-    sigma, tau = np.zeros((2, len(truth), len(predictions)))
-    for t, p in _touching(truth, predictions):
-        common = predictions[p].intersection(truth[t]).area
-        if truth_areas[t] and areas[p]:
-            sigma[t, p] = np.round(common / truth_areas[t], 2)
-            tau[t, p] = np.round(common / areas[p], 2)
-    return sigma[:, kept], tau[:, kept]
-
-
-def _deteval(
-    sigma: np.ndarray, tau: np.ndarray, tr: float, tp: float, penalty: float, min_parts: int
-) -> tuple[float, float]:
-    """Credits of the ground truth and of the predictions from the shares [truth, predictions]."""
-    truth_free, free = (np.ones(n, bool) for n in sigma.shape)
-    credit = 0.0
-    recalled, precise = sigma > tr, tau > tp
-    for t in range(len(sigma)):
-        by_sigma, by_tau = np.flatnonzero(recalled[t]), np.flatnonzero(precise[t])
-        # The script does not ask that both be the same prediction.
-        if len(by_sigma) == len(by_tau) == 1 and recalled[:, by_sigma].sum() == precise[:, by_tau].sum() == 1:
-            credit += 1.0
-            truth_free[t] = free[by_sigma] = False
-    both = (sigma >= tr) & (tau >= tp)
-    # The parts of a merge are compared with tp in the script, although their shares are sigma.
-    split = _one_to_many(sigma, tau >= tp, both, tr, truth_free, free, penalty, min_parts)
-    merged = _one_to_many(tau.T, sigma.T >= tp, both.T, tp, free, truth_free, penalty, min_parts)
-    return credit + split[0] + merged[1], credit + split[1] + merged[0]
-
-
-def _one_to_many(
-    shares: np.ndarray,
-    inside: np.ndarray,
-    both: np.ndarray,
-    threshold: float,
-    free: np.ndarray,
-    parts_free: np.ndarray,
-    penalty: float,
-    min_parts: int,
-) -> tuple[float, float]:
-    """Credits of polygons that consist of several others, and of these parts; clears both's `free` flags.
-
-    Args:
-        shares [wholes, parts]: of the wholes that the parts cover; inside: which parts lie in which wholes;
-            both: pairs that match one to one.
-        threshold: least sum of shares.
-    """
-    credit = parts_credit = 0.0
-    for i in np.flatnonzero(free):
-        if (shares[i] > 0).sum() < min_parts:
-            continue
-        parts = np.flatnonzero(inside[i] & parts_free)
-        if len(parts) == 1:
-            if not both[i, parts[0]]:
-                continue
-            credit += 1.0
-            parts_credit += 1.0
-        elif shares[i, parts].sum() >= threshold:
-            credit += penalty
-            parts_credit += len(parts) * penalty
-        else:
-            continue
-        free[i] = parts_free[parts] = False
-    return credit, parts_credit
-
-
-def _score(
-    num_truth: int, num_predictions: int, matched_truth: float, matched_predictions: float, empty: float
-) -> Score:
-    """`empty` is the recall without ground truth, and the precision if there are no predictions either."""
-    recall = matched_truth / num_truth if num_truth else empty
-    precision = matched_predictions / num_predictions if num_predictions else 0.0 if num_truth else empty
-    hmean = 2.0 * precision * recall / (precision + recall) if precision + recall else 0.0
-    return Score(num_truth, num_predictions, matched_truth, matched_predictions, precision, recall, hmean)
-
-
-def _sum(scores: Sequence[Score], empty: float) -> Score:
-    return _score(
-        sum(s.num_truth for s in scores),
-        sum(s.num_predictions for s in scores),
-        sum(s.matched_truth for s in scores),
-        sum(s.matched_predictions for s in scores),
-        empty,
-    )
+        scores.append(Score.of(len(table.iou), count, matches, matches, empty=1.0))
+    return Evaluation(combine(scores, empty=empty_total), tuple(scores))

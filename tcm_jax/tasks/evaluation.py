@@ -1,22 +1,19 @@
 """Evaluation of a recognizer: one pass over the records of a data set."""
 
-import logging
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from tcm_jax.data.pipeline import eval_batches
 from tcm_jax.data.sources import FilteredSource
 from tcm_jax.metrics.recognition import Result, WordTotals
 from tcm_jax.tasks.recognition import Prediction
+from tcm_jax.tasks.tally import sum_over_processes, warn_undecodable
 from tcm_jax.text.charset import CharsetAdapter, CharsetTokenizer
 
 Predict = Callable[[np.ndarray], Prediction]
-
-_LOGGED_NAMES = 10  # of images that can't be decoded
 
 
 class Word(NamedTuple):
@@ -106,9 +103,7 @@ def evaluate(
         score(batch, prediction)
 
     totals.undecodable = len(broken)
-    if broken:
-        shown = ", ".join(broken[:_LOGGED_NAMES]) + (", ..." if len(broken) > _LOGGED_NAMES else "")
-        logging.warning(f"{source.name}: {len(broken):,} images can't be decoded and count as wrong: {shown}")
+    warn_undecodable(source.name, broken, "wrong")
     totals = _over_processes(totals)
     if totals.num_samples != len(source):
         raise RuntimeError(f"{source.name}: {totals.num_samples:,} words were scored; expected {len(source):,}")
@@ -129,11 +124,6 @@ def _one_behind(predict: Predict, batches: Iterator[dict]) -> Iterator[tuple[dic
 
 def _over_processes(totals: WordTotals) -> WordTotals:
     """The sums over all processes."""
-    if jax.process_count() == 1:
-        return totals
-    local = np.array([float(value) for value in vars(totals).values()])
-    # As raw bits: JAX would round float64 values to float32 on the way.
-    gathered = multihost_utils.process_allgather(local.view(np.uint32))  # [processes, 2 * values]
-    sums = np.ascontiguousarray(gathered).view(np.float64).sum(0)
+    sums = sum_over_processes(np.array([float(value) for value in vars(totals).values()]))
     kinds = [type(value) for value in vars(totals).values()]
     return WordTotals(*(kind(value) for kind, value in zip(kinds, sums, strict=True)))

@@ -67,7 +67,7 @@ class Recognition:
             batch: "image" uint8 [b, h, w, 3] and "label" int32 [b, max_label_length + 2].
 
         Returns:
-            (loss, metrics): scalars.
+            (loss, metrics, {}): scalars; there are no running statistics.
         """
         c = self.config
         label = batch["label"]
@@ -85,7 +85,7 @@ class Recognition:
 
         visual, cross = mean(result.visual), mean(result.cross)
         loss = visual + c.cross_loss_weight * cross
-        return loss, {"loss": loss, "visual_loss": visual, "cross_loss": cross}
+        return loss, {"loss": loss, "visual_loss": visual, "cross_loss": cross}, {}
 
     def branch_losses(
         self,

@@ -7,9 +7,7 @@ that knows orbax.
 import dataclasses
 import errno
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -17,8 +15,6 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from tcm_jax.pretrained import Pretrained
-from tcm_jax.tasks.recognition import Recognition
-from tcm_jax.training.optim import Tree
 from tcm_jax.training.state import TrainState
 
 _ITEM = "state"
@@ -143,9 +139,7 @@ class Checkpoints:
         return CheckpointError(f"{_reason(self.directory, f'the checkpoint of step {self._saving}', error)} {remains}")
 
 
-def export(
-    directory: Path, task: Recognition, params: Tree, source: str, license: str, extra: Mapping[str, Any]
-) -> None:
+def export(directory: Path, model: Pretrained) -> None:
     """Writes a model directory (`tcm_jax.pretrained`), replacing an older one.
 
     Raises:
@@ -153,17 +147,9 @@ def export(
     """
     if jax.process_index() != 0:
         return
-    model = Pretrained(
-        task="recognition",
-        model=dataclasses.asdict(task.config),
-        variables={"params": jax.tree.map(np.asarray, params)},
-        preprocessing={"mean": list(task.mean), "std": list(task.std)},
-        source=source,
-        license=license,
-        extra=extra,
-    )
     try:
-        model.save(directory)
+        variables = jax.tree.map(np.asarray, model.variables)
+        dataclasses.replace(model, variables=variables).save(directory)
     except Exception as error:
         raise CheckpointError(_reason(directory.parent, f"the model {directory.name}", error)) from error
 

@@ -86,7 +86,8 @@ class Loop:
         for done in itertools.count(int(state.step) + 1):
             if done > self.total:
                 return state
-            batch = next(self.batches)
+            with self._meter.waiting():
+                batch = next(self.batches)
             state, metrics = self.step(state, batch.arrays)
             if before:
                 self._look_at(*before)  # while the devices are busy with this step
@@ -123,6 +124,7 @@ class Loop:
         self._undecodable += batch.undecodable
         if due(done, self.log_every) or done == self.total:
             self.checkpoints.check()
+            values["data_wait"] = self._meter.wait_share()
             rate = values["images_per_second"] = self._meter.rate()
             values["undecodable"] = len(self._undecodable)
             self.report.write(done, values)

@@ -1,8 +1,9 @@
 """Optimizers of the released recipes by name, each for one group of parameters.
 
-A method is a function (lr, weight_decay, b1, b2, eps) -> optax.GradientTransformation whose updates are to be added
-to the parameters. `lr` may be a traced scalar: the transformation's state does not depend on it, so that it can be
-made anew for every step. The defaults are PyTorch's and Ranger's own.
+A method is a function (lr, weight_decay, ...) -> optax.GradientTransformation whose updates are to be added to the
+parameters; further arguments are its own: b1, b2 and eps, momentum of SGD. `lr` may be a traced scalar: the
+transformation's state does not depend on it, so that it can be made anew for every step. The defaults are PyTorch's
+and Ranger's own, and MMOCR's momentum.
 """
 
 import math
@@ -38,6 +39,11 @@ def adamw(
     return optax.chain(scale_by_adam(b1, b2, eps), optax.scale(-lr), optax.stateless(decay))
 
 
+def sgd(lr: float | jax.Array, weight_decay: float = 0.0, momentum: float = 0.9) -> optax.GradientTransformation:
+    """PyTorch's SGD with momentum: weight decay is added to the gradient, and the sum of both is accumulated."""
+    return optax.chain(optax.add_decayed_weights(weight_decay), optax.trace(momentum), optax.scale(-lr))
+
+
 def scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
     """`optax.scale_by_adam` with an exact bias of the averages: 1 - b2**step, as it has it, is a difference of nearly
     equal float32 numbers, off in the fifth digit at the first steps.
@@ -54,4 +60,9 @@ def scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformat
     return optax.GradientTransformation(optax.scale_by_adam().init, update)
 
 
-METHODS: dict[str, Callable[..., optax.GradientTransformation]] = {"adam": adam, "adamw": adamw, "ranger": ranger}
+METHODS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "adam": adam,
+    "adamw": adamw,
+    "ranger": ranger,
+    "sgd": sgd,
+}

@@ -105,6 +105,7 @@ class Meter:
 
     def __init__(self):
         self._images, self._began = 0, time.monotonic()
+        self._waited, self._looked = 0.0, time.monotonic()
 
     def add(self, images: int) -> None:
         self._images += images
@@ -116,6 +117,23 @@ class Meter:
             yield
         finally:
             self._began += time.monotonic() - start
+            self._looked += time.monotonic() - start
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around whatever waits for data."""
+        start = time.monotonic()
+        yield
+        self._waited += time.monotonic() - start
+
+    def wait_share(self) -> float:
+        """Share of the time since the last call that was spent waiting for data. The devices may have been busy then:
+        what they stood still is at most this.
+        """
+        now = time.monotonic()
+        share = self._waited / max(now - self._looked, 1e-9)
+        self._waited, self._looked = 0.0, now
+        return share
 
     def rate(self) -> float:
         """Images per second, over a second at least: single steps are looked at at odd times."""

@@ -16,11 +16,15 @@ Step = Callable[["TrainState", Batch], tuple["TrainState", dict[str, jax.Array]]
 
 
 class Task(Protocol):
-    """What the trainer asks of an objective; see `tcm_jax.tasks.recognition.Recognition`."""
+    """What the trainer asks of an objective.
+
+    `init` gives {"params": tree} and, of a model with BatchNorm, {"batch_stats": tree}. `loss` gives the loss, metrics
+    (scalars by name, "loss" among them), and the new batch_stats ({} without BatchNorm).
+    """
 
     def init(self, key: jax.Array) -> Mapping[str, Any]: ...
 
-    def loss(self, variables: Mapping[str, Any], batch: Batch, key: jax.Array) -> tuple[jax.Array, dict]: ...
+    def loss(self, variables: Mapping[str, Any], batch: Batch, key: jax.Array) -> tuple[jax.Array, dict, Tree]: ...
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -29,14 +33,21 @@ class TrainState(flax.struct.PyTreeNode):
     Args:
         step: number of updates made, int32 scalar.
         params: all parameters, float32.
+        batch_stats: running statistics of BatchNorm, {} for a model without.
         opt_state: of the trainable parameters.
-        ema: running average of the trainable parameters, or None.
+        ema: {"params": running average of the trainable parameters, "batch_stats": that of the statistics}, or None.
     """
 
     step: jax.Array
     params: Tree
+    batch_stats: Tree
     opt_state: Any
-    ema: Tree | None
+    ema: dict[str, Tree] | None
+
+    @property
+    def variables(self) -> dict[str, Tree]:
+        """What the model is applied with."""
+        return variables_of(self.params, self.batch_stats)
 
 
 def make_mesh() -> Mesh:
@@ -54,16 +65,25 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def init_state(params: Tree, optimizer: Optimizer) -> TrainState:
+def variables_of(params: Tree, batch_stats: Tree) -> dict[str, Tree]:
+    """Flax's collections; a model without BatchNorm has but one."""
+    return {"params": params, "batch_stats": batch_stats} if batch_stats else {"params": params}
+
+
+def init_state(variables: Tree, optimizer: Optimizer) -> TrainState:
     """The state before the first update; traceable."""
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
     # A copy, not the parameters themselves: a state is donated, and a buffer can't be donated twice.
-    ema = jax.tree.map(jnp.copy, optimizer.split(params)[0]) if optimizer.config.ema else None
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), ema)
+    average = {"params": optimizer.split(params)[0], "batch_stats": batch_stats}
+    ema = jax.tree.map(jnp.copy, average) if optimizer.ema else None
+    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), ema)
 
 
-def averaged_params(state: TrainState, optimizer: Optimizer) -> Tree:
-    """The parameters to evaluate and to keep: the running average if there is one."""
-    return state.params if state.ema is None else merge(state.ema, optimizer.split(state.params)[1])
+def averaged_variables(state: TrainState, optimizer: Optimizer) -> dict[str, Tree]:
+    """The variables to evaluate and to keep: the running average if there is one."""
+    if state.ema is None:
+        return state.variables
+    return variables_of(merge(state.ema["params"], optimizer.split(state.params)[1]), state.ema["batch_stats"])
 
 
 def shard_batch(batch: Mapping[str, Any], mesh: Mesh) -> Batch:
@@ -87,53 +107,59 @@ def make_step(task: Task, optimizer: Optimizer, seed: int, accumulate: int = 1) 
     Metrics are float32 scalars: the task's, "grad_norm" before clipping, and "lr".
     """
 
-    def loss_and_gradients(trainable: Tree, frozen: Tree, batch: Batch, key: jax.Array):
+    def loss_and_gradients(trainable: Tree, frozen: Tree, batch_stats: Tree, batch: Batch, key: jax.Array):
         def loss(trainable: Tree):
             # Frozen parameters are constants here, so that nothing is ever computed of their gradients.
-            return task.loss({"params": merge(trainable, frozen)}, batch, key)
+            total, metrics, new = task.loss(variables_of(merge(trainable, frozen), batch_stats), batch, key)
+            return total, (metrics, new)
 
-        (_, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(trainable)
-        return gradients, metrics
+        (_, (metrics, new)), gradients = jax.value_and_grad(loss, has_aux=True)(trainable)
+        return (gradients, metrics), new
 
-    def accumulated(trainable: Tree, frozen: Tree, batch: Batch, key: jax.Array):
+    def accumulated(trainable: Tree, frozen: Tree, batch_stats: Tree, batch: Batch, key: jax.Array):
         if accumulate == 1:
-            return loss_and_gradients(trainable, frozen, batch, key)
+            return loss_and_gradients(trainable, frozen, batch_stats, batch, key)
 
         def cut(x: jax.Array) -> jax.Array:
             # Micro-batch i has the rows i, i + a, i + 2a ...: every device keeps the rows it holds.
             return x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1)  # [a, b / a, ...]
 
-        def add(total, inputs):
-            i, part = inputs
-            result = loss_and_gradients(trainable, frozen, part, jax.random.fold_in(key, i))
-            return jax.tree.map(jnp.add, total, result), None
+        def add(carry, inputs):
+            (total, batch_stats), (i, part) = carry, inputs
+            result, batch_stats = loss_and_gradients(trainable, frozen, batch_stats, part, jax.random.fold_in(key, i))
+            return (jax.tree.map(jnp.add, total, result), batch_stats), None
 
         parts = jax.tree.map(cut, dict(batch))
         first = jax.tree.map(lambda x: x[0], parts)
-        shapes = jax.eval_shape(loss_and_gradients, trainable, frozen, first, key)
+        shapes, _ = jax.eval_shape(loss_and_gradients, trainable, frozen, batch_stats, first, key)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        total, _ = jax.lax.scan(add, zeros, (jnp.arange(accumulate), parts))
-        return jax.tree.map(lambda x: x / accumulate, total)
+        (total, batch_stats), _ = jax.lax.scan(add, (zeros, batch_stats), (jnp.arange(accumulate), parts))
+        return jax.tree.map(lambda x: x / accumulate, total), batch_stats
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         # The device's own generator: JAX's default one makes dropout masks a good part of a step.
         key = jax.random.fold_in(jax.random.key(seed, impl="rbg"), state.step)
         trainable, frozen = optimizer.split(state.params)
-        gradients, metrics = accumulated(trainable, frozen, batch, key)
+        (gradients, metrics), batch_stats = accumulated(trainable, frozen, state.batch_stats, batch, key)
         new, opt_state, more = optimizer.update(gradients, state.opt_state, trainable, state.step)
         metrics = metrics | more
         ema = state.ema
         if ema is not None:
-            decay = optimizer.config.ema
-            ema = jax.tree.map(lambda average, x: decay * average + (1 - decay) * x, ema, new)
+            decay, now = optimizer.ema, {"params": new, "batch_stats": batch_stats}
+            ema = jax.tree.map(lambda average, x: decay * average + (1 - decay) * x, ema, now)
 
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
 
         def keep(new: Any, old: Any) -> Any:
             return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
 
-        params = merge(keep(new, trainable), frozen)
-        new_state = TrainState(state.step + 1, params, keep(opt_state, state.opt_state), keep(ema, state.ema))
+        new_state = TrainState(
+            state.step + 1,
+            merge(keep(new, trainable), frozen),
+            keep(batch_stats, state.batch_stats),
+            keep(opt_state, state.opt_state),
+            keep(ema, state.ema),
+        )
         return new_state, metrics
 
     return step

@@ -24,6 +24,9 @@ _FIXED = (
     "config.model.",
     "config.optim.text_freeze_layers:",
     "config.optim.image_freeze_layers:",
+    "config.optim.method:",
+    "config.optim.lr_multipliers",
+    "config.optim.no_decay:",
 )
 
 

@@ -55,14 +55,14 @@ def test_rendered_words_have_the_model_s_characters(tmp_path):
     ],
 )
 def test_errors_name_the_entry(folder, entry, message):
-    (parsed,) = parse_entries([entry], "config.data.train")
+    (parsed,) = parse_entries([entry], "config.data.train", Entry)
     with pytest.raises(SourceError, match=message):
         training_source(parsed, LETTERS, folder)
 
 
 def test_nothing_left_after_the_filter_is_an_error(folder):
     with pytest.raises(SourceError, match=r"list\[0\]: words/labels.tsv has no usable record; kept 0"):
-        training_source(*parse_entries([{"path": "words"}], "list"), LabelFilter("xyz", 2), folder)
+        training_source(*parse_entries([{"path": "words"}], "list", Entry), LabelFilter("xyz", 2), folder)
 
 
 @pytest.mark.parametrize(
@@ -79,10 +79,10 @@ def test_nothing_left_after_the_filter_is_an_error(folder):
 )
 def test_mistakes_are_named(entries, message):
     with pytest.raises(ValueError, match=message):
-        parse_entries(entries, "list")
+        parse_entries(entries, "list", Entry)
 
 
 def test_weights():
-    assert weights(parse_entries([{"path": "a"}, {"path": "b"}], "list")) is None
+    assert weights(parse_entries([{"path": "a"}, {"path": "b"}], "list", Entry)) is None
     pairs = [{"path": "a", "weight": 3.0}, {"path": "b", "weight": 1.0}]
-    assert weights(parse_entries(pairs, "list")) == [3.0, 1.0]
+    assert weights(parse_entries(pairs, "list", Entry)) == [3.0, 1.0]

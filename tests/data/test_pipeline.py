@@ -13,6 +13,7 @@ from tcm_jax.data.labels import LabelFilter
 from tcm_jax.data.lmdb_source import write_lmdb
 from tcm_jax.data.pipeline import eval_batches, train_batches
 from tcm_jax.data.records import Record
+from tcm_jax.data.samples import WordSample
 from tcm_jax.data.sources import FilteredSource, open_source
 from tcm_jax.text.charset import CHARSET_36, CharsetTokenizer
 
@@ -27,8 +28,9 @@ def shift(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def train(source, count: int, **options) -> list[dict]:
     """The first `count` batches."""
-    defaults = {"image_size": SIZE, "batch_size": 4, "seed": 0, "max_label_length": 5}
-    batches = train_batches(source, TOKENIZER, **(defaults | options))
+    sample = WordSample(TOKENIZER, SIZE, 5, options.pop("augment", None))
+    sources = source if isinstance(source, list) else [source]
+    batches = train_batches(sources, sample, **({"batch_size": 4, "seed": 0} | options))
     taken = list(itertools.islice(batches, count))
     batches.close()
     return taken
@@ -202,6 +204,7 @@ def test_evaluation_notices_lost_records():
 PROGRAM = """
 import sys
 from tcm_jax.data.pipeline import train_batches
+from tcm_jax.data.samples import WordSample
 from tcm_jax.data.sources import open_source
 from tcm_jax.text.charset import CHARSET_36, CharsetTokenizer
 
@@ -211,8 +214,8 @@ def platforms(image, rng):
     return image
 
 if __name__ == "__main__":
-    for batch in train_batches(open_source(sys.argv[1]), CharsetTokenizer(CHARSET_36), image_size=(8, 8),
-                               batch_size=2, seed=0, augment=platforms, workers=1):
+    sample = WordSample(CharsetTokenizer(CHARSET_36), (8, 8), augment=platforms)
+    for batch in train_batches([open_source(sys.argv[1])], sample, batch_size=2, seed=0, workers=1):
         print("batch", flush=True)
         sys.stdin.readline()
         raise KeyboardInterrupt

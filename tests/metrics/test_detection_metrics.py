@@ -13,8 +13,8 @@ from tcm_jax.metrics.detection import (
     hmean_iou,
     rrc_iou,
     threshold_search,
-    total_text_deteval,
 )
+from tcm_jax.metrics.deteval import total_text_deteval
 from tests.conftest import read_json
 
 RATES = ("precision", "recall", "hmean")
@@ -132,8 +132,8 @@ def test_thresholds_are_those_of_mmocr():
 
 def test_intersections_are_computed_once_for_all_thresholds(monkeypatch):
     calls = []
-    touching = metrics._touching
-    monkeypatch.setattr(metrics, "_touching", lambda *args: calls.append(args) or touching(*args))
+    touching = metrics.touching
+    monkeypatch.setattr(metrics, "touching", lambda *args: calls.append(args) or touching(*args))
     threshold_search([ImagePolygons([box(0, 10)], [box(5, 9)], [box(0, 10)], [0.95])])
     assert len(calls) == 2  # with the ground truth, with the ignored regions
 

@@ -18,7 +18,7 @@ from tcm_jax.training.state import TrainState
 
 
 def state(step: int) -> TrainState:
-    return TrainState(jnp.int32(step), {"a": jax.random.normal(jax.random.key(step), (50, 40))}, {}, None)
+    return TrainState(jnp.int32(step), {"a": jax.random.normal(jax.random.key(step), (50, 40))}, {}, {}, None)
 
 
 def save(directory: Path, *steps: int, keep: int = 2) -> None:

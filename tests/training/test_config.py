@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 import pytest
 
-from tcm_jax.training.config import ConfigError, differences, parse
+from tcm_jax.training.config import ConfigError, differences
+from tcm_jax.training.objectives import parse
 
 
 def change(config: dict, path: str, value) -> dict:
@@ -28,7 +29,7 @@ def change(config: dict, path: str, value) -> dict:
         ("data.filter", {"max_length": 3}, "config.data.filter has no field 'max_length'"),
         ("data.train", [{"pth": "x"}], r"config.data.train\[0\] has no field 'pth'; did you mean 'path'"),
         ("eval.sources", [{"path": "x", "synthetic": {}}], r"config.eval.sources\[0\] has the keys"),
-        ("task", "detection", "config.task is 'detection'; expected \"recognition\""),
+        ("task", "spotting", "config.task is 'spotting'; expected one of recognition, detection"),
         ("epochs", 1, "config.steps is 6 and config.epochs is 1; give exactly one"),
         ("steps", 0, "give exactly one"),
         ("dtype", "float16", "config.dtype is 'float16'"),
@@ -52,17 +53,17 @@ def test_missing_sections_are_named(config):
 
 
 def test_charsets_by_name_become_characters(config):
-    parsed = parse(change(config, "model.charset", "62"))
+    parsed = parse(change(config, "model.charset", "62")).config
     assert len(parsed.model.charset) == 62 and len(parsed.eval.charset) == 36
 
 
 def test_epochs_become_steps(config):
-    parsed = parse(config | {"steps": 0, "epochs": 2.5})
+    parsed = parse(config | {"steps": 0, "epochs": 2.5}).config
     assert parsed.total_steps(records=100) == 31  # 250 images in batches of 8
 
 
 def test_automatic_dtype_is_float32_on_a_cpu(config):
-    assert parse(config | {"dtype": "auto"}).compute_dtype == jnp.float32
+    assert parse(config | {"dtype": "auto"}).config.compute_dtype == jnp.float32
 
 
 def test_differences_name_the_keys():

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import torch
 
 from convert import engine, rules
 from tcm_jax.pretrained import flatten, unflatten
 from tcm_jax.training import paramwise
-from tcm_jax.training.methods import METHODS, adam, adamw
+from tcm_jax.training.methods import METHODS, adam, adamw, sgd
 from tcm_jax.training.optim import Group
 from tcm_jax.training.paramwise import RELEASED_KEYS, Multipliers, matched_key
 from tcm_jax.training.ranger import centralize, centralized_axes, lookahead, ranger, step_sizes
@@ -140,6 +141,20 @@ def test_weight_decay_by_hand():
         transform = method(0.1, 0.5)
         updates, _ = transform.update(gradient, transform.init(params), params)
         assert float(params + updates) == pytest.approx(expected)
+
+
+def test_sgd_is_pytorchs():
+    gradients = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    expected = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.SGD([expected], lr=0.1, momentum=0.9, weight_decay=0.01)
+    params, state = jnp.ones(3), sgd(0.1, 0.01).init(jnp.ones(3))
+    for i, gradient in enumerate(gradients):
+        lr = optimizer.param_groups[0]["lr"] = 0.1 / (i + 1)  # the accumulated gradient does not contain it
+        expected.grad = torch.from_numpy(gradient)
+        optimizer.step()
+        updates, state = sgd(lr, 0.01).update(jnp.asarray(gradient), state, params)
+        params = params + updates
+        np.testing.assert_allclose(params, expected.detach(), rtol=1e-6, atol=1e-7)
 
 
 def test_methods_serve_groups():

@@ -9,13 +9,13 @@ import pytest
 from tcm_jax.models.clip import Clip, resize_positional_embedding
 from tcm_jax.pretrained import Pretrained, flatten
 from tcm_jax.tasks.recognition import Recognition
-from tcm_jax.training.config import parse
 from tcm_jax.training.initialize import initialize
+from tcm_jax.training.objectives import parse
 
 
 @pytest.fixture
 def model(config):
-    return parse(config).model
+    return parse(config).config.model
 
 
 def template(model) -> dict:

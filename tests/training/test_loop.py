@@ -53,7 +53,7 @@ def run(tmp_path, total=5, start=0, losses=None, on_step=None, checkpoint_every=
         DeviceBatch({}, [f"word-{number}-{row}" for row in range(12)], ["broken.png"] if number == 2 else [])
         for number in itertools.count(start + 1)
     )
-    state = TrainState(jnp.int32(start), {}, (), None)
+    state = TrainState(jnp.int32(start), {}, {}, (), None)
     with Report(tmp_path, start, total) as report, StopSignal() as stop:
         loop = Loop(
             step=step,

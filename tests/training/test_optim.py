@@ -1,5 +1,6 @@
 """The optimizer against PyTorch's, through the fixtures of the original."""
 
+import functools
 import re
 from collections import Counter
 
@@ -14,14 +15,9 @@ from tcm_jax.models.clip import PRESETS
 from tcm_jax.models.clip4str import Clip4StrConfig
 from tcm_jax.pretrained import unflatten
 from tcm_jax.tasks.recognition import parameter_group
-from tcm_jax.training.optim import (
-    Group,
-    OptimConfig,
-    Optimizer,
-    groups,
-    make_optimizer,
-    torch_ndim,
-)
+from tcm_jax.training.methods import adamw
+from tcm_jax.training.optim import Group, Optimizer
+from tcm_jax.training.recognition import OptimConfig, make_optimizer, torch_ndim
 from tcm_jax.training.schedules import one_cycle
 from tests.conftest import compare, read_json
 
@@ -86,7 +82,7 @@ def test_every_parameter_is_in_the_group_of_the_original(golden):
     for group in values["groups"]:
         name = group["group"]
         assert (num_params[name], num_values[name]) == (group["num_params"], group["num_values"])
-        assert groups(config)[name] == pytest.approx((group["lr_multiplier"], group["weight_decay"]))
+        assert config.groups[name] == pytest.approx((group["lr_multiplier"], group["weight_decay"]))
 
 
 def test_frozen_parameters_are_those_of_the_original(golden):
@@ -115,7 +111,7 @@ def test_learning_rates_are_those_of_the_original(golden):
     schedule = one_cycle(config.peak(batch), values["total"], values["warmup"], *div)
     with np.load(golden / "optim" / "lr_schedule.npz") as file:
         lr = np.array(jax.vmap(schedule)(jnp.asarray(file["step"])))
-        multipliers = [group.lr_multiplier for group in groups(config).values()]
+        multipliers = [group.lr_multiplier for group in config.groups.values()]
         compare("lr", lr[:, None] * multipliers, file["lr"])
         np.testing.assert_allclose(lr[:, None] * multipliers, file["lr"], rtol=1e-4)  # also where it is tiny
 
@@ -129,8 +125,13 @@ def test_updates_are_those_of_pytorch(golden):
         for i, pair in enumerate(zip(trace["lr_multiplier"], trace["weight_decay"], strict=True))
     }
     peak = group0["max_lr"] / group0["lr_multiplier"]
-    schedule = one_cycle(peak, trace["total_steps"], trace["pct_start"])
-    optimizer = Optimizer(config, table, {f"param{i}": f"group{i}" for i in range(len(table))}, schedule)
+    method = functools.partial(adamw, b1=config.b1, b2=config.b2, eps=config.eps)
+
+    def schedule(multiplier: float):
+        return one_cycle(multiplier * peak, trace["total_steps"], trace["pct_start"])
+
+    labels = {f"param{i}": f"group{i}" for i in range(len(table))}
+    optimizer = Optimizer(method, table, labels, schedule, config.clip_norm)
     with np.load(golden / "optim" / "adamw_trace.npz") as file:
         arrays = dict(file)
     params = {f"param{i}": jnp.asarray(arrays[f"param{i}_init"]) for i in range(len(table))}
@@ -176,7 +177,7 @@ def test_schedule_of_a_short_run_is_finite(total, fraction):
 def test_all_frozen_is_an_error():
     params = unflatten({"clip_model/logit_scale": jnp.zeros(())})
     with pytest.raises(ValueError, match="all parameters are frozen"):
-        make_optimizer(OptimConfig(), params, lambda path, ndim: "frozen", 8, 10)
+        make_optimizer(OptimConfig(text_freeze_layers=12), params, 8, 10)
 
 
 @pytest.mark.parametrize("values", [{"lr": 0.0}, {"clip_norm": -1.0}, {"ema": 1.0}, {"warmup_fraction": 2.0}])

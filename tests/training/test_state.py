@@ -1,7 +1,6 @@
 """One training step, on a task that can be computed by hand and on a tiny recognizer."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.flatten_util
@@ -9,11 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tcm_jax.tasks.recognition import Recognition, parameter_group
-from tcm_jax.training.config import parse
-from tcm_jax.training.optim import OptimConfig, make_optimizer
+from tcm_jax.tasks.recognition import Recognition
+from tcm_jax.training.methods import adamw
+from tcm_jax.training.objectives import parse
+from tcm_jax.training.optim import Group, Optimizer
+from tcm_jax.training.recognition import OptimConfig, make_optimizer
+from tcm_jax.training.schedules import one_cycle
 from tcm_jax.training.state import (
-    averaged_params,
+    averaged_variables,
     compile_step,
     init_state,
     make_mesh,
@@ -24,20 +26,20 @@ from tests.conftest import compare
 
 
 class Line:
-    """y = a x + b with squared error; b is called "frozen"."""
+    """y = a x + b with squared error; b is called "frozen". It counts the batches that it has seen."""
 
     def init(self, key):
-        return {"params": {"a": jnp.ones(3), "frozen": jnp.zeros(())}}
+        return {"params": {"a": jnp.ones(3), "frozen": jnp.zeros(())}, "batch_stats": {"seen": jnp.zeros(())}}
 
     def loss(self, variables, batch, key):
         params = variables["params"]
         error = batch["x"] @ params["a"] + params["frozen"] - batch["y"]
         loss = (error**2).mean()
-        return loss, {"loss": loss, "random": jax.random.uniform(key)}
+        seen = variables["batch_stats"]["seen"] + 1
+        return loss, {"loss": loss, "random": jax.random.uniform(key)}, {"seen": seen}
 
 
-def group(path: str, ndim: int) -> str:
-    return "frozen" if path == "frozen" else "encoder_decay"
+LABELS = {"a": "all", "frozen": "frozen"}
 
 
 def line_batch(rows: int = 4) -> dict:
@@ -52,10 +54,9 @@ def line_batch(rows: int = 4) -> dict:
 def start(accumulate=1, seed=0, batch=None, **optim):
     """State and compiled step of a line, and its batch on the device."""
     task, mesh = Line(), make_mesh()
-    params = task.init(None)["params"]
-    config = OptimConfig(lr=0.1, lr_batch=4, **optim)
-    optimizer = make_optimizer(config, params, group, batch=4, total_steps=10)
-    state = jax.device_put(init_state(params, optimizer), jax.sharding.NamedSharding(mesh, jax.P()))
+    groups = {"all": Group(1.0, 0.2)}
+    optimizer = Optimizer(adamw, groups, LABELS, lambda factor: one_cycle(0.1 * factor, 10, 0.075), 20.0, **optim)
+    state = jax.device_put(init_state(task.init(None), optimizer), jax.sharding.NamedSharding(mesh, jax.P()))
     batch = shard_batch(line_batch() if batch is None else batch, mesh)
     step = compile_step(make_step(task, optimizer, seed, accumulate), state, batch, mesh)
     return state, step, batch, optimizer
@@ -80,6 +81,7 @@ def test_micro_batches_give_the_update_of_the_whole_batch():
     np.testing.assert_allclose(whole.params["a"], parts.params["a"], rtol=1e-6)
     np.testing.assert_allclose(metrics["loss"], part_metrics["loss"], rtol=1e-6)
     np.testing.assert_allclose(metrics["grad_norm"], part_metrics["grad_norm"], rtol=1e-6)
+    assert (float(whole.batch_stats["seen"]), float(parts.batch_stats["seen"])) == (1, 2)
 
 
 def test_average_of_the_parameters_by_hand():
@@ -88,9 +90,12 @@ def test_average_of_the_parameters_by_hand():
     for _ in range(3):
         state, _ = step(state, batch)
         expected = 0.75 * expected + 0.25 * np.asarray(state.params["a"])
-        np.testing.assert_allclose(averaged_params(state, optimizer)["a"], expected, rtol=1e-6)
-    assert set(state.ema) == {"a"}  # frozen parameters need no average
-    assert set(averaged_params(state, optimizer)) == {"a", "frozen"}
+        np.testing.assert_allclose(averaged_variables(state, optimizer)["params"]["a"], expected, rtol=1e-6)
+    assert set(state.ema["params"]) == {"a"}  # frozen parameters need no average
+    assert set(averaged_variables(state, optimizer)["params"]) == {"a", "frozen"}
+    assert float(state.batch_stats["seen"]) == 3
+    # 0, 0.25 * 1, 0.75 * 0.25 + 0.25 * 2 = 0.6875, 0.75 * 0.6875 + 0.25 * 3
+    assert float(averaged_variables(state, optimizer)["batch_stats"]["seen"]) == 1.265625
 
 
 def test_random_numbers_depend_on_seed_and_step_alone():
@@ -143,21 +148,25 @@ def test_nothing_is_compiled_twice():
 
 def recognizer(config, dtype=jnp.float32, **model):
     """A recognizer with its first state and a batch of words of one length."""
-    model = dataclasses.replace(parse(config).model, **model)
+    model = dataclasses.replace(parse(config).config.model, **model)
     task = Recognition(model, (0.5,) * 3, (0.5,) * 3, dtype)
     rng = np.random.default_rng(0)
     params = jax.tree.map(
         lambda x: jnp.asarray(rng.normal(0, 0.1, x.shape).astype(x.dtype)),
         jax.eval_shape(task.init, jax.random.key(0))["params"],
     )
-    group_of = functools.partial(parameter_group, text_freeze_layers=0)
-    optimizer = make_optimizer(OptimConfig(lr_batch=8), params, group_of, batch=8, total_steps=10)
+    optimizer = make_optimizer(OptimConfig(lr_batch=8, text_freeze_layers=0), params, batch=8, total_steps=10)
     words = ["word", "read", "sign", "shop", "2001", "road", "exit", "open"]
     batch = {
         "image": jnp.asarray(rng.integers(0, 256, (8, 32, 32, 3), np.uint8)),
         "label": jnp.asarray(task.tokenizer.encode(words, model.max_label_length)),
     }
-    return task, optimizer, init_state(params, optimizer), batch
+    return task, optimizer, init_state({"params": params}, optimizer), batch
+
+
+def moments(state) -> list:
+    """The first moments of all groups."""
+    return [adam[0].mu for adam in state.opt_state.values()]
 
 
 def test_micro_batches_of_a_recognizer(config):
@@ -172,7 +181,7 @@ def test_micro_batches_of_a_recognizer(config):
     (whole, metrics), (parts, part_metrics) = update(1), update(4)
     for name in metrics:
         np.testing.assert_allclose(metrics[name], part_metrics[name], rtol=1e-4)
-    first_moments = (jax.flatten_util.ravel_pytree(new.opt_state.mu)[0] for new in (parts, whole))
+    first_moments = (jax.flatten_util.ravel_pytree(moments(new))[0] for new in (parts, whole))
     compare("gradients", *first_moments)
 
 

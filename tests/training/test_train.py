@@ -39,7 +39,7 @@ def config(config) -> dict:
 def lines(workdir: Path) -> list[dict]:
     """What metrics.jsonl says of the training, without what depends on the clock."""
     found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("time", "images_per_second")} for line in found]
+    return [{k: v for k, v in line.items() if k not in ("time", "images_per_second", "data_wait")} for line in found]
 
 
 def weights(workdir: Path, name: str = "last") -> dict[str, np.ndarray]:

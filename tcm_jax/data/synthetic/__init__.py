@@ -59,18 +59,9 @@ class SyntheticWords:
             raise ValueError(f"difficulty {difficulty}; expected a number of 0 .. 1")
         self.seed, self.split, self.difficulty, self.size = seed, split, difficulty, size
         self.name = f"synthetic/{split}"
-        self.fonts = FontLibrary(font_dir)
-        self.undrawable = "".join(c for c in charset if not self.fonts.covers(c))
-        drawable = "".join(c for c in charset if c not in self.undrawable)
-        if not drawable:
-            raise ValueError(f"no font draws any of the charset {charset!r}; give a font_dir that does")
-        self.words = Words(drawable, max_length, split, word_file, listed)
-        for path, reason in self.fonts.broken.items():
-            logging.warning("font %s is not used: %s", path, reason)
-        if self.undrawable:
-            logging.warning("no font draws %r; no word will have it", self.undrawable)
-        if word_file is not None and self.words.dropped:
-            logging.warning("words of %s that are not used: %s", word_file, dict(self.words.dropped))
+        self.fonts, self.words, self.undrawable = fonts_and_words(
+            charset, max_length, split, font_dir, word_file, listed
+        )
 
     def __len__(self) -> int:
         return self.size
@@ -110,3 +101,26 @@ class SyntheticWords:
         layers, em = place(dice, word, em, self.difficulty)
         image = paint(dice, layers, word.decoration, self.difficulty)
         return degrade(dice, image, em, self.difficulty)
+
+
+def fonts_and_words(
+    charset: str, max_length: int, split: str, font_dir: str | Path | None, word_file: str | Path | None, listed: float
+) -> tuple[FontLibrary, Words, str]:
+    """The fonts, the texts that they can draw, and the characters of `charset` that none can; tells what is left out.
+
+    Raises:
+        ValueError, OSError: as `SyntheticWords`.
+    """
+    fonts = FontLibrary(font_dir)
+    undrawable = "".join(c for c in charset if not fonts.covers(c))
+    drawable = "".join(c for c in charset if c not in undrawable)
+    if not drawable:
+        raise ValueError(f"no font draws any of the charset {charset!r}; give a font_dir that does")
+    words = Words(drawable, max_length, split, word_file, listed)
+    for path, reason in fonts.broken.items():
+        logging.warning("font %s is not used: %s", path, reason)
+    if undrawable:
+        logging.warning("no font draws %r; no word will have it", undrawable)
+    if word_file is not None and words.dropped:
+        logging.warning("words of %s that are not used: %s", word_file, dict(words.dropped))
+    return fonts, words, undrawable

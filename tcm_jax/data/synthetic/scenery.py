@@ -8,7 +8,7 @@ import numpy as np
 
 from tcm_jax.data.synthetic.dice import Dice
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _HUES = (
     0.0,
     0.0,
@@ -22,7 +22,7 @@ _HUES = (
     0.6,
     0.63,
 )  # of paint: red, wood, yellow, green, blue
-_TEXTURES = 48
+TEXTURES = 48
 _TEXTURE_SIZE = (256, 512)
 
 
@@ -32,12 +32,12 @@ def paint(dice: Dice, layers: np.ndarray, decoration: str, difficulty: float) ->
     layers: coverage, uint8 [h, w, 2]: the letters, and the decoration that lies under them.
     """
     h, w = layers.shape[:2]
-    ground, ink = _colours(dice, difficulty)
-    contrast = abs(float((ink - ground) @ _LUMA))
-    under = _under_colour(dice, ground, ink)
+    ground, ink = colours(dice, difficulty)
+    contrast = abs(float((ink - ground) @ LUMA))
+    under = under_colour(dice, ground, ink)
     if decoration == "outline" and dice.chance(0.3):  # hollow letters: the outline is what is seen
         ink, under = ground + (under - ground) * 0.1, ink
-    image = _background(dice, h, w, ground, contrast, difficulty)
+    image = background(dice, h, w, ground, contrast, difficulty)
     coverage = layers.astype(np.float32) * (1 / 255)
     if decoration != "none":
         opacity = dice.uniform(0.5, 1.0) if decoration in ("shadow", "glow") else 1.0
@@ -49,7 +49,7 @@ def paint(dice: Dice, layers: np.ndarray, decoration: str, difficulty: float) ->
     return image
 
 
-def _colour(dice: Dice) -> np.ndarray:
+def colour(dice: Dice) -> np.ndarray:
     roll = dice.random()
     if roll < 0.35:
         return np.full(3, dice.uniform(0, 255), np.float32)
@@ -59,26 +59,26 @@ def _colour(dice: Dice) -> np.ndarray:
     return np.array(colorsys.hsv_to_rgb(*hsv), np.float32) * 255
 
 
-def _colours(dice: Dice, difficulty: float) -> tuple[np.ndarray, np.ndarray]:
+def colours(dice: Dice, difficulty: float) -> tuple[np.ndarray, np.ndarray]:
     """A background and a text colour whose luma differs enough to be read."""
     least = dice.uniform(110 - 70 * difficulty, 130)
-    ground = _colour(dice)
+    ground = colour(dice)
     for _ in range(6):
-        ink = _colour(dice)
-        if abs(float((ink - ground) @ _LUMA)) >= least:
+        ink = colour(dice)
+        if abs(float((ink - ground) @ LUMA)) >= least:
             return ground, ink
-    return ground, np.full(3, 0 if float(ground @ _LUMA) > 127 else 255, np.float32)
+    return ground, np.full(3, 0 if float(ground @ LUMA) > 127 else 255, np.float32)
 
 
-def _under_colour(dice: Dice, ground: np.ndarray, ink: np.ndarray) -> np.ndarray:
+def under_colour(dice: Dice, ground: np.ndarray, ink: np.ndarray) -> np.ndarray:
     """Of an outline or a shadow: far from the ink."""
     if dice.chance(0.6):
-        return np.full(3, 20 if float(ink @ _LUMA) > 110 else 235, np.float32)
-    other = _colour(dice)
-    return other if abs(float((other - ink) @ _LUMA)) > 60 else ground * 0.4
+        return np.full(3, 20 if float(ink @ LUMA) > 110 else 235, np.float32)
+    other = colour(dice)
+    return other if abs(float((other - ink) @ LUMA)) > 60 else ground * 0.4
 
 
-def _background(dice: Dice, h: int, w: int, ground: np.ndarray, contrast: float, difficulty: float) -> np.ndarray:
+def background(dice: Dice, h: int, w: int, ground: np.ndarray, contrast: float, difficulty: float) -> np.ndarray:
     """A plain colour, a slope of colours or a surface, float32 [h, w, 3]."""
     image = np.empty((h, w, 3), np.float32)
     image[:] = ground
@@ -114,26 +114,26 @@ def _edge(dice: Dice, image: np.ndarray) -> None:
     else:
         corners = [(depth + slope, 0), (depth - slope, h), (-1, h), (-1, 0)]
         corners = corners if side == 2 else [(w - x, y) for x, y in corners]
-    cv2.fillPoly(image, [np.array(corners).round().astype(np.int32)], _colour(dice).tolist(), cv2.LINE_AA)
+    cv2.fillPoly(image, [np.array(corners).round().astype(np.int32)], colour(dice).tolist(), cv2.LINE_AA)
 
 
 def _texture(dice: Dice, h: int, w: int) -> np.ndarray:
     """A piece of one of the textures at some zoom, float32 [h, w] in 0 .. 1."""
-    surface = _surface(dice.below(_TEXTURES))
+    tile = surface(dice.below(TEXTURES))
     zoom = dice.uniform(0.4, 1.6)
-    rows, columns = min(surface.shape[0], max(2, int(h * zoom))), min(surface.shape[1], max(2, int(w * zoom)))
-    top, left = dice.below(surface.shape[0] - rows + 1), dice.below(surface.shape[1] - columns + 1)
-    piece = surface[top : top + rows, left : left + columns]
+    rows, columns = min(tile.shape[0], max(2, int(h * zoom))), min(tile.shape[1], max(2, int(w * zoom)))
+    top, left = dice.below(tile.shape[0] - rows + 1), dice.below(tile.shape[1] - columns + 1)
+    piece = tile[top : top + rows, left : left + columns]
     piece = piece[:: dice.sign(), :: dice.sign()]
     return cv2.resize(piece, (w, h), interpolation=cv2.INTER_LINEAR)
 
 
 @functools.cache
-def _surface(index: int) -> np.ndarray:
+def surface(index: int) -> np.ndarray:
     """Texture number `index`, always the same, float32 `_TEXTURE_SIZE` in 0 .. 1."""
     rng = np.random.default_rng((7919, index))
     h, w = _TEXTURE_SIZE
-    clouds = _clouds(rng, h, w)
+    clouds = fractal_noise(rng, h, w)
     match index % 6:
         case 0:
             image = clouds
@@ -170,7 +170,7 @@ def _unit(image: np.ndarray) -> np.ndarray:
     return ((image - image.min()) / np.ptp(image)).astype(np.float32)
 
 
-def _clouds(rng: np.random.Generator, h: int, w: int) -> np.ndarray:
+def fractal_noise(rng: np.random.Generator, h: int, w: int) -> np.ndarray:
     """Noise at several scales, float32 [h, w] in 0 .. 1."""
     image: np.ndarray = np.zeros((h, w), np.float32)
     for cells in (2, 4, 8, 16, 32, 64):

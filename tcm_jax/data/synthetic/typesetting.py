@@ -61,7 +61,7 @@ def typeset(dice: Dice, font: Font, text: str, em: float, difficulty: float, ano
     decoration = "none"
     if dice.chance(0.5 * difficulty):
         decoration = dice.pick(("outline", "outline", "shadow", "shadow", "glow", "solid"))
-    under, reach = _decorate(dice, letters, size, decoration)
+    under, reach = decorate(dice, letters, size, decoration)
     box = (box[0] - reach, box[1] - reach, box[2] + reach, box[3] + reach)
     return Typeset(np.dstack((letters, under)), box, size, decoration, neighbours)
 
@@ -92,7 +92,7 @@ def _rule(dice, pen, box, size) -> None:
         pen.rectangle((left - gap, top - gap, right + gap, bottom + gap), outline=255, width=thickness)
 
 
-def _decorate(dice: Dice, letters: np.ndarray, size: int, decoration: str) -> tuple[np.ndarray, int]:
+def decorate(dice: Dice, letters: np.ndarray, size: int, decoration: str) -> tuple[np.ndarray, int]:
     """The mask under the letters and how far it reaches beyond them, in pixels."""
     if decoration == "none":
         return np.zeros_like(letters), 0

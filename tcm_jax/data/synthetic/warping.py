@@ -26,28 +26,28 @@ def place(dice: Dice, word: Typeset, em: float, difficulty: float) -> tuple[np.n
     flat = np.array(  # canvas pixels -> pixels around the centre of the word
         [[scale_x, 0, -scale_x * (left + right) / 2], [0, scale_y, -scale_y * (top + bottom) / 2], [0, 0, 1]]
     )
-    tilt = _tilt(dice, width, height, difficulty)
+    tilt = random_tilt(dice, width, height, difficulty)
     bend = dice.sign() * dice.uniform(0.3, 1.4) * difficulty if dice.chance(0.2 * difficulty) else 0.0
     radius = width / bend if abs(bend) > 0.1 and width > 1.5 * height else 0.0
 
     along = np.linspace(-width / 2, width / 2, 9 if radius else 2)
     edges = np.stack([np.tile(along, 2), np.repeat((-height / 2, height / 2), len(along))])  # [2, points]
     if radius:
-        edges = _bent(edges, radius)
-    x, y = _project(tilt, edges)
+        edges = bent(edges, radius)
+    x, y = project(tilt, edges)
     em = scale_y * word.em
     margins = _margins(dice, min(max(height, 0.4 * em), em), word.neighbours, difficulty)
     x0, y0 = x.min() - margins[0], y.min() - margins[1]
     size = (max(6, math.ceil(x.max() + margins[2] - x0)), max(6, math.ceil(y.max() + margins[3] - y0)))
     crop = np.array([[1, 0, -x0], [0, 1, -y0], [0, 0, 1]]) @ tilt
     if radius:
-        layers = _warp_bent(word.layers, flat, radius, crop, size)
+        layers = warp_bent(word.layers, flat, radius, crop, size)
     else:
         layers = cv2.warpPerspective(word.layers, crop @ flat, size, flags=cv2.INTER_LINEAR)
     return layers, em
 
 
-def _tilt(dice: Dice, width: float, height: float, difficulty: float) -> np.ndarray:
+def random_tilt(dice: Dice, width: float, height: float, difficulty: float) -> np.ndarray:
     """Slant, rotation and perspective around the centre, as a homography [3, 3]."""
     limit = 30 if dice.chance(0.15) else 10
     angle = math.radians(dice.uniform(-limit, limit) * difficulty)
@@ -69,22 +69,22 @@ def _margins(dice: Dice, height: float, neighbours: bool, difficulty: float) -> 
     return [height * dice.uniform(tight, loose) + 1 for _ in range(4)]
 
 
-def _project(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+def project(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     """`points` [2, n] through a homography."""
     x, y, z = matrix @ np.vstack([points, np.ones(points.shape[1])])
     return np.stack([x / z, y / z])
 
 
-def _bent(points: np.ndarray, radius: float) -> np.ndarray:
+def bent(points: np.ndarray, radius: float) -> np.ndarray:
     """Points around the centre, with the line y = 0 laid on a circle whose centre is (0, radius)."""
     x, y = points
     return np.stack([(radius - y) * np.sin(x / radius), radius - (radius - y) * np.cos(x / radius)])
 
 
-def _warp_bent(
+def warp_bent(
     layers: np.ndarray, flat: np.ndarray, radius: float, crop: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray:
-    """The inverse of `_bent` at every pixel of the crop."""
+    """The inverse of `bent` at every pixel of the crop."""
     w, h = size
     (a, b, c), (d, e, f), (g, k, m) = np.linalg.inv(crop).astype(np.float32)
     x, y = np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)[:, None]

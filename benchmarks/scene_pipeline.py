@@ -1,0 +1,126 @@
+"""Training samples per second of text detection: 1280 x 720 JPEG photos -> decode -> view -> targets -> batches.
+
+    python -m benchmarks.scene_pipeline [--photos PATH] [--families DB PAN FCE] [--seconds 8]
+
+Without --photos (a data set that `data check` reads), rendered scenes of up to 16 words are stored as JPEG with quality
+90. The stages are milliseconds of process time per sample in one thread, and what they make per second of a core; the
+last columns are samples per second of the batches that a training reads, from one thread and from processes.
+"""
+
+import argparse
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from benchmarks.detection_host import TRAINING_SIDES
+from tcm_jax.data.images import decode
+from tcm_jax.data.pipeline import train_batches
+from tcm_jax.data.records import Scene, SceneSource, TextRegion
+from tcm_jax.data.scenes.augment import SceneAugment
+from tcm_jax.data.scenes.samples import SceneSample
+from tcm_jax.data.scenes.sources import open_scenes
+from tcm_jax.data.synthetic.scenes import SyntheticScenes
+from tcm_jax.detectors.db import Db
+from tcm_jax.detectors.fce import Fce
+from tcm_jax.detectors.interface import TextDetector
+from tcm_jax.detectors.pan import Pan
+
+BATCH_SIZE = 8
+FAMILIES: dict[str, TextDetector] = {"DB": Db(), "PAN": Pan(), "FCE": Fce()}
+WORKERS = (0, 1, 2)
+
+
+@dataclass
+class Photos:
+    """Scenes in memory."""
+
+    scenes: Sequence[Scene]
+    name: str = "rendered photos"
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, index: int) -> Scene:
+        return self.scenes[index]
+
+    def regions(self, index: int) -> tuple[TextRegion, ...]:
+        return self.scenes[index].regions
+
+    def scene_name(self, index: int) -> str:
+        return self.scenes[index].name
+
+
+def rendered_photos(count: int) -> Photos:
+    rendered, scenes = SyntheticScenes(size=count, image_size=(720, 1280)), []
+    for scene in map(rendered.__getitem__, range(count)):
+        file = io.BytesIO()
+        Image.fromarray(decode(scene.image)).save(file, "JPEG", quality=90)
+        scenes.append(Scene(file.getvalue(), scene.regions, scene.name))
+    return Photos(scenes)
+
+
+def stages(source: SceneSource, sample: SceneSample, seconds: float) -> list[float]:
+    """Milliseconds of a sample's decoding, view and targets."""
+    rng = np.random.default_rng(0)
+    totals, count = np.zeros(3), 0
+    while totals.sum() < seconds:
+        scene = source[count % len(source)]
+        times = [time.process_time()]
+        pixels = decode(scene.image, scene.name)
+        times.append(time.process_time())
+        view, polygons, ignored = sample.augment(pixels, scene.regions, rng)
+        times.append(time.process_time())
+        sample.targets(polygons, ignored, view.shape[:2])
+        times.append(time.process_time())
+        totals += np.diff(times)
+        count += 1
+    return (1e3 * totals / count).tolist()
+
+
+def samples_per_second(source: SceneSource, sample: SceneSample, workers: int, seconds: float) -> float:
+    batches = train_batches([source], sample, batch_size=BATCH_SIZE, seed=0, workers=workers)
+    for _ in range(2 + 5 * workers):  # start of the workers, and the batches that they had buffered meanwhile
+        next(batches)
+    start, count = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - start) < seconds:
+        count += len(next(batches)["image"])
+    batches.close()
+    return count / elapsed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, help="data set of scenes to read (default: rendered photos)")
+    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=[*FAMILIES], help="(default: all)")
+    parser.add_argument("--seconds", type=float, default=8.0, help="time to measure each number (default: 8)")
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    source = open_scenes(arguments.photos) if arguments.photos else rendered_photos(64)
+    texts = np.mean([len(source.regions(i)) for i in range(len(source))])
+    print(f"{source.name}: {len(source):,} with {texts:.1f} texts each")
+    heads = [
+        "decode ms",
+        "view ms",
+        "targets ms",
+        "a core/s",
+        "one thread/s",
+        *(f"{n} processes/s" for n in WORKERS[1:]),
+    ]
+    print("family, view".ljust(18) + "".join(head.rjust(14) for head in heads))
+    for family in arguments.families:
+        side = TRAINING_SIDES[family]
+        sample = SceneSample(FAMILIES[family].targets, SceneAugment(crop=side))
+        numbers = stages(source, sample, arguments.seconds)
+        speeds = [samples_per_second(source, sample, workers, arguments.seconds) for workers in WORKERS]
+        row = [f"{t:14.2f}" for t in numbers] + [f"{speed:14.1f}" for speed in (1e3 / sum(numbers), *speeds)]
+        print(f"{family} {side} x {side}".ljust(18) + "".join(row))
+
+
+if __name__ == "__main__":
+    main()

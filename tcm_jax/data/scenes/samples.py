@@ -1,0 +1,35 @@
+"""A scene and its pixels to what a detector trains on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tcm_jax.data.records import Scene
+from tcm_jax.data.scenes.augment import SceneAugment
+
+Targets = Callable[[Sequence[np.ndarray], Sequence[np.ndarray], tuple[int, int]], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class SceneSample:
+    """Turns scenes into samples for `tcm_jax.data.pipeline.train_batches`.
+
+    Args:
+        targets: (polygons, ignored polygons, (height, width)) -> arrays by name, such as the `targets` of a detector.
+        augment: makes the view.
+    """
+
+    targets: Targets
+    augment: SceneAugment
+
+    @property
+    def nbytes(self) -> int:
+        """Size of a sample."""
+        side = self.augment.crop
+        return 3 * side**2 + sum(array.nbytes for array in self.targets([], [], (side, side)).values())
+
+    def __call__(self, record: Scene, pixels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """{"image": uint8 [crop, crop, 3], and the targets of the text in it}."""
+        image, polygons, ignored = self.augment(pixels, record.regions, rng)
+        return {"image": image, **self.targets(polygons, ignored, image.shape[:2])}

@@ -1,0 +1,150 @@
+"""Scenes from photos and annotation files, in any of the formats of `tcm_jax.data.scenes.formats`."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tcm_jax.data.images import ImageError
+from tcm_jax.data.records import Scene, SourceError, TextRegion
+from tcm_jax.data.scenes import finding
+from tcm_jax.data.scenes.formats import FORMATS
+from tcm_jax.data.scenes.formats.base import (
+    ListedAnnotations,
+    PhotoFormat,
+    Problems,
+    SetAnnotations,
+    SetFormat,
+    contents,
+)
+from tcm_jax.data.scenes.regions import SceneReport, collect
+
+
+class AnnotatedScenes:
+    """Random access to annotated photos; a `SceneSource`.
+
+    Attributes:
+        name: what its scenes' names begin with.
+        kind: the format of the annotations.
+        report: what was read and what was left out.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        folder: Path,
+        annotations: SetAnnotations,
+        index: np.ndarray,
+        report: SceneReport,
+    ):
+        self.name = name
+        self.kind = kind
+        self.report = report
+        self._folder = folder
+        self._annotations = annotations
+        self._index = index  # of the photos that are there
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, index: int) -> Scene:
+        path, name = self._folder / self._photo(index), self.scene_name(index)
+        try:
+            image = path.read_bytes()
+        except OSError as error:
+            raise ImageError(name, f"can't read {path}: {error.strerror}") from error
+        return Scene(image, self.regions(index), name)
+
+    def regions(self, index: int) -> tuple[TextRegion, ...]:
+        return collect(self._annotations.found(int(self._index[index])))
+
+    def scene_name(self, index: int) -> str:
+        return f"{self.name}/{self._photo(index)}"
+
+    def _photo(self, index: int) -> str:
+        return self._annotations.photos[int(self._index[index])]
+
+
+def open_scenes(
+    path: str | Path, format: str = "auto", images: str = "", annotations: str = "", problems: Problems = None
+) -> AnnotatedScenes:
+    """The annotated photos of one split of a data set.
+
+    Photos may lie in the same folder as their annotations or in another one below `path`. Those with numbers in
+    their names come in the order of the numbers.
+
+    Args:
+        path: the folder of the split, or the file that annotates all its photos.
+        format: one of `FORMATS`, or "auto" to recognise it by the contents of the annotations. Of a file with
+            several parts, one is named by "coco_text:val".
+        images: folder of the photos below `path` (or beside the file), "" to look everywhere.
+        annotations: folder or file of the annotations below `path`, "" to look everywhere.
+        problems: a list to add malformed annotations to; without it the first one is an error.
+
+    Raises:
+        SourceError: there are no annotated photos, it is not clear which annotation belongs to which photo, or an
+            annotation is malformed.
+    """
+    path = Path(path).absolute()
+    root = path.parent if path.is_file() else path
+    place, photos = (root / annotations if annotations else path), root / images
+    for folder in (path, place, photos):
+        if not folder.exists():
+            raise SourceError(f"{folder} does not exist")
+    name, _, part = format.partition(":")
+    if name not in ("auto", *FORMATS):
+        raise SourceError(f"unknown format {name!r} of annotations; expected auto, {', '.join(FORMATS)}")
+    if part and part not in getattr(FORMATS.get(name), "parts", ()):
+        raise SourceError(f"the format {name} has no part {part!r}")
+    formats = list(FORMATS.values()) if name == "auto" else [FORMATS[name]]
+    of_sets = [format for format in formats if isinstance(format, SetFormat)]
+    of_photos = [format for format in formats if isinstance(format, PhotoFormat)]
+    if of_sets and (found := finding.set_file(place, of_sets, sure=name != "auto")):
+        return _of_set(*found, part, root, photos, bool(images), problems)
+    if not of_photos:
+        raise SourceError(f"{place} has no annotation file of the format {name} (*{', *'.join(of_sets[0].suffixes)})")
+    return _of_photos(of_photos, place, root, photos, problems)
+
+
+def _of_set(
+    format: SetFormat, file: Path, part: str, root: Path, photos: Path, named: bool, problems: Problems
+) -> AnnotatedScenes:
+    if format.parts and not part:
+        parts = " or ".join(f"{format.name}:{part}" for part in format.parts)
+        raise SourceError(f"{file} has several parts; choose one by the format {parts}")
+    report = SceneReport()
+    annotations = format.read(file, part, problems, report)
+    folder = finding.photo_folder(photos, named, annotations.photos, file)
+    index = finding.present(folder, annotations.photos, report)
+    annotations.count(index, report)
+    name = f"{root.name}/{_relative(folder, root)}".removesuffix("/.")
+    return AnnotatedScenes(name, format.name, folder, annotations, index, report)
+
+
+def _of_photos(
+    formats: Sequence[PhotoFormat], place: Path, root: Path, photos: Path, problems: Problems
+) -> AnnotatedScenes:
+    report = SceneReport()
+    format, paired = finding.pairs(photos, place, formats, report)
+    names, instances = [], []
+    for photo, file in paired:
+        try:
+            instances.append(format.parse(contents(file), file, problems))
+        except SourceError as error:
+            if problems is None:
+                raise
+            problems.append(str(error))
+            report.drop("with an unreadable annotation", file.name)
+        else:
+            names.append(_relative(photo, root))
+    if not names:
+        raise SourceError(f"{place}: no annotation can be read; {problems[0] if problems else ''}")
+    annotations, index = ListedAnnotations(names, instances), np.arange(len(names))
+    annotations.count(index, report)
+    return AnnotatedScenes(root.name, format.name, root, annotations, index, report)
+
+
+def _relative(path: Path, root: Path) -> str:
+    return Path(os.path.relpath(path, root)).as_posix()  # also for folders that a user names outside of `root`

@@ -1,0 +1,66 @@
+"""What the trainer asks of a kind of model: recognizer or detector."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from jax.sharding import Mesh
+
+from tcm_jax.data.pipeline import AnySource, Prepare
+from tcm_jax.pretrained import Pretrained
+from tcm_jax.training.optim import Optimizer, Tree
+from tcm_jax.training.state import Task
+from tcm_jax.training.transfer import Report
+
+
+class Scores(NamedTuple):
+    """Of one validation.
+
+    Args:
+        metric, value: what chooses the best model, such as ("accuracy", 93.1), and its value; higher is better.
+        text: for the user, in one line.
+        rows: all numbers by data set.
+    """
+
+    metric: str
+    value: float
+    text: str
+    rows: Mapping[str, Mapping[str, float]]
+
+
+class Objective(Protocol):
+    """One object for a run; made from its config (plain nested dictionaries).
+
+    Attributes:
+        config: the typed values. task: the model and its loss.
+
+    Methods:
+        training_sources, validation_sources: the data; SourceError says which entry of the config can't be had.
+        describe: a line about a source for the user.
+        sample: what a training sample is made of.
+        optimizer: of the parameters (or their shapes), for so many training records.
+        initialize: random variables with everything replaced that a model directory holds, and what became of each.
+        pretrained: the model to store, from its variables and {"source", "license", "extra"}.
+        evaluate: scores of the sources; `check` is called often and may raise to end it.
+    """
+
+    @property
+    def config(self) -> Any: ...  # a RunConfig with the sections of its kind
+
+    @property
+    def task(self) -> Task: ...
+
+    def training_sources(self) -> list[AnySource]: ...
+
+    def validation_sources(self) -> Sequence[AnySource]: ...
+
+    def describe(self, source: Any) -> str: ...
+
+    def sample(self) -> Prepare: ...
+
+    def optimizer(self, params: Tree, records: int) -> Optimizer: ...
+
+    def initialize(self, variables: Tree, pretrained: Pretrained) -> tuple[Tree, Report]: ...
+
+    def pretrained(self, variables: Tree, **origin: Any) -> Pretrained: ...
+
+    def evaluate(self, variables: Tree, sources: Any, mesh: Mesh, check: Callable[[], None]) -> Scores: ...
