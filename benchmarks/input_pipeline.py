@@ -45,9 +45,9 @@ def drawn_words(count: int):
         yield Record(file.getvalue(), label, f"drawn:{i}")
 
 
-def images_per_second(source, augment, workers: int, seconds: float) -> float:
-    sample = WordSample(CharsetTokenizer(CHARSET_94), IMAGE_SIZE, augment=augment)
-    batches = train_batches([source], sample, batch_size=BATCH_SIZE, seed=0, workers=workers)
+def images_per_second(source, sample, batch_size: int, workers: int, seconds: float) -> float:
+    """Of the batches that a training reads."""
+    batches = train_batches([source], sample, batch_size=batch_size, seed=0, workers=workers)
     for _ in range(2 + 5 * workers):  # start of the workers, and the batches that they had buffered meanwhile
         next(batches)
     start = time.perf_counter()
@@ -73,7 +73,8 @@ def main() -> None:
         print("workers  augmented  images/s")
         for workers in (0, 1, 2):
             for augment in (None, RandAugment(num_ops=3, magnitude=5)):
-                speed = images_per_second(source, augment, workers, arguments.seconds)
+                sample = WordSample(CharsetTokenizer(CHARSET_94), IMAGE_SIZE, augment=augment)
+                speed = images_per_second(source, sample, BATCH_SIZE, workers, arguments.seconds)
                 print(f"{workers:7}  {'yes' if augment else 'no':>9}  {speed:8.0f}")
 
 

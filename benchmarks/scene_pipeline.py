@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.detection_host import TRAINING_SIDES
+from benchmarks.input_pipeline import images_per_second
 from tcm_jax.data.images import decode
-from tcm_jax.data.pipeline import train_batches
 from tcm_jax.data.records import Scene, SceneSource, TextRegion
 from tcm_jax.data.scenes.augment import SceneAugment
 from tcm_jax.data.scenes.samples import SceneSample
@@ -83,17 +83,6 @@ def stages(source: SceneSource, sample: SceneSample, seconds: float) -> list[flo
     return (1e3 * totals / count).tolist()
 
 
-def samples_per_second(source: SceneSource, sample: SceneSample, workers: int, seconds: float) -> float:
-    batches = train_batches([source], sample, batch_size=BATCH_SIZE, seed=0, workers=workers)
-    for _ in range(2 + 5 * workers):  # start of the workers, and the batches that they had buffered meanwhile
-        next(batches)
-    start, count = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - start) < seconds:
-        count += len(next(batches)["image"])
-    batches.close()
-    return count / elapsed
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, help="data set of scenes to read (default: rendered photos)")
@@ -117,7 +106,7 @@ def main() -> None:
         side = TRAINING_SIDES[family]
         sample = SceneSample(FAMILIES[family].targets, SceneAugment(crop=side))
         numbers = stages(source, sample, arguments.seconds)
-        speeds = [samples_per_second(source, sample, workers, arguments.seconds) for workers in WORKERS]
+        speeds = [images_per_second(source, sample, BATCH_SIZE, workers, arguments.seconds) for workers in WORKERS]
         row = [f"{t:14.2f}" for t in numbers] + [f"{speed:14.1f}" for speed in (1e3 / sum(numbers), *speeds)]
         print(f"{family} {side} x {side}".ljust(18) + "".join(row))
 

@@ -210,7 +210,7 @@ def make_ablation(config: ConfigDict) -> None:
 def make_small(config: ConfigDict) -> None:
     """A detector of seven million parameters that learns from nothing on two CPU cores."""
     make_ablation(config)
-    config.steps, config.optim.ema = 1400, 0.995
+    config.steps, config.optim.ema = 1300, 0.995
     config.model.tcm.clip.update({"embed_dim": 128, "vision_width": 24, "vision_layers": (2, 2, 2, 2)})
     config.model.tcm.clip.update({"image_size": (320, 320), "vision_heads": 12})
     config.model.tcm.decoder_width = 64
@@ -218,7 +218,7 @@ def make_small(config: ConfigDict) -> None:
     config.data.augment.update({"crop": 320, "min_side": 0.5})
     config.data.train = [{"synthetic": scenes("train", 10_000_000, 320, words=(0, 8), difficulty=0.4)}]
     config.data.workers = 1
-    config.eval.every = 700
+    config.eval.every = 650
     config.eval.sources = [
         {"name": "unseen scenes", "synthetic": scenes("test", 50, 320, words=(1, 8), difficulty=0.4)}
     ]

@@ -29,7 +29,11 @@ SCHEMA_VERSION = 1
 def add_options(add: Callable[..., argparse.Action]) -> list[argparse.Action]:
     """Declares the options of detectors by the parser's `add`, and returns them."""
     return [
-        add("--format", default="auto", help=f"of the annotations: {', '.join(FORMATS)} (default: recognised)"),
+        add(
+            "--format",
+            default="auto",
+            help=f"of the annotations: {', '.join(FORMATS)} (default: recognised); a part by coco_text:val",
+        ),
         add("--images", default="", metavar="SUB", help="folder of the photos below PATH, where there are several"),
         add("--annotations", default="", metavar="SUB", help="folder or file of the annotations below PATH"),
         add(
