@@ -72,6 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add("--limit", type=int, help="look at this many records only, spread evenly")
     command.add("--show", type=int, default=10, help="problems of the files to print (default: 10)")
+    command.option(
+        "--draw", scenes=None, type=Path, metavar="FILE", help="scenes: a sheet of photos with their polygons"
+    )
     command.option("--charset", words="94", help="words: 36, 62, 94, file:PATH or the characters (default: 94)")
     command.option("--max-length", words=25, type=int, help="words: longest label (default: 25)")
     command.option("--keep-whitespace", words=False, action="store_true", help="words: keep white space in labels")

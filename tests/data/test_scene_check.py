@@ -185,6 +185,8 @@ def test_check_of_a_folder_of_photos(tmp_path, capsys):
     assert "usable: 3 of 3 photos" in text
     assert "problem: " in text and "gt_img_2.txt:1: " in text
     assert "usable: 1 of 1 photos" in run(capsys, "check", path, "--limit", 1)[1]
+    assert "sheet.png: 3 of 3 photos" in run(capsys, "check", path, "--draw", tmp_path / "sheet.png")[1]
+    assert Image.open(tmp_path / "sheet.png").width > 600
 
 
 def test_check_fails_when_no_photo_can_be_read(tmp_path, capsys):

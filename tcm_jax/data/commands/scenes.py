@@ -1,7 +1,8 @@
 """The commands on photos with text."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from tcm_jax.data import check as checking
 from tcm_jax.data.commands.common import Opened, print_left_out, print_problems, progress, some_of
@@ -13,6 +14,7 @@ from tcm_jax.data.scenes.sources import open_scenes
 from tcm_jax.data.scenes.write import write_scene_folder
 from tcm_jax.data.synthetic.scenes import SyntheticScenes
 
+_DRAWN = 12  # photos on the sheet of a check
 WRITERS = {"scenes": write_scene_folder}
 
 
@@ -31,6 +33,9 @@ def check(options: argparse.Namespace, found: Opened[SceneSource] | None) -> int
     indices = range(len(source)) if options.limit is None else checking.spread(len(source), options.limit)
     result = survey(source, progress(indices, "checking"))
     print(result)
+    if options.draw:
+        scenes = list(checking.readable(source, checking.spread(len(source), _DRAWN), lambda _: None))
+        _draw(scenes, source, options.draw)
     print_problems(found.problems, options.show)
     return 0 if result.usable else 1
 
@@ -45,9 +50,7 @@ def peek(options: argparse.Namespace, found: Opened[SceneSource] | None) -> int:
         print(f"{number:4} {scene.name}  {texts}")
     for message in broken:
         print(f"unreadable: {message}")
-    if scenes:
-        scene_sheet(scenes).save(options.output)
-        print(f"{options.output}: {len(scenes)} of {len(source):,} photos; green texts count, orange ones are ignored")
+    _draw(scenes, source, options.output)
     return 0 if scenes else 1
 
 
@@ -84,6 +87,12 @@ def synth(options: argparse.Namespace, found: None) -> int:
         write_scene_folder(scenes, options.output)
     print(f"{options.output}: {len(source):,} photos from {len(source.fonts.fonts)} fonts")
     return 0
+
+
+def _draw(scenes: Sequence[Scene], source: SceneSource, path: Path) -> None:
+    if scenes:
+        scene_sheet(scenes).save(path)
+        print(f"{path}: {len(scenes)} of {len(source):,} photos; green texts count, orange ones are ignored")
 
 
 def _print_account(source: SceneSource) -> None:
