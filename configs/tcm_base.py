@@ -192,7 +192,7 @@ def make_tiny(config: ConfigDict) -> None:
 def make_ablation(config: ConfigDict) -> None:
     """Small enough for many runs: a minute on two CPU cores."""
     make_tiny(config)
-    config.batch, config.steps, config.log_every = 8, 400, 20
+    config.batch, config.steps, config.log_every = 8, 300, 20
     config.optim.method, config.optim.lr, config.optim.weight_decay = "adam", 2e-3, 0.0
     config.optim.lr_multipliers = {"backbone": 1.0, "text_encoder": 1.0}  # nothing is pre-trained
     config.optim.clip_norm = 5.0
