@@ -177,11 +177,12 @@ def make_tiny(config: ConfigDict) -> None:
     """The same code in seconds."""
     config.batch, config.epochs, config.steps, config.log_every, config.init = 2, 0, 4, 1, ""
     config.preprocessing.scale = (160, 96)
-    config.data.augment.crop = 64
+    config.data.augment.update({"crop": 64, "min_side": 0.7, "widen": True})
     config.data.workers = 0
-    config.data.train = [{"synthetic": scenes("train", 1000, 96, words=(1, 3), difficulty=0.0)}]
+    large = {"words": (1, 3), "em": (20.0, 30.0), "difficulty": 0.0}  # what counts at this size
+    config.data.train = [{"synthetic": scenes("train", 1000, 96, **large)}]
     config.eval.every = 4
-    config.eval.sources = [{"name": "scenes", "synthetic": scenes("test", 2, 96, words=(1, 3), difficulty=0.0)}]
+    config.eval.sources = [{"name": "scenes", "synthetic": scenes("test", 2, 96, **large)}]
     config.checkpoint.every = 4
     config.model.tcm.clip.update({"embed_dim": 64, "image_size": (64, 64), "vision_width": 16})
     config.model.tcm.clip.update({"vision_layers": (1, 1, 1, 1), "vision_heads": 4})
@@ -192,13 +193,13 @@ def make_tiny(config: ConfigDict) -> None:
 def make_ablation(config: ConfigDict) -> None:
     """Small enough for many runs: a minute on two CPU cores."""
     make_tiny(config)
-    config.batch, config.steps, config.log_every = 8, 300, 20
+    config.batch, config.steps, config.log_every = 8, 250, 25
     config.optim.method, config.optim.lr, config.optim.weight_decay = "adam", 2e-3, 0.0
     config.optim.lr_multipliers = {"backbone": 1.0, "text_encoder": 1.0}  # nothing is pre-trained
     config.optim.clip_norm = 5.0
     config.model.tcm.clip.image_size = (192, 192)
     config.preprocessing.scale = (384, 192)
-    config.data.augment.update({"crop": 192, "min_side": 0.6, "widen": True})
+    config.data.augment.update({"crop": 192, "min_side": 0.6})
     config.data.train = [{"synthetic": scenes("train", 10_000_000, 192, words=(1, 4), difficulty=0.2)}]
     config.eval.every = 0
     config.eval.sources = [

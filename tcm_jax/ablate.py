@@ -11,6 +11,7 @@ others. Ctrl-C and SIGTERM let the running ones save their state (exit status 13
 
 import argparse
 import json
+import os
 import signal
 import statistics
 import subprocess
@@ -85,13 +86,19 @@ class Trainer:
 
     Args:
         command: trains, given a run's arguments.
+        environment: variables of the processes beside those of this one.
 
     Attributes:
         stopped: number of the signal that came, None before.
     """
 
-    def __init__(self, command: Sequence[str] = (sys.executable, "-m", "tcm_jax.train")):
+    def __init__(
+        self,
+        command: Sequence[str] = (sys.executable, "-m", "tcm_jax.train"),
+        environment: Mapping[str, str] | None = None,
+    ):
         self.command = command
+        self.environment = {**(environment or {}), **os.environ}
         self.stopped: int | None = None
         self._processes: set[subprocess.Popen] = set()
         self._before: dict[int, Any] = {}
@@ -119,6 +126,7 @@ class Trainer:
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
+            env=self.environment,
             process_group=0,  # Ctrl-C in a terminal goes to all of the terminal's group, and would come twice
         ) as process:
             self._processes.add(process)
@@ -283,7 +291,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ValueError as error:
         sys.exit(f"error: {error}")
 
-    with Trainer() as trainer:
+    # Programs that don't depend on the seed are compiled once for all runs.
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(options.workdir / "compilation_cache")}
+    with Trainer(environment=cache) as trainer:
         failed = ablate(runs, trainer, options.workdir, options.processes)
     print((options.workdir / "ablation.md").read_text("utf-8"), end="")
     if trainer.stopped:

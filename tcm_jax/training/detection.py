@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import AxisType, Mesh
 
 from tcm_jax.config import from_dict
 from tcm_jax.data.build import parse_entries
@@ -178,18 +178,18 @@ class DetectionObjective:
     def evaluate(
         self, variables: Tree, sources: Sequence[SceneSource], mesh: Mesh, check: Callable[[], None]
     ) -> Scores:
-        # Every process detects in photos of its own, on its first device.
-        own = jax.tree.map(lambda x: x.addressable_data(0), variables)
-        text = self._text(own)
-
         def predict(canvas: np.ndarray, size: np.ndarray):
             return self._predict(own, canvas, size, text)
 
         def watch(_: ScoredPhoto) -> None:
             check()
 
-        photos = PhotoStream(self.task, predict, self.config.preprocessing.scale)
-        results = [evaluate_scenes(photos, source, on_photo=watch) for source in sources]
+        # Every process detects in photos of its own, on its first device.
+        with jax.set_mesh(jax.make_mesh((1,), ("data",), (AxisType.Auto,), devices=jax.local_devices()[:1])):
+            own = jax.tree.map(lambda x: x.addressable_data(0), variables)
+            text = self._text(own)
+            photos = PhotoStream(self.task, predict, self.config.preprocessing.scale)
+            results = [evaluate_scenes(photos, source, on_photo=watch) for source in sources]
         hmean = float(np.mean([result.fixed.hmean for result in results]))
         rows = {result.name: _numbers(result) for result in results}
         each = ", ".join(
