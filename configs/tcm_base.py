@@ -193,7 +193,7 @@ def make_tiny(config: ConfigDict) -> None:
 def make_ablation(config: ConfigDict) -> None:
     """Small enough for many runs: a minute on two CPU cores."""
     make_tiny(config)
-    config.batch, config.steps, config.log_every = 8, 250, 25
+    config.batch, config.steps, config.log_every = 4, 450, 50
     config.optim.method, config.optim.lr, config.optim.weight_decay = "adam", 2e-3, 0.0
     config.optim.lr_multipliers = {"backbone": 1.0, "text_encoder": 1.0}  # nothing is pre-trained
     config.optim.clip_norm = 5.0
@@ -211,7 +211,7 @@ def make_ablation(config: ConfigDict) -> None:
 def make_small(config: ConfigDict) -> None:
     """A detector of seven million parameters that learns from nothing on two CPU cores."""
     make_ablation(config)
-    config.steps, config.optim.ema = 1300, 0.995
+    config.steps, config.optim.ema = 2600, 0.998
     config.model.tcm.clip.update({"embed_dim": 128, "vision_width": 24, "vision_layers": (2, 2, 2, 2)})
     config.model.tcm.clip.update({"image_size": (320, 320), "vision_heads": 12})
     config.model.tcm.decoder_width = 64
@@ -219,7 +219,7 @@ def make_small(config: ConfigDict) -> None:
     config.data.augment.update({"crop": 320, "min_side": 0.5})
     config.data.train = [{"synthetic": scenes("train", 10_000_000, 320, words=(0, 8), difficulty=0.4)}]
     config.data.workers = 1
-    config.eval.every = 650
+    config.eval.every = 1300
     config.eval.sources = [
         {"name": "unseen scenes", "synthetic": scenes("test", 50, 320, words=(1, 8), difficulty=0.4)}
     ]
@@ -230,7 +230,7 @@ def make_real(config: ConfigDict) -> None:
     """The small detector goes on, on harder scenes and real photos, of which every tenth is held out."""
     make_small(config)
     config.init = "runs/detector"
-    config.steps, config.optim.lr, config.optim.ema = 4500, 1e-3, 0.998
+    config.batch, config.steps, config.optim.lr = 8, 4500, 1e-3
     config.preprocessing.scale = (1536, 864)
     config.data.augment.update({"min_side": 0.1, "max_side": 0.4, "tries": 50})
     config.data.train = [
