@@ -219,7 +219,6 @@ def make_small(config: ConfigDict) -> None:
     config.data.augment.update({"crop": 320, "min_side": 0.5})
     config.data.train = [{"synthetic": scenes("train", 10_000_000, 320, words=(0, 8), difficulty=0.4)}]
     config.data.workers = 1
-    config.eval.every = 1300
     config.eval.sources = [
         {"name": "unseen scenes", "synthetic": scenes("test", 50, 320, words=(1, 8), difficulty=0.4)}
     ]
