@@ -151,8 +151,8 @@ def origin(init: str) -> dict[str, str]:
     """Source and licence of the trained model: those of the model it started from, if any."""
     if not init:
         return {"source": "trained from random weights", "license": "unknown"}
-    first = pretrained.load(find_model(init))
-    return {"source": f"trained from {first.source.removeprefix('trained from ')}", "license": first.license}
+    first = pretrained.read_config(find_model(init))
+    return {"source": f"trained from {first['source'].removeprefix('trained from ')}", "license": first["license"]}
 
 
 def describe_devices() -> str:

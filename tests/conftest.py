@@ -7,6 +7,9 @@
 import hashlib
 import json
 import os
+import socket
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -159,3 +162,22 @@ def compare(name: str, actual, expected, relative: float = RELATIVE_TOLERANCE) -
     assert difference.max() <= relative * scale, (
         f"{name}: max abs difference {difference.max():.3g}, allowed {relative * scale:.3g}"
     )
+
+
+def in_two_processes(program: str) -> list:
+    """Runs Python code as the two processes of one JAX run, with a free port and its number as arguments.
+
+    Returns:
+        the JSON value in the last line that each has printed.
+    """
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", program, str(port)]
+    root = Path(__file__).parents[1]
+    processes = [
+        subprocess.Popen([*command, str(i)], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for i in range(2)
+    ]
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    return [json.loads(out.decode().strip().splitlines()[-1]) for out, _ in outputs]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tcm_jax.config import setting
-from tcm_jax.data.scenes.build import SceneSubset
+from tcm_jax.data.scenes.build import SceneSubset, hold_out
 from tcm_jax.data.scenes.formats import FORMATS
 from tcm_jax.data.scenes.sources import open_scenes
 from tcm_jax.detector import Detector
@@ -207,8 +207,7 @@ def _open_sets(options: argparse.Namespace) -> list[SceneSubset]:
     for name, source in zip(_names(options.paths), sources, strict=True):
         if source.report.dropped:
             print(f"{name}: {source.report}", file=sys.stderr)
-        every = options.hold_out or 1
-        chosen = SceneSubset(source, range(every - 1, len(source), every), name)
+        chosen = hold_out(source, options.hold_out or 1, held_out=True, name=name)
         if len(chosen) == 0:
             raise ValueError(f"{name} has no photo left to score")
         sets.append(chosen)

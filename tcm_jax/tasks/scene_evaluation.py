@@ -92,12 +92,20 @@ def evaluate_scenes(
     if len(source) == 0:
         raise ValueError(f"{source.name} has no photos to score")
     mine = range(jax.process_index(), len(source), jax.process_count())
-    inputs = ((partial(_pixels, source, index), source.scene_name(index)) for index in mine)
+    annotated: dict[int, tuple[TextRegion, ...]] = {}
+
+    def pixels(index: int) -> np.ndarray:
+        """As they are stored, which is what annotations are of: not turned as an EXIF orientation may say."""
+        scene = source[index]
+        annotated[index] = scene.regions  # a rendered scene is painted for them
+        return decode(scene.image, scene.name)
+
+    inputs = ((partial(pixels, index), source.scene_name(index)) for index in mine)
     # The last row holds the number of photos, of ignored regions and of broken photos.
     counts = np.zeros((1 + len(SCORE_THRESHOLDS) + deteval + 1, 4))
     broken: list[str] = []
     for index, found in zip(mine, photos.stream(inputs, errors="return"), strict=False):
-        regions = source.regions(index)
+        regions = annotated.pop(index) if index in annotated else source.regions(index)
         if isinstance(found, ImageError):
             broken.append(source.scene_name(index))
         detections = None if isinstance(found, ImageError) else found
@@ -124,12 +132,6 @@ def evaluate_scenes(
         _total(rows[-1], empty=0.0) if deteval else None,
         int(undecodable),
     )
-
-
-def _pixels(source: SceneSource, index: int) -> np.ndarray:
-    """As they are stored, which is what annotations are of: not turned as an EXIF orientation may say."""
-    scene = source[index]
-    return decode(scene.image, scene.name)
 
 
 def _scores(

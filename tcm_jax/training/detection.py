@@ -131,8 +131,6 @@ class DetectionObjective:
         self.task = Detection(c.model, dtype=c.compute_dtype)
         fill = tuple(round(value) for value in self.task.mean)  # what is around a photo is 0 after normalization
         self._augment = from_dict(SceneAugment, {"fill": fill, **c.data.augment}, "config.data.augment")
-        if self._augment.crop % STRIDE:
-            raise ValueError(f"config.data.augment.crop is {self._augment.crop}; expected a multiple of {STRIDE}")
         self._text = jax.jit(self.task.text_embedding)
         self._predict = jax.jit(self.task.predict)
 

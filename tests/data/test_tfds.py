@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 from word_files import folder, jpeg, records
 
+from tcm_jax.data.build import Entry, parse_entries, training_source
+from tcm_jax.data.labels import LabelFilter
 from tcm_jax.data.lmdb_source import write_lmdb
 from tcm_jax.data.records import SourceError
+from tcm_jax.data.scenes.build import SceneEntry, training_scenes
 from tcm_jax.data.tfds import SceneText, TfdsScenes, TfdsWords, WordImages, build_tfds, open_tfds
 from tcm_jax.data.tfds.layouts import SCENES, Layout
+from tcm_jax.text.charset import CHARSET_36
 
 LINES = {
     "gt_img_1.txt": "1,2,9,2,9,6,1,6,Café, 24h\r\n1,2,5,2,5,4,1,4,###\r\n",
@@ -230,3 +234,20 @@ print(open_tfds(path, "own")[0].label, "tensorflow" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.endswith("one False\n"), done.stderr
+
+
+def test_entries_of_a_config_name_a_split(tmp_path):
+    build_tfds("scene_text/icdar2015", icdar2015(tmp_path / "photos"), tmp_path / "tfds")
+    write_lmdb(records(3), tmp_path / "words/test/SVT")
+    build_tfds("word_images/benchmarks", tmp_path / "words", tmp_path / "tfds")
+    scenes = {"path": "tfds/scene_text/icdar2015", "split": "train"}
+    words = {"path": "tfds/word_images/benchmarks", "split": "SVT"}
+    letters = LabelFilter(CHARSET_36, 5)
+    assert len(training_scenes(SceneEntry(**scenes), tmp_path)) == 3
+    assert list(training_source(Entry(**words), letters, tmp_path).labels()) == ["w0", "w1", "w2"]
+    with pytest.raises(SourceError, match="benchmarks holds words; expected scenes"):
+        training_scenes(SceneEntry(**words), tmp_path)
+    with pytest.raises(SourceError, match="icdar2015 holds scenes; expected words"):
+        training_source(Entry(**scenes), letters, tmp_path)
+    with pytest.raises(ValueError, match="split is of a path"):
+        parse_entries([{"synthetic": {"size": 3}, "split": "train"}], "config.data.train", SceneEntry)

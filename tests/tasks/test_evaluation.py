@@ -1,11 +1,5 @@
 """Evaluation of a data set: against the original's numbers, and what may not change the result."""
 
-import json
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -17,7 +11,7 @@ from tcm_jax.tasks import evaluation
 from tcm_jax.tasks.evaluation import evaluate
 from tcm_jax.tasks.recognition import Prediction
 from tcm_jax.text.charset import CHARSET_36, CharsetTokenizer
-from tests.conftest import read_json, read_jsonl
+from tests.conftest import in_two_processes, read_json, read_jsonl
 
 
 class Records:
@@ -151,18 +145,8 @@ print(json.dumps([dataclasses.asdict(result), reader.batches]))
 
 
 def test_two_processes():
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-c", _PROCESS, str(port)]
-    root = Path(__file__).parents[2]
-    processes = [
-        subprocess.Popen([*command, str(i)], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for i in range(2)
-    ]
-    outputs = [process.communicate(timeout=120) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
+    outputs = in_two_processes(_PROCESS)
     alone = FakeReader("abc", ["a", "ab", "c", "a", "b"]).evaluate(numbered(["a", "abc", "c", "b", "c"]))
-    for out, _ in outputs:
-        result, batches = json.loads(out.decode().strip().splitlines()[-1])
+    for result, batches in outputs:
         assert Result(**result) == alone
         assert batches == [2, 2]  # each process reads its half of two batches of four

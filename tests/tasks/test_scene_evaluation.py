@@ -1,11 +1,7 @@
 """Evaluation of a detector on photos: by hand, and what may not change the result."""
 
 import json
-import socket
-import subprocess
-import sys
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +13,7 @@ from tcm_jax.detectors.interface import Instance
 from tcm_jax.metrics.detection import ImagePolygons, Score, hmean_iou, threshold_search
 from tcm_jax.tasks.detecting import Detections
 from tcm_jax.tasks.scene_evaluation import evaluate_scenes
+from tests.conftest import in_two_processes
 from tests.tiny_detector import SCALE, write_tiny_detector
 
 
@@ -182,17 +179,8 @@ print(json.dumps([asdict(result), stream.read]))
 
 def test_two_processes():
     """Each reads every other photo, and both know the whole result."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-c", _PROCESS, str(port)]
-    root = Path(__file__).parents[2]
-    processes = [
-        subprocess.Popen([*command, str(i)], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for i in range(2)
-    ]
-    outputs = [process.communicate(timeout=120) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
+    outputs = in_two_processes(_PROCESS)
     alone = asdict(evaluate_scenes(FakeStream(*FOUND), Scenes(*SCENES), deteval=True))
-    results, read = zip(*(json.loads(out.decode().strip().splitlines()[-1]) for out, _ in outputs), strict=True)
+    results, read = zip(*outputs, strict=True)
     assert all(result == json.loads(json.dumps(alone)) for result in results)
     assert read == ([0, 2], [1])

@@ -63,9 +63,9 @@ class SceneSubset:
         return f"{len(self):,} of {getattr(self.source, 'report', f'{len(self.source):,} photos')}"
 
 
-def hold_out(source: SceneSource, every: int, held_out: bool) -> SceneSource:
+def hold_out(source: SceneSource, every: int, held_out: bool, name: str = "") -> SceneSubset:
     """Only the held-out scenes, number `every`, 2 * `every` and so on counted from 1; or only the others."""
-    return SceneSubset(source, [i for i in range(len(source)) if ((i + 1) % every == 0) == held_out])
+    return SceneSubset(source, [i for i in range(len(source)) if ((i + 1) % every == 0) == held_out], name)
 
 
 def training_scenes(entry: SceneEntry, root: str | Path = "") -> SceneSource:
