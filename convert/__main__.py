@@ -10,7 +10,6 @@ import runpy
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from convert import checkpoints, conversion
@@ -19,6 +18,7 @@ from convert.clip_sizes import Options
 from convert.engine import ConversionError
 from convert.mmcv_config import DECODING
 from tcm_jax import pretrained
+from tcm_jax.files import as_path
 from tcm_jax.models.clip4str import Clip4StrConfig
 from tcm_jax.models.layers import ACTIVATIONS
 from tcm_jax.pretrained import Pretrained
@@ -32,8 +32,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", type=Path, help="checkpoint to read (with --to-torch: model directory)")
-    parser.add_argument("dest", type=Path, help="model directory to write (with --to-torch: file)")
+    parser.add_argument("source", type=as_path, help="checkpoint to read (with --to-torch: model directory)")
+    parser.add_argument("dest", type=as_path, help="model directory to write (with --to-torch: file)")
     parser.add_argument("--to-torch", action="store_true", help="write a PyTorch state dict of a model directory")
     parser.add_argument("--verify", action="store_true", help="compare the result with PyTorch; exit 1 if it differs")
     parser.add_argument("--charset", help="characters of the decoders: 36, 62, 94, file:PATH or the characters")

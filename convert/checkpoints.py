@@ -25,7 +25,7 @@ import safetensors.numpy
 
 from convert.engine import ConversionError
 from convert.torch_files import import_torch, read_torch, read_torchscript
-from tcm_jax.files import atomic_file
+from tcm_jax.files import as_path, atomic_file, local_copy
 
 Container = Literal["safetensors", "torch", "torchscript"]
 
@@ -90,7 +90,7 @@ def read(source: str | os.PathLike) -> Checkpoint:
     Raises:
         ConversionError: no such file, a broken one, one of another kind, or one that asks for code.
     """
-    source = Path(source)
+    source = local_copy(source)
     if source.is_dir():
         name = next((n for n in FOLDER if (source / n).is_file()), None)
         if name is None:
@@ -184,7 +184,7 @@ def write(path: str | os.PathLike, state: Mapping[str, np.ndarray]) -> None:
     Raises:
         ConversionError: another ending, or PyTorch is needed and not installed.
     """
-    path = Path(path)
+    path = as_path(path)
     arrays = {key: np.asarray(x, order="C") for key, x in state.items()}
     if path.suffix not in (".safetensors", ".pt", ".pth", ".bin"):
         raise ConversionError(f"{path} must end in .safetensors, .pt, .pth or .bin")

@@ -25,7 +25,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from tcm_jax.files import atomic_file
+from tcm_jax.files import as_path, atomic_file
 from tcm_jax.tasks.detection import detection_config
 from tcm_jax.training.workdir import write_json
 
@@ -275,7 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--config", required=True, metavar="FILE.py:VARIANT")
     parser.add_argument("--rows", required=True, nargs="+", metavar="ROW", help="words of the config's variant")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each row (3)")
-    parser.add_argument("--workdir", required=True, type=Path, metavar="DIR", help="where everything goes")
+    parser.add_argument("--workdir", required=True, type=as_path, metavar="DIR", help="where everything goes")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="runs at a time (1)")
     parser.add_argument(
         "--without-auxiliary", action="store_true", help="each row also without the loss of the score map"

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tcm_jax.data.records import SourceError
 from tcm_jax.evaluation import scenes, words
+from tcm_jax.files import as_path
 from tcm_jax.pretrained import read_config
 from tcm_jax.tasks.loading import DTYPES, find_model
 
@@ -116,7 +117,7 @@ def _parser() -> tuple[argparse.ArgumentParser, _Own]:
         help="only every N-th record, which training with hold_out=N in its data entries never sees",
     )
     add("--dtype", choices=DTYPES, default="float32", help="of the computation (default: float32)")
-    add("--output", type=Path, metavar="FILE", help="JSON file (default: MODEL.results.json for each model)")
+    add("--output", type=as_path, metavar="FILE", help="JSON file (default: MODEL.results.json for each model)")
     own = {
         task: kind.add_options(parser.add_argument_group(f"options of {kind.name}s").add_argument)
         for task, kind in _KINDS.items()

@@ -29,7 +29,7 @@ from tcm_jax.data.images import ImageError
 from tcm_jax.data.inputs import image_files, pixels
 from tcm_jax.data.records import Record
 from tcm_jax.detector import Detections, Detector
-from tcm_jax.files import atomic_file, check_writable
+from tcm_jax.files import as_path, atomic_file, check_writable, matching, reaching
 from tcm_jax.recognizer import Reading, Recognizer
 from tcm_jax.tasks.loading import DTYPES, NORMALIZATIONS
 
@@ -175,7 +175,7 @@ def _picture_paths(files: Sequence[str], folder: Path) -> list[Path]:
     Raises:
         ValueError: one of `files` is in `folder`; its picture could replace it.
     """
-    if any(os.path.realpath(Path(file).parent) == os.path.realpath(folder) for file in files):
+    if any(os.path.realpath(as_path(file).parent) == os.path.realpath(folder) for file in files):
         raise ValueError(f"--out {folder} holds photos that are read; give another folder for their pictures")
     paths: list[Path] = []
     taken: set[str] = set()
@@ -196,10 +196,13 @@ def _find_images(arguments: Sequence[str]) -> list[str]:
     """
     files: list[str] = []
     for argument in arguments:
-        if os.path.isdir(argument):
-            files += map(str, image_files(argument))
-        elif glob.has_magic(argument) and not os.path.exists(argument):
-            matches = sorted(path for path in glob.glob(argument, recursive=True) if os.path.isfile(path))
+        path = as_path(argument)
+        with reaching(path):
+            is_folder, exists = path.is_dir(), path.exists()
+        if is_folder:
+            files += map(str, image_files(path))
+        elif glob.has_magic(argument) and not exists:
+            matches = matching(argument)
             if not matches:
                 raise ValueError(f"no file matches {argument}")
             files += matches
@@ -216,7 +219,7 @@ def _check_picture(path: Path | None) -> None:
 
 def _draw_sheet(readings: Sequence[Reading], path: Path) -> None:
     """A sheet of the images, each above its text."""
-    records = [Record(Path(reading.name).read_bytes(), reading.text, reading.name) for reading in readings]
+    records = [Record(as_path(reading.name).read_bytes(), reading.text, reading.name) for reading in readings]
     with atomic_file(path, "wb") as file:
         contact_sheet(records).save(file, Image.registered_extensions()[path.suffix.lower()])
 
@@ -241,8 +244,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     read.set_defaults(run=_read)
     add = read.add_argument
-    add("--output", type=Path, help="write the JSON lines to this file as well")
-    add("--picture", type=Path, help="draw the first images and what was read in them, such as sheet.png")
+    add("--output", type=as_path, help="write the JSON lines to this file as well")
+    add("--picture", type=as_path, help="draw the first images and what was read in them, such as sheet.png")
     add(
         "--normalization",
         choices=NORMALIZATIONS,
@@ -256,7 +259,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     detect.set_defaults(run=_detect)
     add = detect.add_argument
-    add("--out", type=Path, metavar="DIR", help=f"write {DETECTIONS} and a picture of each photo to this folder")
+    add("--out", type=as_path, metavar="DIR", help=f"write {DETECTIONS} and a picture of each photo to this folder")
     add("--no-overlay", dest="overlay", action="store_false", help="no pictures")
     add(
         "--scale",

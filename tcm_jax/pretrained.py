@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import safetensors
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from tcm_jax.files import atomic_folder
+from tcm_jax.files import as_path, atomic_folder, local_copy
 
 FORMAT = "tcm_jax/1"
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
@@ -45,23 +44,23 @@ class Pretrained:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, directory: str | os.PathLike) -> None:
-        """Writes the directory under a temporary name and moves it into place; an older one is replaced."""
+        """Writes the directory, here or in an object store, complete or not at all; an older one is replaced."""
         config = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "variables"}
         # safetensors writes the buffer as it lies in memory, whatever the strides.
         arrays = {p: np.asarray(a, order="C") for p, a in flatten(self.variables).items()}
-        with atomic_folder(directory, replace=True) as folder:
+        with atomic_folder(directory, replace=True, last=CONFIG) as folder:
             safetensors.numpy.save_file(arrays, folder / WEIGHTS)
             (folder / CONFIG).write_text(json.dumps({"format": FORMAT, **config}, indent=1) + "\n", "utf-8")
 
 
 def load(directory: str | os.PathLike) -> Pretrained:
-    """Reads a model directory.
+    """Reads a model directory, a remote one by way of a copy here.
 
     Raises:
         FileNotFoundError: the directory or one of its files is missing.
         ValueError: a file is broken or of another format.
     """
-    directory = Path(directory)
+    directory = local_copy(directory)
     for name in (CONFIG, WEIGHTS):
         if not (directory / name).is_file():
             raise FileNotFoundError(f"{directory} is no model directory: it has no {name}")
@@ -81,7 +80,7 @@ def read_config(directory: str | os.PathLike) -> dict[str, Any]:
         ValueError: it is broken or of another format.
     """
     try:
-        config = json.loads(Path(directory, CONFIG).read_text("utf-8"))
+        config = json.loads(local_copy(as_path(directory, CONFIG)).read_text("utf-8"))
         written = config.pop("format")
         if written != FORMAT:
             raise ValueError(f"format is {written!r}, expected {FORMAT!r}")

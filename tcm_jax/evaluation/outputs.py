@@ -6,12 +6,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tcm_jax.files import check_writable
+from tcm_jax.files import absolute, check_writable
 
 
 def results_path(checkpoint: str) -> Path:
     """Where the JSON of a checkpoint goes unless the user says otherwise: beside it. Checked to be writable."""
-    path = Path(checkpoint).absolute()
+    path = absolute(checkpoint)
     path = path.with_name(f"{path.name}.results.json")
     check_writable(path, "--output")
     return path

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from tcm_jax.config import setting
@@ -18,7 +17,7 @@ from tcm_jax.detector import Detector
 from tcm_jax.evaluation.exports import OnPhoto, photo_stems, pictures, submission
 from tcm_jax.evaluation.outputs import progress_bars, results_path
 from tcm_jax.evaluation.tables import cross_table, scene_table
-from tcm_jax.files import check_writable
+from tcm_jax.files import absolute, as_path, check_writable
 from tcm_jax.metrics.detection import Score
 from tcm_jax.tasks.scene_evaluation import SceneResult, ScoredPhoto, evaluate_scenes
 from tcm_jax.training.workdir import versions, write_json
@@ -43,8 +42,8 @@ def add_options(add: Callable[..., argparse.Action]) -> list[argparse.Action]:
             help="count detections with at least this score (default: all that the decoding gives)",
         ),
         add("--deteval", action="store_true", help="DetEval too, by the protocol of Total-Text; slow to compute"),
-        add("--submission", type=Path, metavar="DIR", help="write DIR/SET.zip, as benchmarks' servers take it"),
-        add("--overlays", type=Path, metavar="DIR", help="draw detections and annotations in DIR/SET, worst first"),
+        add("--submission", type=as_path, metavar="DIR", help="write DIR/SET.zip, as benchmarks' servers take it"),
+        add("--overlays", type=as_path, metavar="DIR", help="draw detections and annotations in DIR/SET, worst first"),
         add(
             "--scale",
             nargs=2,
@@ -220,7 +219,7 @@ def _names(paths: Sequence[str]) -> list[str]:
     Raises:
         ValueError: those are the same too.
     """
-    full = [Path(path).absolute() for path in paths]
+    full = [absolute(path) for path in paths]
     short = [path.stem if path.is_file() else path.name for path in full]
     names = [
         f"{path.parent.name}-{name}" if short.count(name) > 1 else name for path, name in zip(full, short, strict=True)

@@ -18,7 +18,7 @@ from tcm_jax.data.labels import LabelFilter
 from tcm_jax.data.records import Source
 from tcm_jax.data.sources import FilteredSource
 from tcm_jax.evaluation.outputs import progress_bars, results_path
-from tcm_jax.files import atomic_file, check_writable
+from tcm_jax.files import as_path, atomic_file, check_writable
 from tcm_jax.metrics.recognition import Result, combine, format_table
 from tcm_jax.tasks.evaluation import Predict, Sample, evaluate
 from tcm_jax.tasks.loading import NORMALIZATIONS, Model, load_model
@@ -53,7 +53,7 @@ def add_options(add: Callable[..., argparse.Action]) -> list[argparse.Action]:
         add("--normalization", choices=NORMALIZATIONS, default="checkpoint", help=_NORMALIZATION_HELP),
         add("--batch", type=int, default=128, help="images at a time (default: 128)"),
         add("--workers", type=int, default=0, help="processes that decode images; 0: a thread (default: 0)"),
-        add("--predictions", type=Path, metavar="FILE", help="JSON lines file, one for each word"),
+        add("--predictions", type=as_path, metavar="FILE", help="JSON lines file, one for each word"),
     ]
 
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from tcm_jax import pretrained
 from tcm_jax.config import from_dict
 from tcm_jax.data.images import HALF
+from tcm_jax.files import as_path, reaching
 from tcm_jax.models.clip4str import Clip4StrConfig
 from tcm_jax.pretrained import Pretrained
 from tcm_jax.tasks.detection import Detection, DetectionConfig, detection_config
@@ -136,14 +137,17 @@ def find_model(checkpoint: str | os.PathLike) -> Path:
 
     Raises:
         FileNotFoundError: neither.
+        OSError: a remote path can't be reached.
     """
-    root = Path(checkpoint)
-    for directory in (root, *(root / name for name in _IN_WORKDIR)):
-        if all((directory / name).is_file() for name in (pretrained.CONFIG, pretrained.WEIGHTS)):
-            return directory
-    if not root.exists():
+    root = as_path(checkpoint)
+    with reaching(root):
+        for directory in (root, *(root / name for name in _IN_WORKDIR)):
+            if all((directory / name).is_file() for name in (pretrained.CONFIG, pretrained.WEIGHTS)):
+                return directory
+        exists, is_file = root.exists(), root.is_file()
+    if not exists:
         problem = "does not exist"
-    elif root.is_file():
+    elif is_file:
         problem = "is a file; a checkpoint of PyTorch is converted with `python -m convert` first"
     else:
         problem = f"has no {pretrained.CONFIG} and {pretrained.WEIGHTS}, nor has a folder best or last in it"

@@ -2,9 +2,10 @@
 
 import string
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
+
+from tcm_jax.files import local_copy
 
 CHARSET_36 = string.digits + string.ascii_lowercase
 CHARSET_62 = CHARSET_36 + string.ascii_uppercase
@@ -25,7 +26,7 @@ def load_charset(spec: str) -> str:
     """
     source = f"charset {spec!r}"
     if spec.startswith("file:"):
-        path = Path(spec.removeprefix("file:"))
+        path = local_copy(spec.removeprefix("file:"))
         source = f"charset file {path}"
         characters = "".join(path.read_text(encoding="utf-8-sig").splitlines())
     else:
