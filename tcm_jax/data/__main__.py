@@ -3,6 +3,7 @@
 python -m tcm_jax.data check DIR --charset 94
 python -m tcm_jax.data peek DIR -n 16 -o sheet.png
 python -m tcm_jax.data build SRC DST --to lmdb
+python -m tcm_jax.data shard SRC DST --workers 8
 python -m tcm_jax.data synth -n 48 --difficulty 1 -o sheet.png
 python -m tcm_jax.data synth --scenes -n 100 -o DIR
 python -m tcm_jax.data tfds scene_text/icdar2015 DOWNLOADS DST
@@ -18,8 +19,10 @@ from pathlib import Path
 from tcm_jax.data.commands import scenes, tfds, words
 from tcm_jax.data.commands.common import Opened
 from tcm_jax.data.commands.options import Command, chosen_kind, filled
+from tcm_jax.data.commands.shard import default_workers
 from tcm_jax.data.records import SourceError
 from tcm_jax.data.synthetic.words import SPLITS
+from tcm_jax.files import as_path
 
 _MODULES = {"words": words, "scenes": scenes}
 
@@ -67,13 +70,13 @@ def _parser() -> argparse.ArgumentParser:
     command = Command(commands, "check", "what is in a folder, and what is wrong with it")
     command.add(
         "path",
-        type=Path,
+        type=_path,
         help="words: an LMDB, a label file, or a folder with some at any depth; scenes: the folder of one split",
     )
     command.add("--limit", type=int, help="look at this many records only, spread evenly")
     command.add("--show", type=int, default=10, help="problems of the files to print (default: 10)")
     command.option(
-        "--draw", scenes=None, type=Path, metavar="FILE", help="scenes: a sheet of photos with their polygons"
+        "--draw", scenes=None, type=_path, metavar="FILE", help="scenes: a sheet of photos with their polygons"
     )
     command.option("--charset", words="94", help="words: 36, 62, 94, file:PATH or the characters (default: 94)")
     command.option("--max-length", words=25, type=int, help="words: longest label (default: 25)")
@@ -83,14 +86,14 @@ def _parser() -> argparse.ArgumentParser:
     _where_scenes_are(command)
 
     command = Command(commands, "peek", "draw some records with their labels")
-    command.add("path", type=Path)
+    command.add("path", type=_path)
     command.option("-n", words=16, scenes=12, type=int, help="number of records (default: 16 words, 12 scenes)")
-    command.add("-o", "--output", type=Path, default=Path("sheet.png"), help="image file to write")
+    command.add("-o", "--output", type=_path, default=Path("sheet.png"), help="image file to write")
     _where_scenes_are(command)
 
     command = Command(commands, "build", "copy words into an LMDB, ArrayRecord or folder, scenes into a folder")
-    command.add("path", metavar="source", type=Path)
-    command.add("destination", type=Path, help="new folder, or new file (ArrayRecord)")
+    command.add("path", metavar="source", type=_path)
+    command.add("destination", type=_path, help="new folder, or new file (ArrayRecord)")
     command.option(
         "--to",
         words="lmdb",
@@ -100,10 +103,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     _where_scenes_are(command)
 
+    command = Command(commands, "shard", "convert words or scenes to a set of ArrayRecord shards, with many processes")
+    command.add("path", metavar="source", type=_path)
+    command.add("more", metavar="more sources", nargs="*", type=_path, help="their records follow in this order")
+    command.add("destination", type=_path, help="new folder, after which the shards are called; or an unfinished one")
+    size = command.parser.add_mutually_exclusive_group()
+    size.add_argument("--shards", type=_positive, default=0, metavar="N", help="their number")
+    size.add_argument("--shard-size", type=_positive, default=200, metavar="MB", help="or their size (default: 200)")
+    command.add("--workers", type=_positive, default=default_workers(), help="processes (default: one for each core)")
+    command.add(
+        "--beam",
+        nargs=argparse.REMAINDER,
+        metavar="OPTION",
+        help="as a pipeline of Apache Beam; all that follows are its options, such as --runner=DataflowRunner",
+    )
+    _where_scenes_are(command)
+
     command = Command(commands, "synth", "render words or scenes: a sheet to look at, or a folder with labels")
     command.option("--scenes", scenes=True, action="store_true", help="scenes instead of words")
     command.option("-n", words=48, scenes=12, type=int, help="number of images (default: 48 words, 12 scenes)")
-    command.add("-o", "--output", type=Path, default=Path("sheet.png"), help="image file, or new folder (no suffix)")
+    command.add("-o", "--output", type=_path, default=Path("sheet.png"), help="image file, or new folder (no suffix)")
     command.add("--seed", type=int, default=0)
     command.add("--split", choices=SPLITS, default="train", help="no word is in both")
     command.option(
@@ -133,6 +152,19 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("destination", type=Path, help="folder of data sets")
     build.set_defaults(run=tfds.build)
     return parser
+
+
+def _path(text: str) -> Path:
+    try:
+        return as_path(text)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text}; expected at least 1")
+    return number
 
 
 def _where_scenes_are(command: Command) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tcm_jax.data.array_record_source import is_array_record, set_name
+from tcm_jax.data.label_files import local_words
 from tcm_jax.data.records import Source
 from tcm_jax.data.sources import ConcatSource, FilteredSource, open_source
 from tcm_jax.text.charset import CHARSET_36
@@ -31,18 +33,19 @@ _PARTS = {"IC13_857": "IC13_1015", "IC15_1811": "IC15_2077"}  # subset -> set
 def benchmark_sets(path: str | Path) -> list[Source]:
     """The data sets at `path`, named.
 
-    An LMDB or a folder with a label file is one set with the name of the folder. ArrayRecord files are a set
-    for each name before ".array_record". Of any other folder every entry with records at or below it is a
-    set: the known ones come first in the usual order, then the others.
+    An LMDB or a folder with a label file is one set with the name of the folder. The shards of a set
+    of ArrayRecord files, and each other such file, are one too. Of any other folder every entry with records at or
+    below it is a set: the known ones come first in the usual order, then the others.
 
     Raises:
         SourceError: nothing usable is there.
     """
+    path = local_words(path)
     source = open_source(path)
     parts: list[Any] = source.sources if isinstance(source, ConcatSource) else [source]
     sets: dict[str, list[Source]] = {}
     for part in parts:
-        sets.setdefault(_set_name(Path(path), part.path), []).append(part)
+        sets.setdefault(_set_name(path, part.path), []).append(part)
     order = list(WORDS)
     names = sorted(sets, key=lambda name: order.index(name) if name in order else len(order))
     return [ConcatSource(sets[name], name) for name in names]
@@ -73,8 +76,8 @@ def _set_name(root: Path, file: Path) -> str:
     below = file.relative_to(root).parts
     if len(below) > 1:
         return below[0]
-    if ".array_record" in file.name:
-        return file.name.partition(".array_record")[0]  # shards have it in common
+    if is_array_record(file.name):
+        return set_name(file.name)  # shards have it in common
     if root.is_file() and file.name != "data.mdb":
         return file.stem
     return file.absolute().parent.name

@@ -14,6 +14,7 @@ from tcm_jax.data.labels import LabelFilter
 from tcm_jax.data.records import Source, SourceError
 from tcm_jax.data.sources import FilteredSource, open_source
 from tcm_jax.data.synthetic import SyntheticWords
+from tcm_jax.files import as_path
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Entry:
     """One data source as a config names it.
 
     Args:
-        path: an LMDB, ArrayRecord files or a label file, or a folder with some; with `split`, a data set built by
+        path: an LMDB, ArrayRecord files or a label file, or a folder with some, here or in an object store
+            (gs://bucket/words, copied to this machine when it is opened); with `split`, a data set built by
             TFDS (see `tcm_jax.data.tfds`).
         split: of TFDS, such as "train" or "train[:90%]".
         synthetic: arguments of `SyntheticWords`; the charset and the length are the model's unless given.
@@ -113,7 +115,7 @@ def _open(entry: Entry, charset: str, max_length: int, root: str | Path) -> Sour
         if entry.synthetic:
             arguments: dict[str, Any] = {"charset": charset, "max_length": max_length, **entry.synthetic}
             return SyntheticWords(**arguments)
-        path = Path(root, entry.path)
+        path = as_path(root, entry.path)
         return _open_split(path, entry.split) if entry.split else open_source(path)
     except (OSError, TypeError, ValueError) as error:
         raise SourceError(f"{entry.where}: {error}") from error

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from tcm_jax.data.images import ImageError, decode
+from tcm_jax.files import as_path, is_remote, reaching
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 
@@ -24,7 +25,9 @@ def image_files(folder: str | os.PathLike) -> list[Path]:
     Raises:
         ValueError: there are none.
     """
-    files = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    with reaching(folder):
+        images = (path for path in as_path(folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        files = sorted(path for path in images if is_remote(path) or path.is_file())  # remote: a request for each
     if not files:
         raise ValueError(f"{folder} has no image files ({', '.join(IMAGE_SUFFIXES)})")
     return files
@@ -65,7 +68,10 @@ def check_errors(errors: str) -> None:
 
 
 def _is_folder(images: Any) -> bool:
-    return isinstance(images, str | os.PathLike) and os.path.isdir(images)
+    if not isinstance(images, str | os.PathLike):
+        return False
+    with reaching(images):
+        return as_path(images).is_dir()
 
 
 def _name(image: Input, otherwise: str) -> str:
@@ -89,7 +95,8 @@ def _content(image: Input, name: str, upright: bool) -> bytes | np.ndarray:
         return file.getvalue()
     if isinstance(image, str | os.PathLike):
         try:
-            return Path(image).read_bytes()
+            with reaching(image):
+                return as_path(image).read_bytes()
         except OSError as error:
             raise ImageError(name, error.strerror or str(error)) from error
     raise ImageError(name, f"{type(image).__name__}; expected a path, bytes, a PIL image or an array")

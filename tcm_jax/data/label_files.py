@@ -13,7 +13,7 @@ from PIL import Image
 
 from tcm_jax.data.images import ImageError, encoded
 from tcm_jax.data.records import Record, SourceError
-from tcm_jax.files import atomic_folder
+from tcm_jax.files import as_path, atomic_folder, local_copy
 
 SUFFIXES = (".tsv", ".txt", ".csv", ".jsonl", ".json")
 _IMAGE_FOLDERS = ("", "images", "image", "imgs", "img")
@@ -54,7 +54,7 @@ class LabelFileSource:
     kind = "label file"
 
     def __init__(self, path: str | Path, name: str | None = None, problems: list[str] | None = None):
-        self.path = Path(path)
+        self.path = local_words(path)
         self.name = name or self.path.name
         found: list[str] = []
         self.rows = read_rows(self.path, lambda line, problem: found.append(f"{self.path}:{line}: {problem}"))
@@ -81,6 +81,11 @@ class LabelFileSource:
 
     def labels(self) -> Iterator[str]:
         return (row.label for row in self.rows)
+
+
+def local_words(path: str | os.PathLike) -> Path:
+    """Words at `path` as `local_copy` gives them: a label file comes with the images in its folder."""
+    return local_copy(path, with_folder=as_path(path).suffix.lower() in SUFFIXES)
 
 
 def has_images(path: Path) -> bool:
@@ -227,7 +232,7 @@ def write_label_folder(records: Iterable[Record], path: str | Path) -> int:
         ValueError: a label has a tab or a line break.
     """
     lines = []
-    with atomic_folder(path) as folder:
+    with atomic_folder(path, last="labels.tsv") as folder:
         (folder / "images").mkdir()
         for number, record in enumerate(records, start=1):
             if set("\t\r\n") & set(record.label):

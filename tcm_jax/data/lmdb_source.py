@@ -13,7 +13,7 @@ import lmdb
 
 from tcm_jax.data.images import ImageError, encoded
 from tcm_jax.data.records import Record, SourceError
-from tcm_jax.files import atomic_folder
+from tcm_jax.files import atomic_folder, local_copy
 
 _COUNT = b"num-samples"
 _MAP_SIZE = 1 << 40  # address space, not disk space: the file grows with its content
@@ -48,7 +48,7 @@ class LmdbSource:
     kind = "word LMDB"
 
     def __init__(self, path: str | Path, name: str | None = None):
-        path = Path(path)
+        path = local_copy(path)
         self.path = path / "data.mdb" if path.is_dir() else path
         self.name = name or (self.path.parent.name if self.path.name == "data.mdb" else self.path.name)
         try:

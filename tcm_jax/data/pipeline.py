@@ -24,6 +24,7 @@ from absl import flags
 
 from tcm_jax.data.images import ImageError, decode, resize
 from tcm_jax.data.records import Record, Scene, SceneSource, Source
+from tcm_jax.data.share import WHOLE, Rows, Share
 
 AnySource = Source | SceneSource
 
@@ -40,9 +41,8 @@ class Prepare(Protocol):
     for all records.
     """
 
-    @property
-    def nbytes(self) -> int:
-        """Size of a sample."""
+    def example(self) -> dict[str, np.ndarray]:
+        """Arrays of these shapes and dtypes."""
 
     def __call__(self, record: Any, pixels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]: ...
 
@@ -72,8 +72,7 @@ def train_batches(
     start_step: int = 0,
     weights: Sequence[float] | None = None,
     workers: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
+    share: Share = WHOLE,
 ) -> Generator[dict, None, None]:
     """An endless iterator of training batches, from batch `start_step` on; close() it to end its workers.
 
@@ -88,17 +87,17 @@ def train_batches(
         start_step: number of the first batch; those before it are not computed.
         weights: share of each source in the batches, in any unit; without it every record counts the same.
         workers: processes that prepare batches; 0 prepares them in a thread.
-        process_index, process_count: which of the hosts of the run this is.
+        share: the rows of this process.
 
     Yields:
         the arrays of `prepare`, stacked to [b, ...], and {"name": b names of the records, "undecodable": names of
-        the records that were replaced}, b = B / process_count.
+        the records that were replaced}; b is the share's part of B.
 
     Raises:
         ValueError: an argument does not fit the others, a source is empty, or what `prepare` raises.
         ImageError: (while iterating) 100 images in a row can't be decoded.
     """
-    rows = _Rows(batch_size, process_index, process_count)
+    rows = Rows(batch_size, share)
     for source in sources:
         if len(source) == 0:
             raise ValueError(f"source {source.name} has no records; {getattr(source, 'report', '')}")
@@ -115,8 +114,8 @@ def train_batches(
         parts = [part.shuffle(seed=s).repeat() for part, s in zip(records, seeds, strict=True)]
         order = grain.MapDataset.mix(parts, weights)
     samples = order[:_ENDLESS].random_map(_Prepared(prepare), seed=seed)
-    batches = samples.batch(rows.local, batch_fn=_stack_training)
-    return _iterate(rows.of(batches, start_step), workers, rows.local * prepare.nbytes)
+    sample_bytes = sum(array.nbytes for array in prepare.example().values())
+    return _iterate(rows.of(samples, start_step, _stack_training), workers, rows.local * sample_bytes)
 
 
 def eval_batches(
@@ -125,8 +124,7 @@ def eval_batches(
     image_size: tuple[int, int],
     batch_size: int,
     workers: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
+    share: Share = WHOLE,
 ) -> Iterator[dict]:
     """One pass over `source` in its order; every process yields the same number of batches, the last one
     padded.
@@ -137,42 +135,21 @@ def eval_batches(
 
     Yields:
         {"image": uint8 [b, H, W, 3], "text": b labels as the source gives them, "name": b names, "valid":
-        bool [b], False in rows of padding, "undecodable": names of the records with a black image}, b = B /
-        process_count.
+        bool [b], False in rows of padding and in those that another process scores, "undecodable": names of the
+        records with a black image}; b is the share's part of B.
 
     Raises:
         ValueError: the arguments don't fit each other or the source is empty.
         RuntimeError: (at the end) not every record of this process came by exactly once.
     """
-    rows = _Rows(batch_size, process_index, process_count)
+    rows = Rows(batch_size, share)
     if len(source) == 0:
         raise ValueError(f"source {source.name} has no records; {getattr(source, 'report', '')}")
     count = -(-len(source) // batch_size)
-    records = grain.MapDataset.source(_Padded(source, count * batch_size)).map(_PrepareEvaluation(image_size))
-    batches = rows.of(records.batch(rows.local, batch_fn=_stack_evaluation), start_step=0)
-    expected = sum(len(range(*rows.slice(s).indices(len(source)))) for s in range(count))
+    records = grain.MapDataset.source(_Padded(source, count * batch_size, rows)).map(_PrepareEvaluation(image_size))
+    batches = rows.of(records, 0, _stack_evaluation)
+    expected = sum(rows.scored(row) for row in range(len(source)))
     return _counted(_iterate(batches, workers, rows.local * image_size[0] * image_size[1] * 3), expected, source.name)
-
-
-class _Rows:
-    """The rows of process `index` of `count` in batches of `batch_size`: one contiguous part of each."""
-
-    def __init__(self, batch_size: int, index: int, count: int):
-        if not 0 <= index < count:
-            raise ValueError(f"process_index {index} of process_count {count}")
-        if batch_size < 1 or batch_size % count:
-            raise ValueError(f"batch_size {batch_size} is no positive multiple of process_count {count}")
-        self.local = batch_size // count
-        self.index = index
-        self.count = count
-
-    def of(self, batches: grain.MapDataset, start_step: int) -> grain.MapDataset:
-        """From `batches` of `local` records, which are `count` to a step, those of this process."""
-        return batches[start_step * self.count + self.index :: self.count]
-
-    def slice(self, step: int) -> slice:
-        start = (step * self.count + self.index) * self.local
-        return slice(start, start + self.local)
 
 
 class _Decodable:
@@ -199,9 +176,10 @@ class _Decodable:
 class _Padded:
     """The decoded records of `source` and then rows without an image up to `length`."""
 
-    def __init__(self, source: Source, length: int):
+    def __init__(self, source: Source, length: int, rows: Rows):
         self.source = source
         self.length = length
+        self.rows = rows
 
     def __len__(self) -> int:
         return self.length
@@ -210,15 +188,16 @@ class _Padded:
         black = np.zeros((1, 1, 3), np.uint8)
         if index >= len(self.source):
             return _Row(Record(black, "", ""), black, []), False
+        scored = self.rows.scored(index)
         try:
             record = self.source[index]
         except ImageError as error:
             label = next(itertools.islice(self.source.labels(), index, None))
-            return _Row(Record(black, label, error.name), black, [error.name]), True
+            return _Row(Record(black, label, error.name), black, [error.name] * scored), scored
         try:
-            return _Row(record, decode(record.image, record.name), []), True
+            return _Row(record, decode(record.image, record.name), []), scored
         except ImageError:
-            return _Row(record, black, [record.name]), True
+            return _Row(record, black, [record.name] * scored), scored
 
 
 class _Prepared:

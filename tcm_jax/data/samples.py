@@ -29,10 +29,10 @@ class WordSample:
     max_label_length: int = 25
     augment: Augment | None = None
 
-    @property
-    def nbytes(self) -> int:
-        """Size of a sample."""
-        return 3 * self.image_size[0] * self.image_size[1] + 4 * (self.max_label_length + 2)
+    def example(self) -> dict[str, np.ndarray]:
+        """A sample of zeros."""
+        label = np.zeros(self.max_label_length + 2, np.int32)
+        return {"image": np.zeros((*self.image_size, 3), np.uint8), "label": label}
 
     def __call__(self, record: Record, pixels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """{"image": uint8 [H, W, 3], "label": int32 [max_label_length + 2]}.

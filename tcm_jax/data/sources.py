@@ -1,7 +1,7 @@
 """Sources of word records: what a path holds, several sources as one, and filtering by label.
 
-Everything a user needs from here: `open_source(path)` recognises word LMDBs, ArrayRecord files and folders
-with a label file; `FilteredSource` keeps what a recognizer can learn from and says what it dropped.
+Everything a user needs from here: `open_source(path)` recognises word LMDBs, ArrayRecord files, sets of shards and
+folders with a label file; `FilteredSource` keeps what a recognizer can learn from and says what it dropped.
 """
 
 import bisect
@@ -12,18 +12,26 @@ from pathlib import Path
 
 import numpy as np
 
-from tcm_jax.data import array_record_source, label_files
-from tcm_jax.data.array_record_source import ArrayRecordSource
+from tcm_jax.data import label_files
+from tcm_jax.data.array_record_source import (
+    SIGNATURE,
+    ArrayRecordSource,
+    is_array_record,
+    is_shard,
+    set_name,
+    shard_sets,
+)
 from tcm_jax.data.images import ImageError, image_size
 from tcm_jax.data.label_files import LabelFileSource
 from tcm_jax.data.labels import FilterReport, LabelFilter
 from tcm_jax.data.lmdb_source import LmdbSource
 from tcm_jax.data.records import Record, Source, SourceError
+from tcm_jax.files import as_path, local_copy
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 _LABEL_NAMES = ("labels", "label", "gt")  # these win over other tables in the same folder
 _EXPECTED = (
-    "expected an LMDB (data.mdb), *.array_record files, or a folder of word images with a label file "
+    "expected an LMDB (data.mdb), *.arrayrecord files, or a folder of word images with a label file "
     "(labels.tsv, gt.txt, *.csv, *.jsonl) at the path or anywhere below it"
 )
 
@@ -109,18 +117,20 @@ class FilteredSource:
 def open_source(path: str | Path, problems: list[str] | None = None) -> Source:
     """The records at `path`, whatever their form; several data sets below it are joined in path order.
 
-    Recognised by content: a word LMDB (`LmdbSource`), ArrayRecord files (`ArrayRecordSource`), a label file
+    Recognised by content: a word LMDB (`LmdbSource`), ArrayRecord files (`ArrayRecordSource`, the shards of a set
+    as one), a label file
     or a folder with one (`LabelFileSource`). Folders are searched downwards until something is found.
 
     Args:
-        path: a file or folder.
+        path: a file or folder; a remote one is copied here, see `tcm_jax.files.local_copy`.
         problems: a list to add the messages of unusable parts to, so that the usable rest can be looked at;
             without it the first problem is an error.
 
     Raises:
         SourceError: nothing (usable) is there; the message says what was found instead and where to look.
     """
-    path = Path(path)
+    # Other files need those beside them: a label file its images.
+    path = local_copy(path, with_folder=not is_array_record(as_path(path).name))
     if not path.exists():
         parent = next(parent for parent in path.absolute().parents if parent.exists())
         raise SourceError(f"{path} does not exist; the nearest folder that does is {parent}")
@@ -128,12 +138,8 @@ def open_source(path: str | Path, problems: list[str] | None = None) -> Source:
     found: list[str] = []
     sources = []
     for part in _search(path, found):
-        # "train/real" for a part of the root "train", the file or folder itself otherwise
-        name = str(Path(root, part.relative_to(path))) if part != path else None
-        if name and part.name == "data.mdb":
-            name = str(Path(name).parent)
         try:
-            sources.append(_open(part, name, found if problems is not None else None))
+            sources.append(_open(part, _part_name(part, path, root), found if problems is not None else None))
         except SourceError as error:
             found.append(str(error))
     if problems is None and found:
@@ -145,16 +151,32 @@ def open_source(path: str | Path, problems: list[str] | None = None) -> Source:
     return sources[0] if len(sources) == 1 else ConcatSource(sources, root)
 
 
-def _open(path: Path, name: str | None, problems: list[str] | None) -> Source:
-    if path.suffix.lower() in label_files.SUFFIXES:
-        return LabelFileSource(path, name, problems)
-    if _starts_with(path, array_record_source.SIGNATURE):
-        return ArrayRecordSource(path, name)
-    return LmdbSource(path, name)
+def _part_name(part: Path | list[Path], path: Path, root: str) -> str | None:
+    """What a part of `path` is called: "train/real" below the root "train", None for the path itself."""
+    if isinstance(part, list):
+        folder, name = Path(root, part[0].parent.relative_to(path)), set_name(part[0].name)
+        return str(folder if folder.name == name else folder / name)
+    if part == path:
+        return None
+    below = Path(root, part.relative_to(path))
+    return str(below.parent if part.name == "data.mdb" else below)
 
 
-def _search(path: Path, problems: list[str]) -> Iterator[Path]:
-    """The files with records at and below `path`, sorted; not searched below a folder that has some."""
+def _open(part: Path | list[Path], name: str | None, problems: list[str] | None) -> Source:
+    if isinstance(part, list):
+        return ArrayRecordSource(part, name or "")
+    if part.suffix.lower() in label_files.SUFFIXES:
+        return LabelFileSource(part, name, problems)
+    if _starts_with(part, SIGNATURE):
+        return ArrayRecordSource(part, name or "")
+    return LmdbSource(part, name)
+
+
+def _search(path: Path, problems: list[str]) -> Iterator[Path | list[Path]]:
+    """The files with records at and below `path`, sorted, the shards of a set as a list.
+
+    It is not searched below a folder that has some.
+    """
     if path.is_file():
         if path.suffix.lower() in _IMAGE_SUFFIXES or path.name == "lock.mdb":
             raise SourceError(f"{path} is a single file without records; give its folder {path.absolute().parent}")
@@ -163,16 +185,19 @@ def _search(path: Path, problems: list[str]) -> Iterator[Path]:
     with os.scandir(path) as unsorted:
         entries = sorted(unsorted, key=lambda entry: entry.name)
     files = [Path(entry.path) for entry in entries if entry.is_file() and not entry.name.startswith(".")]
-    records = [file for file in files if file.name == "data.mdb" or ".array_record" in file.name]
+    records: list[Path | list[Path]] = [file for file in files if file.name == "data.mdb"]
+    for shards in shard_sets([file for file in files if is_array_record(file.name)]):
+        records.append(shards if is_shard(shards[0].name) else shards[0])
     if not records:
         tables = [file for file in files if file.suffix.lower() in label_files.SUFFIXES]
         named = [file for file in tables if file.stem.lower() in _LABEL_NAMES]
-        records = named or [file for file in tables if label_files.has_images(file)]
-        if len(records) > 1:
+        tables = named or [file for file in tables if label_files.has_images(file)]
+        if len(tables) > 1:
             problems.append(
-                f"{path} has several label files, give the path of one: " + ", ".join(file.name for file in records)
+                f"{path} has several label files, give the path of one: " + ", ".join(file.name for file in tables)
             )
             return
+        records.extend(tables)
     yield from records
     if not records:
         for entry in entries:

@@ -14,6 +14,7 @@ from tcm_jax.data.lmdb_source import write_lmdb
 from tcm_jax.data.pipeline import eval_batches, train_batches
 from tcm_jax.data.records import Record
 from tcm_jax.data.samples import WordSample
+from tcm_jax.data.share import Share
 from tcm_jax.data.sources import FilteredSource, open_source
 from tcm_jax.text.charset import CHARSET_36, CharsetTokenizer
 
@@ -76,11 +77,21 @@ def test_augmentation_differs_between_epochs():
 def test_processes_share_every_batch():
     source = ListSource(records(10))
     whole = train(source, 3, augment=shift)
-    halves = [train(source, 3, augment=shift, process_index=i, process_count=2) for i in range(2)]
+    halves = [train(source, 3, augment=shift, share=Share.of(i, 2)) for i in range(2)]
     for step, batch in enumerate(whole):
         for key in ("image", "label", "name"):
             joined = np.concatenate([half[step][key] for half in halves])
             np.testing.assert_array_equal(joined, batch[key])
+
+
+@pytest.mark.parametrize("parts", [(0, 3), (1, 2), (2,), (0, 1, 3)])
+def test_a_process_holds_any_parts_of_a_batch(parts):
+    source = ListSource(records(10))
+    mine = train(source, 3, augment=shift, batch_size=8, start_step=1, share=Share(4, parts, parts))
+    for batch, whole in zip(mine, train(source, 3, augment=shift, batch_size=8, start_step=1), strict=True):
+        rows = [2 * part + i for part in parts for i in range(2)]
+        for key in ("image", "label", "name"):
+            np.testing.assert_array_equal(np.asarray(batch[key]), np.asarray(whole[key])[rows])
 
 
 def test_workers_change_nothing(tmp_path):
@@ -132,8 +143,11 @@ def test_nothing_left_to_train_on_says_why():
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"batch_size": 5, "process_count": 2}, "batch_size 5 is no positive multiple of process_count 2"),
-        ({"process_index": 2, "process_count": 2}, "process_index 2 of process_count 2"),
+        (
+            {"batch_size": 5, "share": Share.of(0, 2)},
+            "batch_size 5 is no positive multiple of the 2 parts it is cut in",
+        ),
+        ({"share": Share.of(2, 2)}, r"parts \(2,\) of 2"),
         ({"weights": (1, 1)}, r"weights \[1, 1\] for 1 sources"),
         ({"weights": (0,)}, "one positive number each"),
     ],
@@ -160,11 +174,18 @@ def valid_texts(batches: list[dict]) -> list[str]:
 @pytest.mark.parametrize("count", [1, 2, 9])
 def test_every_process_evaluates_its_rows_in_equally_many_batches(count):
     source = ListSource(records(count))
-    options = {"image_size": SIZE, "batch_size": 4, "process_count": 2}
-    parts = [list(eval_batches(source, process_index=i, **options)) for i in range(2)]
+    options = {"image_size": SIZE, "batch_size": 4}
+    parts = [list(eval_batches(source, share=Share.of(i, 2), **options)) for i in range(2)]
     assert len(parts[0]) == len(parts[1]) == -(-count // 4)
     in_order = [batch for step in zip(*parts, strict=True) for batch in step]
     assert valid_texts(in_order) == [f"w{i}" for i in range(count)]
+
+
+def test_rows_that_two_processes_hold_are_scored_by_one():
+    source = ListSource(records(7))
+    shares = [Share(2, (0, 1), (0,)), Share(2, (1,), (1,))]
+    texts = [valid_texts(list(eval_batches(source, image_size=SIZE, batch_size=4, share=share))) for share in shares]
+    assert texts == [["w0", "w1", "w4", "w5"], ["w2", "w3", "w6"]]
 
 
 @pytest.mark.parametrize("count", [1, 9])  # less than one batch per worker, and more

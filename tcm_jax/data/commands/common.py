@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
 from tcm_jax.data.records import SourceError
+from tcm_jax.files import atomic_file
 
 
 class _Sized(Protocol):
@@ -55,3 +58,12 @@ def some_of(records: Iterator[R], source: _Sized, broken: list[str]) -> Iterator
     yield from records
     if len(broken) == len(source):
         raise SourceError(f"{source.name}: no record can be read; the first: {broken[0]}")
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Writes an image file of the format that the suffix of `path` names; ValueError if it names none."""
+    format = Image.registered_extensions().get(path.suffix.lower())
+    if format is None:
+        raise ValueError(f"{path}: unknown suffix {path.suffix!r} of an image file")
+    with atomic_file(path, "wb") as file:
+        picture.save(file, format)

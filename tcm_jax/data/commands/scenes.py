@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tcm_jax.data import check as checking
-from tcm_jax.data.commands.common import Opened, print_left_out, print_problems, progress, some_of
+from tcm_jax.data.commands.common import Opened, print_left_out, print_problems, progress, save_picture, some_of
+from tcm_jax.data.commands.shard import convert
 from tcm_jax.data.images import ImageError, image_size
 from tcm_jax.data.records import Scene, SceneSource, SourceError
 from tcm_jax.data.scenes.check import survey
@@ -67,6 +68,11 @@ def build(options: argparse.Namespace, found: Opened[SceneSource] | None) -> int
     return 0
 
 
+def shard(options: argparse.Namespace, found: Opened[SceneSource] | None) -> int:
+    """Converts all readable photos to a set of ArrayRecord shards."""
+    return convert(options, "scenes", found)
+
+
 def synth(options: argparse.Namespace, found: None) -> int:
     """Renders photos with words, as a sheet to look at or as a folder with labels."""
     source = SyntheticScenes(
@@ -82,7 +88,7 @@ def synth(options: argparse.Namespace, found: None) -> int:
     )
     scenes = (source[i] for i in progress(range(len(source)), "rendering"))
     if options.output.suffix:
-        scene_sheet(scenes).save(options.output)
+        save_picture(scene_sheet(scenes), options.output)
     else:
         write_scene_folder(scenes, options.output)
     print(f"{options.output}: {len(source):,} photos from {len(source.fonts.fonts)} fonts")
@@ -91,7 +97,7 @@ def synth(options: argparse.Namespace, found: None) -> int:
 
 def _draw(scenes: Sequence[Scene], source: SceneSource, path: Path) -> None:
     if scenes:
-        scene_sheet(scenes).save(path)
+        save_picture(scene_sheet(scenes), path)
         print(f"{path}: {len(scenes)} of {len(source):,} photos; green texts count, orange ones are ignored")
 
 

@@ -4,7 +4,8 @@ import argparse
 
 from tcm_jax.data import check as checking
 from tcm_jax.data.array_record_source import write_array_record
-from tcm_jax.data.commands.common import Opened, print_left_out, print_problems, progress, some_of
+from tcm_jax.data.commands.common import Opened, print_left_out, print_problems, progress, save_picture, some_of
+from tcm_jax.data.commands.shard import convert
 from tcm_jax.data.label_files import write_label_folder
 from tcm_jax.data.labels import LabelFilter
 from tcm_jax.data.lmdb_source import write_lmdb
@@ -52,7 +53,7 @@ def peek(options: argparse.Namespace, found: Opened[Source] | None) -> int:
     for message in broken:
         print(f"unreadable: {message}")
     if records:
-        checking.contact_sheet(records).save(options.output)
+        save_picture(checking.contact_sheet(records), options.output)
         print(f"{options.output}: {len(records)} of {len(source):,} records")
     return 0 if records else 1
 
@@ -70,6 +71,11 @@ def build(options: argparse.Namespace, found: Opened[Source] | None) -> int:
     return 0
 
 
+def shard(options: argparse.Namespace, found: Opened[Source] | None) -> int:
+    """Converts all readable records to a set of ArrayRecord shards."""
+    return convert(options, "words", found)
+
+
 def synth(options: argparse.Namespace, found: None) -> int:
     """Renders words, as a sheet to look at or as a folder of images with labels."""
     words = SyntheticWords(
@@ -84,7 +90,7 @@ def synth(options: argparse.Namespace, found: None) -> int:
     )
     records = (words[i] for i in progress(range(len(words)), "rendering"))
     if options.output.suffix:
-        checking.contact_sheet(records, columns=6).save(options.output)
+        save_picture(checking.contact_sheet(records, columns=6), options.output)
     else:
         write_label_folder(records, options.output)
     fonts, listed = len(words.fonts.fonts), len(words.words.words)

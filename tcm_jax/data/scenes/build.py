@@ -15,6 +15,7 @@ from tcm_jax.data.build import Entry
 from tcm_jax.data.records import Scene, SceneSource, SourceError, TextRegion
 from tcm_jax.data.scenes.sources import open_scenes
 from tcm_jax.data.synthetic.scenes import SyntheticScenes
+from tcm_jax.files import as_path
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def _open(entry: SceneEntry, root: str | Path) -> SceneSource:
     if entry.synthetic:
         arguments: dict[str, Any] = dict(entry.synthetic)
         return SyntheticScenes(**arguments)
-    path = Path(root, entry.path)
+    path = as_path(root, entry.path)
     if entry.split:
         return _open_split(path, entry.split)
     return open_scenes(path, entry.format, entry.images, entry.annotations)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -77,3 +78,12 @@ def collect(
         report.regions += len(regions)
         report.ignored += sum(region.ignore for region in regions)
     return tuple(regions)
+
+
+def instance(region: TextRegion) -> dict[str, Any]:
+    """A text instance as it is written in JSON: {"polygon": [[x, y], ...], "text", "ignore"}.
+
+    The coordinates are the shortest numbers that are read back as the same float32, integers where they are.
+    """
+    polygon = [[int(value) if value.is_integer() else float(str(value)) for value in point] for point in region.polygon]
+    return {"polygon": polygon, "text": region.text, "ignore": region.ignore}

@@ -23,11 +23,10 @@ class SceneSample:
     targets: Targets
     augment: SceneAugment
 
-    @property
-    def nbytes(self) -> int:
-        """Size of a sample."""
-        side = self.augment.crop
-        return 3 * side**2 + sum(array.nbytes for array in self.targets([], [], (side, side)).values())
+    def example(self) -> dict[str, np.ndarray]:
+        """A sample without text."""
+        image = np.zeros((self.augment.crop, self.augment.crop, 3), np.uint8)
+        return {"image": image, **self.targets([], [], image.shape[:2])}
 
     def __call__(self, record: Scene, pixels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """{"image": uint8 [crop, crop, 3], and the targets of the text in it}."""

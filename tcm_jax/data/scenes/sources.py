@@ -1,4 +1,4 @@
-"""Scenes from photos and annotation files, in any of the formats of `tcm_jax.data.scenes.formats`."""
+"""Scenes from photos and annotation files, in any of the formats of `tcm_jax.data.scenes.formats`, or from shards."""
 
 import os
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ import numpy as np
 from tcm_jax.data.images import ImageError
 from tcm_jax.data.records import Scene, SourceError, TextRegion
 from tcm_jax.data.scenes import finding
+from tcm_jax.data.scenes.array_record_source import ArrayRecordScenes, scene_shards
 from tcm_jax.data.scenes.formats import FORMATS
 from tcm_jax.data.scenes.formats.base import (
     ListedAnnotations,
@@ -19,6 +20,7 @@ from tcm_jax.data.scenes.formats.base import (
     contents,
 )
 from tcm_jax.data.scenes.regions import SceneReport, collect
+from tcm_jax.files import local_copy
 
 
 class AnnotatedScenes:
@@ -69,14 +71,15 @@ class AnnotatedScenes:
 
 def open_scenes(
     path: str | Path, format: str = "auto", images: str = "", annotations: str = "", problems: Problems = None
-) -> AnnotatedScenes:
+) -> AnnotatedScenes | ArrayRecordScenes:
     """The annotated photos of one split of a data set.
 
     Photos may lie in the same folder as their annotations or in another one below `path`. Those with numbers in
     their names come in the order of the numbers.
 
     Args:
-        path: the folder of the split, or the file that annotates all its photos.
+        path: the folder of the split, or the file that annotates all its photos; or ArrayRecord files. A remote one is
+            copied here, see `tcm_jax.files.local_copy`.
         format: one of `FORMATS`, or "auto" to recognise it by the contents of the annotations. Of a file with
             several parts, one is named by "coco_text:val".
         images: folder of the photos below `path` (or beside the file), "" to look everywhere.
@@ -87,12 +90,14 @@ def open_scenes(
         SourceError: there are no annotated photos, it is not clear which annotation belongs to which photo, or an
             annotation is malformed.
     """
-    path = Path(path).absolute()
+    path = local_copy(path, with_folder=True).absolute()
     root = path.parent if path.is_file() else path
     place, photos = (root / annotations if annotations else path), root / images
     for folder in (path, place, photos):
         if not folder.exists():
             raise SourceError(f"{folder} does not exist")
+    if format == "auto" and (shards := scene_shards(path)):
+        return ArrayRecordScenes(shards)
     name, _, part = format.partition(":")
     if name not in ("auto", *FORMATS):
         raise SourceError(f"unknown format {name!r} of annotations; expected auto, {', '.join(FORMATS)}")

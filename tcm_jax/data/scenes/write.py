@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from tcm_jax.data.images import encoded, image_size
 from tcm_jax.data.records import Scene
+from tcm_jax.data.scenes.regions import instance
 from tcm_jax.files import atomic_folder
 
 LABELS = "labels.jsonl"
@@ -30,7 +30,7 @@ def write_scene_folder(records: Iterable[Scene], path: str | Path) -> int:
         ImageError: a photo is no image file.
     """
     taken: set[str] = set()
-    with atomic_folder(path) as folder:
+    with atomic_folder(path, last=LABELS) as folder:
         (folder / _IMAGES).mkdir()
         with open(folder / LABELS, "w", encoding="utf-8") as labels:
             for record in records:
@@ -38,10 +38,7 @@ def write_scene_folder(records: Iterable[Scene], path: str | Path) -> int:
                 image = encoded(record.image)
                 name = f"{_IMAGES}/{_free_name(record.name, image, taken)}"
                 (folder / name).write_bytes(image)
-                instances = [
-                    {"polygon": _numbers(region.polygon), "text": region.text, "ignore": region.ignore}
-                    for region in record.regions
-                ]
+                instances = [instance(region) for region in record.regions]
                 row = {"image": name, "width": width, "height": height, "instances": instances}
                 labels.write(json.dumps(row, ensure_ascii=False) + "\n")
     return len(taken)
@@ -59,8 +56,3 @@ def _free_name(name: str, image: bytes, taken: set[str]) -> str:
         free = f"{stem}-{number}"
     taken.add(free.lower())
     return free + suffix
-
-
-def _numbers(polygon: np.ndarray) -> list[list[float]]:
-    """The shortest numbers that are read back as the same float32, integers where they are."""
-    return [[int(value) if value.is_integer() else float(str(value)) for value in point] for point in polygon]

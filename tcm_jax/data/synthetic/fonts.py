@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageFont
 
 from tcm_jax.data.synthetic.dice import Dice
+from tcm_jax.files import local_copy
 
 PACKAGES = (
     "font_roboto",
@@ -164,7 +165,7 @@ class FontLibrary:
         self.fonts = list(_packaged())
         self.broken: dict[str, str] = {}
         if font_dir is not None:
-            folder = Path(font_dir)
+            folder = local_copy(font_dir)
             if not folder.is_dir():
                 raise FileNotFoundError(f"font folder {folder} does not exist")
             if not any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*")):

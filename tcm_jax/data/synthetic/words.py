@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tcm_jax.data.synthetic.dice import Dice
+from tcm_jax.files import local_copy
 from tcm_jax.text.bpe import vocabulary_words
 from tcm_jax.text.charset import CharsetAdapter
 
@@ -41,7 +42,7 @@ def read_words(path: str | Path) -> list[str]:
     Raises:
         OSError, UnicodeDecodeError: the file can't be read.
     """
-    lines = (line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines())
+    lines = (line.strip() for line in local_copy(path).read_text(encoding="utf-8-sig").splitlines())
     return list(dict.fromkeys(line for line in lines if line))
 
 

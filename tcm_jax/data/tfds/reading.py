@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from tcm_jax.data.records import Record, Scene, SourceError, TextRegion
+from tcm_jax.files import local_copy
 
 _INFO = "dataset_info.json"
 
@@ -76,7 +77,7 @@ def open_tfds(path: str | Path, split: str) -> TfdsScenes | TfdsWords:
     Raises:
         SourceError: there is no such data set or split, or it is none of scenes or words.
     """
-    folder = _version(Path(path))
+    folder = _version(local_copy(path))
     features = set(tfds.builder_from_directory(folder).info.features or ())
     if {"image", "name", "points", "regions"} <= features:
         return TfdsScenes(folder, split)
