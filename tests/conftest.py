@@ -7,16 +7,19 @@
 import hashlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import zlib
 from pathlib import Path
 
-import jax
-import numpy as np
-import pytest
+# The package that compiles for TPUs makes JAX look for one, which takes time and prints a lot.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+from launch import local
 from tests.tiny_model import write_tiny_model
 
 RELATIVE_TOLERANCE = 2e-4  # of the largest absolute value of the expected array
@@ -165,19 +168,17 @@ def compare(name: str, actual, expected, relative: float = RELATIVE_TOLERANCE) -
 
 
 def in_two_processes(program: str) -> list:
-    """Runs Python code as the two processes of one JAX run, with a free port and its number as arguments.
+    """Runs Python code, which calls `tcm_jax.distributed.initialize`, as the two processes of one run.
 
     Returns:
         the JSON value in the last line that each has printed.
     """
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-c", program, str(port)]
-    root = Path(__file__).parents[1]
-    processes = [
-        subprocess.Popen([*command, str(i)], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for i in range(2)
-    ]
-    outputs = [process.communicate(timeout=120) for process in processes]
+    command, root = [sys.executable, "-c", program], Path(__file__).parents[1]
+    processes = local.start(command, 2, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        outputs = [process.communicate(timeout=120) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     assert [process.returncode for process in processes] == [0, 0], outputs
     return [json.loads(out.decode().strip().splitlines()[-1]) for out, _ in outputs]
