@@ -34,11 +34,16 @@ def get_config(variant: str = "real") -> ConfigDict:
     config.seed = 0
     config.batch = 1024  # of one optimizer step
     config.accumulate = 1  # micro-batches it is split into
+    config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}  # -1: what is left of the devices
+    config.remat = "none"  # or "dots", "full": less memory, more work
     config.epochs = EPOCHS.get(variant, 0)
     config.steps = 0  # used when epochs is 0
     config.dtype = "auto"  # bfloat16 on TPU and GPU, float32 on CPU; parameters are float32
     config.init = "models/clip_vit_b16"
     config.log_every = 50
+    config.profile_steps = 0  # so many are traced
+    config.stall_seconds = 600  # without a step: the stacks of all threads are printed
+    config.lost_seconds = 60  # without a word of a process: the others end
 
     config.model = ConfigDict()
     config.model.clip = {
@@ -108,7 +113,7 @@ def get_config(variant: str = "real") -> ConfigDict:
         "normalization": "train",
         "sources": [{"name": "val", "path": "val"}],
     }
-    config.checkpoint = {"every": 1000, "keep": 3}
+    config.checkpoint = {"every": 1000, "keep": 3, "keep_every": 0, "keep_best": 0}
     return shrink(config) if variant == "tiny" else config
 
 

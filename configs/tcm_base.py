@@ -88,11 +88,16 @@ def base(family: str, side: int, learnable: int, scale: tuple[int, int]) -> Conf
     config.seed = 0
     config.batch = 16  # images of one optimizer step
     config.accumulate = 1  # micro-batches it is split into
+    config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}  # -1: what is left of the devices
+    config.remat = "none"  # or "dots", "full": less memory, more work
     config.epochs = 1200
     config.steps = 0  # used when epochs is 0
     config.dtype = "auto"  # bfloat16 on TPU and GPU, float32 on CPU; parameters are float32
     config.init = "models/clip_rn50"
     config.log_every = 10
+    config.profile_steps = 0  # so many are traced
+    config.stall_seconds = 600  # without a step: the stacks of all threads are printed
+    config.lost_seconds = 60  # without a word of a process: the others end
 
     config.model = ConfigDict()
     config.model.family = family
@@ -155,7 +160,7 @@ def base(family: str, side: int, learnable: int, scale: tuple[int, int]) -> Conf
     }
     config.data.workers = 8
     config.eval = {"every": 0, "sources": []}  # the release chooses its epoch on the test set
-    config.checkpoint = {"every": 1000, "keep": 3}
+    config.checkpoint = {"every": 1000, "keep": 3, "keep_every": 0, "keep_best": 0}
     return config
 
 

@@ -5,16 +5,18 @@
 
 Everything goes to the working directory: config.json, versions.json, metrics.jsonl, tensorboard/, checkpoints/, and the
 model directories best/ (highest validation score) and last/. The same command again goes on where the run stopped.
-Ctrl-C and SIGTERM save a checkpoint first (exit status 130 and 143).
+Ctrl-C and SIGTERM save a checkpoint first (exit status 130 and 143). Several processes make one run: those of a Slurm
+job, a TPU slice or a Kubernetes job find each other, others are told with --coordinator_address, --num_processes and
+--process_id. When one of them is lost the others end with status 75.
 """
 
 import contextlib
-import functools
 import itertools
+import os
 import sys
 import time
+import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,27 +24,36 @@ from absl import app, flags, logging
 from jax.sharding import Mesh
 from ml_collections import config_flags
 
-from tcm_jax import pretrained
+from tcm_jax import command_line, distributed, pretrained
 from tcm_jax.data.build import weights
 from tcm_jax.data.pipeline import train_batches
 from tcm_jax.data.records import SourceError
+from tcm_jax.distributed import LOST, JobError, MissingProcesses, Watch, barrier, startup_line
+from tcm_jax.files import RemoteError, as_path
 from tcm_jax.tasks.loading import find_model
+from tcm_jax.training import partition
+from tcm_jax.training.agreement import of_first_process
 from tcm_jax.training.checkpoint import CheckpointError, Checkpoints
 from tcm_jax.training.config import ConfigError
-from tcm_jax.training.interrupt import Interrupted, StopSignal
-from tcm_jax.training.loop import Loop, NonFiniteError, device_batches
+from tcm_jax.training.interrupt import Interrupted, StopSignal, Terminated, end_on_sigterm
+from tcm_jax.training.loop import Loop, NonFiniteError, device_batches, shorten
+from tcm_jax.training.mesh import batch_share, describe, make_mesh
 from tcm_jax.training.objective import Objective
 from tcm_jax.training.objectives import parse
 from tcm_jax.training.optim import Tree
+from tcm_jax.training.profile import Profile
+from tcm_jax.training.program import sharded_init, train_program
 from tcm_jax.training.report import Report
-from tcm_jax.training.state import TrainState, compile_step, init_state, make_mesh, make_step, replicated
+from tcm_jax.training.speed import speed
 from tcm_jax.training.validation import LAST, Validation, stored
 from tcm_jax.training.workdir import ResumeError, check_config, versions, write_json
 
-_ERRORS = (CheckpointError, ConfigError, NonFiniteError, ResumeError, SourceError)  # that speak for themselves
+DATA_SECONDS = 3600.0  # that processes may take longer than others to open the data
+# Those that speak for themselves.
+_ERRORS = (CheckpointError, ConfigError, JobError, NonFiniteError, RemoteError, ResumeError, SourceError)
 
 
-def run(config: Mapping[str, Any], workdir: str | Path) -> None:
+def run(config: Mapping[str, Any], workdir: str | os.PathLike) -> None:
     """Trains from the start or from the newest checkpoint in `workdir` to the last step.
 
     Args:
@@ -52,9 +63,17 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> None:
         Interrupted: Ctrl-C or SIGTERM; the state is saved.
         ConfigError, SourceError, ResumeError, CheckpointError, NonFiniteError: as their names say.
     """
-    objective, workdir, mesh = parse(config), Path(workdir), make_mesh()
-    c, task = objective.config, objective.task
-    with jax.set_mesh(mesh), Checkpoints(workdir / "checkpoints", c.checkpoint.keep) as checkpoints:
+    objective, workdir = parse(config), as_path(workdir)
+    c = objective.config
+    try:
+        mesh = make_mesh(c.mesh)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(jax.set_mesh(mesh))
+        watch = stack.enter_context(Watch(c.stall_seconds, c.lost_seconds))
+        contents = {"config": config, "versions": versions(), "mesh": dict(mesh.shape)}
+        checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", c.checkpoint, contents))
         if checkpoints.steps:
             for line in check_config(workdir, config):
                 say(f"changed since the checkpoint: {line}")
@@ -65,71 +84,81 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> None:
             say(objective.describe(source))
         records = sum(len(source) for source in sources)
         total = c.total_steps(records)
+        try:
+            program = train_program(objective, mesh, records)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        share = batch_share(mesh)
+        print(startup_line(c.batch, share), flush=True)
+        barrier("the data is open", DATA_SECONDS)
         if jax.process_index() == 0:
             write_json(workdir / "config.json", config)
             write_json(workdir / "versions.json", versions())
 
-        shapes = jax.eval_shape(task.init, jax.random.key(0))
-        optimizer = objective.optimizer(shapes["params"], records)
-        say(f"{total:,} steps of {c.batch} images in {c.compute_dtype.__name__} on {describe_devices()}")
-        say(f"parameters: {optimizer.describe(shapes['params'])}")
+        say(f"{total:,} steps of {c.batch} images in {c.compute_dtype.__name__} on {describe(mesh)}")
+        say(f"parameters: {program.optimizer.describe(program.state.params)}")
+        whole = partition.whole(program.state.params, objective.partition_rules(), mesh)
+        if whole:
+            say(f"{len(whole)} parameters are whole where the mesh does not divide them: {shorten(list(whole))}")
 
-        new_state = functools.partial(init_state, optimizer=optimizer)
-        state = checkpoints.restore(abstract(jax.eval_shape(new_state, shapes), mesh))
+        state = checkpoints.restore(program.state)
         if state is None:
-            make = jax.jit(new_state, donate_argnums=0, out_shardings=replicated(mesh))
-            state = make(first_variables(objective, mesh))
+            state = program.first_state(first_variables(objective, mesh))
         start = int(state.step)
         say(f"resuming after step {start:,}" if start else "starting")
 
-        with Report(workdir, start, total, quiet=jax.process_index() != 0) as report, StopSignal() as stop:
-            validation = Validation(
-                objective, optimizer, validation_sources, mesh, workdir, origin(c.init), report, stop
-            )
-            if start >= total:
-                if stored(workdir / LAST).get("step") != start:  # stopped just before
-                    validation.validate(start, state)
-                    validation.finish(start, state)
-                report.message("all steps are done")
-                return
-            host_batches = train_batches(
-                sources,
-                objective.sample(),
-                batch_size=c.batch,
-                seed=c.seed,
-                start_step=start,
-                weights=weights(c.data.entries()),
-                workers=c.data.workers,
-                process_index=jax.process_index(),
-                process_count=jax.process_count(),
-            )
-            with contextlib.closing(host_batches):
-                feed = device_batches(host_batches, mesh)
-                first = next(feed)
-                clock = time.monotonic()
-                step = compile_step(make_step(task, optimizer, c.seed, c.accumulate), state, first.arrays, mesh)
-                report.message(f"compiled in {time.monotonic() - clock:.1f} s")
-                Loop(
-                    step=step,
-                    batches=itertools.chain([first], feed),
-                    batch_size=c.batch,
-                    total=total,
-                    log_every=c.log_every,
-                    checkpoint_every=c.checkpoint.every,
-                    validate_every=c.eval.every,
-                    validate=validation.validate,
-                    finish=validation.finish,
-                    report=report,
-                    checkpoints=checkpoints,
-                    stop=stop,
-                    workdir=workdir,
-                ).run(state)
+        report = stack.enter_context(Report(workdir, start, total, quiet=jax.process_index() != 0))
+        stop = stack.enter_context(StopSignal())
+        validation = Validation(
+            objective, program.optimizer, validation_sources, mesh, workdir, origin(c.init), report, stop, watch
+        )
+        if start >= total:
+            if of_first_process([int(stored(workdir / LAST).get("step") != start)])[0]:  # stopped just before
+                validation.validate(start, state)
+                validation.finish(start, state)
+            report.message("all steps are done")
+            return
+        host_batches = train_batches(
+            sources,
+            objective.sample(),
+            batch_size=c.batch,
+            seed=c.seed,
+            start_step=start,
+            weights=weights(c.data.entries()),
+            workers=c.data.workers,
+            share=share,
+        )
+        stack.enter_context(contextlib.closing(host_batches))
+        feed = device_batches(host_batches, mesh)
+        first = next(feed)
+        clock = time.monotonic()
+        step = program.lower().compile()
+        report.message(f"compiled in {time.monotonic() - clock:.1f} s")
+        Loop(
+            step=step,
+            batches=itertools.chain([first], feed),
+            mesh=mesh,
+            batch_size=c.batch,
+            total=total,
+            log_every=c.log_every,
+            checkpoint_every=c.checkpoint.every,
+            validate_every=c.eval.every,
+            validate=validation.validate,
+            finish=validation.finish,
+            report=report,
+            checkpoints=checkpoints,
+            stop=stop,
+            watch=watch,
+            profile=stack.enter_context(Profile(workdir / "tensorboard", start, total, c.profile_steps)),
+            speed=speed(config, mesh),
+            workdir=workdir,
+        ).run(state)
 
 
 def first_variables(objective: Objective, mesh: Mesh) -> Tree:
     """Random variables, or those of the model directory `config.init`; says which is which."""
     c = objective.config
-    variables = jax.jit(objective.task.init, out_shardings=replicated(mesh))(jax.random.key(c.seed))
+    variables = sharded_init(objective, mesh)(jax.random.key(c.seed))
     if not c.init:
         return variables
     try:
@@ -141,22 +170,12 @@ def first_variables(objective: Objective, mesh: Mesh) -> Tree:
     return variables
 
 
-def abstract(state: TrainState, mesh: Mesh) -> TrainState:
-    """The state's shapes and dtypes with their place on the devices."""
-    place = replicated(mesh)
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), state)
-
-
 def origin(init: str) -> dict[str, str]:
     """Source and licence of the trained model: those of the model it started from, if any."""
     if not init:
         return {"source": "trained from random weights", "license": "unknown"}
     first = pretrained.read_config(find_model(init))
     return {"source": f"trained from {first['source'].removeprefix('trained from ')}", "license": first["license"]}
-
-
-def describe_devices() -> str:
-    return f"{jax.device_count()} {jax.devices()[0].platform} device(s), {jax.devices()[0].device_kind}"
 
 
 def say(text: str) -> None:
@@ -169,33 +188,38 @@ def main() -> None:
     """The command line."""
     config_flag = config_flags.DEFINE_config_file("config", help_string="FILE.py or FILE.py:VARIANT")
     workdir_flag = flags.DEFINE_string("workdir", None, "where everything goes", required=True)
-
-    def parse_flags(arguments: list[str]) -> list[str]:
-        try:
-            rest = flags.FLAGS(arguments)
-            if config_flag.value is None:
-                raise flags.Error("flag --config is missing; expected a file of configs/")
-            if len(rest) > 1:
-                raise flags.Error(f"unexpected arguments {' '.join(rest[1:])}; expected --KEY=VALUE")
-            return rest
-        except (flags.Error, AttributeError, KeyError, OSError, ValueError) as error:
-            message = error.args[0] if error.args else error  # KeyError and AttributeError quote theirs
-            sys.exit(f"error: {str(message).strip()}")
+    address_flag = flags.DEFINE_string("coordinator_address", "", "HOST:PORT where process 0 is to listen")
+    count_flag = flags.DEFINE_integer("num_processes", 0, "processes of this run; 0: as the environment says")
+    index_flag = flags.DEFINE_integer("process_id", -1, "number of this process; -1: as the environment says")
 
     def train(_) -> None:
+        status = 0
+        end_on_sigterm()
         try:
+            distributed.initialize(address_flag.value, count_flag.value, index_flag.value)
             run(config_flag.value.to_dict(), workdir_flag.value)
         except Interrupted as stop:
             print(stop, file=sys.stderr)
-            sys.exit(stop.status)
-        except KeyboardInterrupt:
+            status = stop.status
+        except KeyboardInterrupt as stop:
             print("stopped before the first step", file=sys.stderr)
-            sys.exit(130)
+            status = 143 if isinstance(stop, Terminated) else 130
+        except MissingProcesses as error:
+            print(f"error: {error}", file=sys.stderr)
+            status = LOST
         except _ERRORS as error:
-            sys.exit(f"error: {error}")
+            print(f"error: {error}", file=sys.stderr)
+            status = 1
+        except Exception:
+            if jax.process_count() == 1:
+                raise
+            traceback.print_exc()  # an ordinary exit would wait for the other processes
+            status = 1
+        if status:
+            distributed.leave(status)
 
     logging.set_verbosity(logging.WARNING)
-    app.run(train, flags_parser=parse_flags)
+    app.run(train, flags_parser=command_line.parser(config_flag))
 
 
 if __name__ == "__main__":

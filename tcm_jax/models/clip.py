@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tcm_jax.models.layers import Dtype, LayerNorm, Transformer
+from tcm_jax.models.layers import Dtype, Embed, LayerNorm, Transformer
 from tcm_jax.models.resnet import ModifiedResNet
 
 
@@ -80,6 +80,7 @@ class VisionTransformer(nn.Module):
 
     config: ClipConfig
     dtype: Dtype = jnp.float32
+    remat: str = "none"
 
     def setup(self):
         c = self.config
@@ -92,7 +93,9 @@ class VisionTransformer(nn.Module):
         self.class_embedding = self.param("class_embedding", scale, (c.vision_width,))
         self.positional_embedding = self.param("positional_embedding", scale, (1 + rows * columns, c.vision_width))
         self.ln_pre = LayerNorm()
-        self.transformer = Transformer(c.vision_width, c.vision_layers, c.vision_heads, c.activation, self.dtype)
+        self.transformer = Transformer(
+            c.vision_width, c.vision_layers, c.vision_heads, c.activation, self.dtype, self.remat
+        )
         self.ln_post = LayerNorm()
         self.proj = self.param("proj", scale, (c.vision_width, c.embed_dim))
 
@@ -124,16 +127,17 @@ class TextTower(nn.Module):
 
     config: ClipConfig
     dtype: Dtype = jnp.float32
+    remat: str = "none"
 
     def setup(self):
         c = self.config
-        self.token_embedding = nn.Embed(
+        self.token_embedding = Embed(
             c.vocab_size, c.text_width, embedding_init=nn.initializers.normal(0.02), dtype=self.dtype
         )
         self.positional_embedding = self.param(
             "positional_embedding", nn.initializers.normal(0.01), (c.text_positions, c.text_width)
         )
-        self.transformer = Transformer(c.text_width, c.text_layers, c.text_heads, c.activation, self.dtype)
+        self.transformer = Transformer(c.text_width, c.text_layers, c.text_heads, c.activation, self.dtype, self.remat)
         self.ln_final = LayerNorm()
         self.text_projection = self.param(
             "text_projection", nn.initializers.normal(c.text_width**-0.5), (c.text_width, c.embed_dim)
@@ -164,7 +168,8 @@ class Clip(TextTower):
 
     def setup(self):
         super().setup()
-        self.visual = (ModifiedResNet if self.config.is_resnet else VisionTransformer)(self.config, self.dtype)
+        tower = ModifiedResNet if self.config.is_resnet else VisionTransformer
+        self.visual = tower(self.config, self.dtype, self.remat)
         self.logit_scale = self.param("logit_scale", nn.initializers.constant(math.log(1 / 0.07)), ())
 
     def encode_image(self, images: jax.Array, project: bool = True) -> jax.Array:

@@ -84,10 +84,11 @@ class Clip4Str(nn.Module):
 
     config: Clip4StrConfig
     dtype: Dtype = jnp.float32
+    remat: str = "none"
 
     def setup(self):
         c, tokens = self.config, CharsetTokenizer(self.config.charset)
-        self.clip_model = Clip(c.clip, self.dtype)
+        self.clip_model = Clip(c.clip, self.dtype, self.remat)
 
         def decoder(width: int) -> Decoder:
             return Decoder(

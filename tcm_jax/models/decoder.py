@@ -12,7 +12,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tcm_jax.models.layers import Attention, Dense, Dtype, KeyValue, LayerNorm, decoder_init, exact_gelu
+from tcm_jax.models.layers import (
+    Attention,
+    Dense,
+    Dtype,
+    KeyValue,
+    LayerNorm,
+    decoder_init,
+    exact_gelu,
+    rows_over_mesh,
+)
 
 
 class DecoderLayer(nn.Module):
@@ -130,12 +139,14 @@ class Decoder(nn.Module):
         b, _, t = ids.shape
         groups, asked = query_mask.shape[1], query_mask.shape[2]
         null = jnp.zeros_like(self.positions(0, 1))
-        content = drop(self.embed(ids, jnp.concatenate([null, self.positions(0, t - 1)], axis=2)))
-        query = drop(jnp.broadcast_to(self.positions(0, asked), (b, groups, asked, self.width)))
+        content = self.embed(ids, jnp.concatenate([null, self.positions(0, t - 1)], axis=2))
+        content = drop(rows_over_mesh(content))
+        query = jnp.broadcast_to(self.positions(0, asked), (b, groups, asked, self.width))
+        query = drop(rows_over_mesh(query))
         for i, layer in enumerate(self.layers):
             memory = [m[i] for m in memories]
             key_value = layer.key_value(content)
-            query = layer.stream(query, layer.norm_q(query), key_value, memory, query_mask, train)
+            query = rows_over_mesh(layer.stream(query, layer.norm_q(query), key_value, memory, query_mask, train))
             if i + 1 < len(self.layers):
                 content = jnp.broadcast_to(content, (b, groups, t, self.width))
                 content = layer.stream(content, layer.norm_c(content), key_value, memory, content_mask, train)

@@ -27,6 +27,48 @@ def exact_gelu(x: jax.Array) -> jax.Array:
     return jax.nn.gelu(x, approximate=False)
 
 
+# Mesh axes over which the rows of a batch are spread; models know no other.
+BATCH_AXES = ("data", "fsdp")
+
+# What a block keeps of its forward pass for the backward pass; None keeps everything.
+REMAT_POLICIES: dict[str, Callable | None] = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+def rows_over_mesh(x: jax.Array) -> jax.Array:
+    """x [b, ...] with its rows spread over the mesh and everything else whole on every device.
+
+    Said of what flows between blocks, it makes XLA gather sharded weights, which are small, not activations. Without
+    a mesh, or with rows that can't be spread evenly, x is as it was.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    axes = tuple(axis for axis in BATCH_AXES if axis in mesh.axis_names)
+    if not axes or len(x) % math.prod(mesh.shape[axis] for axis in axes):
+        return x
+    return jax.lax.with_sharding_constraint(x, jax.sharding.PartitionSpec(axes))
+
+
+def whole_on_mesh(x: jax.Array) -> jax.Array:
+    """x with all of it on every device of the mesh, if there is one."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, jax.sharding.PartitionSpec())
+
+
+def remat_block(block: type[nn.Module], policy: str, static: tuple[int, ...] = ()) -> type[nn.Module]:
+    """A block that computes again in the backward pass what `policy`, one of `REMAT_POLICIES`, does not keep.
+
+    Args:
+        static: numbers of the arguments that are no arrays, the module being 0.
+    """
+    if policy == "none":
+        return block
+    return nn.remat(block, policy=REMAT_POLICIES[policy], static_argnums=static)
+
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"quick_gelu": quick_gelu, "gelu": exact_gelu}
 
 
@@ -41,6 +83,15 @@ class LayerNorm(nn.Module):
         y = y - y.mean(-1, keepdims=True)
         y = y * jax.lax.rsqrt((y * y).mean(-1, keepdims=True) + 1e-5)
         return (y * scale + bias).astype(x.dtype)
+
+
+class Embed(nn.Embed):
+    """Rows of a table, which is gathered from the mesh first: XLA has no good way to look up in a sharded one."""
+
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Numbers of rows [b, ...] -> [b, ..., features]."""
+        table = whole_on_mesh(self.embedding.astype(self.dtype))
+        return rows_over_mesh(jnp.take(table, inputs, axis=0))
 
 
 class Dense(nn.Module):
@@ -182,15 +233,16 @@ class Transformer(nn.Module):
     heads: int
     activation: str = "quick_gelu"
     dtype: Dtype = jnp.float32
+    remat: str = "none"  # one of REMAT_POLICIES
 
     def setup(self):
-        self.resblocks = [
-            TransformerBlock(self.width, self.heads, self.activation, self.dtype) for _ in range(self.layers)
-        ]
+        block = remat_block(TransformerBlock, self.remat)
+        self.resblocks = [block(self.width, self.heads, self.activation, self.dtype) for _ in range(self.layers)]
 
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """x [b, n, d] -> [b, n, d]. Every block's output is sown as an intermediate."""
+        x = rows_over_mesh(x)
         for block in self.resblocks:
-            x = block(x, mask)
+            x = rows_over_mesh(block(x, mask))
             self.sow("intermediates", "blocks", x)
         return x

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from tcm_jax.models.convolution import BatchNorm, Conv
-from tcm_jax.models.layers import Dense, Dtype, attend, heads_first
+from tcm_jax.models.layers import Dense, Dtype, attend, heads_first, remat_block, rows_over_mesh
 
 STRIDE = 32  # of the last stage
 
@@ -147,6 +147,7 @@ class ModifiedResNet(nn.Module):
 
     config: Any  # ClipConfig
     dtype: Dtype = jnp.float32
+    remat: str = "none"
     attention_pool: bool = True
 
     @nn.compact
@@ -172,13 +173,14 @@ class ModifiedResNet(nn.Module):
         x = images.astype(self.dtype)
         for i, (features, stride) in enumerate([(width // 2, 2), (width // 2, 1), (width, 1)], start=1):
             x = nn.relu(conv_norm(x, features, 3, f"conv{i}", f"bn{i}", train, self.dtype, stride))
-        x = average_pool(x, 2)
+        x = rows_over_mesh(average_pool(x, 2))
         self.sow("intermediates", "stem", x)
+        block = remat_block(Bottleneck, self.remat, static=(2,))
         stages = []
         for stage, blocks in enumerate(c.vision_layers):
             for i in range(blocks):
                 stride = 2 if stage and i == 0 else 1
-                x = Bottleneck(width * 2**stage, stride, self.dtype, name=f"layer{stage + 1}_{i}")(x, train)
+                x = rows_over_mesh(block(width * 2**stage, stride, self.dtype, name=f"layer{stage + 1}_{i}")(x, train))
             stages.append(x)
         if not self.attention_pool:
             return Features(stages, None)

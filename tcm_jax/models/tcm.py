@@ -167,13 +167,14 @@ class Tcm(nn.Module):
     bbox_head: nn.Module
     stages: Sequence[int] = (0, 1, 2, 3)
     dtype: Dtype = jnp.float32
+    remat: str = "none"
 
     def setup(self):
         c, clip = self.config, self.config.clip
-        self.backbone = ModifiedResNet(clip, self.dtype, attention_pool=c.text_matching)
+        self.backbone = ModifiedResNet(clip, self.dtype, self.remat, attention_pool=c.text_matching)
         if not c.text_matching:
             return
-        self.text_encoder = TextContextEncoder(clip, self.dtype)
+        self.text_encoder = TextContextEncoder(clip, self.dtype, self.remat)
         d = clip.embed_dim
 
         def decoder() -> ContextDecoder:

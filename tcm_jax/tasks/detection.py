@@ -60,13 +60,14 @@ class Detection:
         config: components, sizes and weights.
         mean, std: of the image normalization, for values in 0..255, RGB; default: the family's.
         dtype: of the computation; parameters are float32.
+        remat: what blocks keep for the backward pass, one of `tcm_jax.models.layers.REMAT_POLICIES`.
     """
 
-    def __init__(self, config: DetectionConfig, mean=None, std=None, dtype=jnp.float32):
+    def __init__(self, config: DetectionConfig, mean=None, std=None, dtype=jnp.float32, remat: str = "none"):
         self.config = config
         self.detector = detector = config.detector
         self.mean, self.std = tuple(mean or detector.mean), tuple(std or detector.std)
-        self.model = Tcm(config.tcm, detector.neck(dtype), detector.head(dtype), detector.stages, dtype)
+        self.model = Tcm(config.tcm, detector.neck(dtype), detector.head(dtype), detector.stages, dtype, remat)
 
     def init(self, key: jax.Array) -> Variables:
         """Random parameters and fresh running statistics, {"params": tree, "batch_stats": tree}."""

@@ -7,10 +7,11 @@ import jax
 import numpy as np
 
 from tcm_jax.data.pipeline import eval_batches
+from tcm_jax.data.share import Share
 from tcm_jax.data.sources import FilteredSource
 from tcm_jax.metrics.recognition import Result, WordTotals
 from tcm_jax.tasks.recognition import Prediction
-from tcm_jax.tasks.tally import sum_over_processes, warn_undecodable
+from tcm_jax.tasks.tally import local_rows, sum_over_processes, warn_undecodable
 from tcm_jax.text.charset import CharsetAdapter, CharsetTokenizer
 
 Predict = Callable[[np.ndarray], Prediction]
@@ -38,9 +39,9 @@ class Sample(NamedTuple):
 
 
 def words(tokenizer: CharsetTokenizer, prediction: Prediction) -> list[Word]:
-    """The words in `prediction`, cut at their first EOS."""
-    texts = tokenizer.decode(np.asarray(prediction.ids))
-    probabilities = np.asarray(prediction.probabilities, np.float64)
+    """The words in this process's rows of `prediction`, cut at their first EOS."""
+    texts = tokenizer.decode(local_rows(prediction.ids))
+    probabilities = local_rows(prediction.probabilities).astype(np.float64)
     return [Word(text, row[: len(text) + 1]) for text, row in zip(texts, probabilities, strict=True)]
 
 
@@ -52,6 +53,7 @@ def evaluate(
     image_size: tuple[int, int],
     batch_size: int,
     workers: int = 0,
+    share: Share | None = None,
     on_sample: Callable[[Sample], None] | None = None,
 ) -> Result:
     """Scores the predictions for every record of `source` once.
@@ -64,11 +66,12 @@ def evaluate(
     result.
 
     Args:
-        predict: reads uint8 images [b, H, W, 3], b = batch_size / processes; b never changes, as the last
-            batch is padded. A jitted function bound to its parameters.
+        predict: reads uint8 images [b, H, W, 3], b being the share's part of batch_size; b never changes, as the
+            last batch is padded. A jitted function bound to its parameters.
         source: cleaned labels; `name` and `label_filter.charset` are used.
         tokenizer: of the ids that `predict` returns; image_size: (H, W).
         batch_size: over all processes; workers: processes that decode images, 0 for a thread.
+        share: the rows of this process; default one equal part for each process.
         on_sample: called for every word of this process, in order.
 
     Raises:
@@ -96,8 +99,7 @@ def evaluate(
         image_size=image_size,
         batch_size=batch_size,
         workers=workers,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        share=share or Share.of(jax.process_index(), jax.process_count()),
     )
     for batch, prediction in _one_behind(predict, batches):
         score(batch, prediction)

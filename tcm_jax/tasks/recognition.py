@@ -42,11 +42,12 @@ class Recognition:
         config: architecture.
         dtype: of the computation; parameters are float32.
         mean, std: of the image normalization, for pixel values in 0..1.
+        remat: what blocks keep for the backward pass, one of `tcm_jax.models.layers.REMAT_POLICIES`.
     """
 
-    def __init__(self, config: Clip4StrConfig, mean, std, dtype=jnp.float32):
+    def __init__(self, config: Clip4StrConfig, mean, std, dtype=jnp.float32, remat: str = "none"):
         self.config = config
-        self.model = Clip4Str(config, dtype)
+        self.model = Clip4Str(config, dtype, remat)
         self.tokenizer = CharsetTokenizer(config.charset)
         self.mean, self.std = tuple(mean), tuple(std)
 

@@ -1,4 +1,4 @@
-"""What the evaluations of words and of scenes share: sums over processes, and the word on images that are broken."""
+"""What the evaluations of words and of scenes share: rows and sums of processes, and the word on broken images."""
 
 import logging
 from collections.abc import Sequence
@@ -18,6 +18,14 @@ def sum_over_processes(values: np.ndarray) -> np.ndarray:
     # As raw bits: JAX would round float64 values to float32 on the way.
     gathered = multihost_utils.process_allgather(local.view(np.uint32))  # [processes, ..., 2 * n]
     return np.ascontiguousarray(gathered).view(np.float64).sum(0)
+
+
+def local_rows(array: jax.Array | np.ndarray) -> np.ndarray:
+    """The rows of an array [b, ...] that lie on the devices of this process, in their order."""
+    if not isinstance(array, jax.Array):
+        return array
+    rows = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
+    return np.concatenate([np.asarray(rows[start]) for start in sorted(rows)])
 
 
 def warn_undecodable(source: str, names: Sequence[str], counted: str) -> None:

@@ -1,25 +1,40 @@
 """Checkpoints of a run, to resume from, and model directories, to use.
 
-A checkpoint is written under a temporary name in the background and counts once it is complete. The only file
-that knows orbax.
+DIR/STEP/state            the arrays; every process writes and reads its parts of them
+DIR/STEP/about/metadata   JSON: step, score, mesh; path, shape, dtype and fingerprint of every array; what the run says
+
+A checkpoint is written under a temporary name in the background and counts once it is complete. It can be read on
+another mesh, by another number of processes. The only file that knows orbax.
 """
 
 import dataclasses
 import errno
+import json
+import math
+import os
 import shutil
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from etils import epath
+from jax.experimental import multihost_utils
 
+from tcm_jax.files import absolute, is_remote
 from tcm_jax.pretrained import Pretrained
+from tcm_jax.training.agreement import of_first_process, together
+from tcm_jax.training.config import CheckpointConfig
+from tcm_jax.training.fingerprint import by_path, fingerprints
 from tcm_jax.training.state import TrainState
 
-_ITEM = "state"
+FORMAT = "tcm_jax checkpoint/1"
+_STATE, _ABOUT = "state", "about"
 _FULL = ("No space left on device", "Disk quota exceeded")
 _TEMPORARY = "*.orbax-checkpoint-tmp*"
+_SHOWN = 3  # arrays in a message
 
 
 class CheckpointError(RuntimeError):
@@ -29,20 +44,26 @@ class CheckpointError(RuntimeError):
 class Checkpoints:
     """The checkpoints in a directory; a context manager that waits for the last one to be written.
 
+    Every method but `steps` is to be called by all processes.
+
     Args:
-        directory: made if it does not exist.
-        keep: number of checkpoints to keep; an older one goes when a newer one is complete.
+        directory: made if it does not exist; also gs://BUCKET/...
+        config: which ones are kept; one goes when a newer one is complete.
+        about: JSON values that every checkpoint is to tell of the run.
     """
 
-    def __init__(self, directory: Path, keep: int):
+    def __init__(self, directory: str | os.PathLike, config: CheckpointConfig, about: Mapping[str, Any] | None = None):
         # What orbax logs as an error it also raises, and the message here is for the user.
         logging.get_absl_logger().addFilter(_not_from_orbax)
-        self.directory = directory.absolute()
+        self.directory = epath.Path(absolute(directory))
+        self._about = dict(about or {})
         # What a run that died was writing. Orbax would remove it in a thread, which can outlive this object.
         for path in self.directory.glob(_TEMPORARY) if jax.process_index() == 0 else ():
-            shutil.rmtree(path, ignore_errors=True)
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep)
+            path.rmtree(missing_ok=True)
+        self._kept = _Kept(config, {})
+        options = ocp.CheckpointManagerOptions(preservation_policy=self._kept)
         self._manager = ocp.CheckpointManager(self.directory, options=options)
+        self._kept.scores.update({step: self._score(step) for step in self.steps} if config.keep_best else {})
         self._saving = 0  # step of the latest save
 
     def __enter__(self) -> "Checkpoints":
@@ -63,8 +84,11 @@ class Checkpoints:
         """Steps with a checkpoint, ascending."""
         return sorted(self._manager.all_steps(read=True))
 
-    def save(self, step: int, state: TrainState) -> None:
+    def save(self, step: int, state: TrainState, score: float | None = None) -> None:
         """Starts to write the checkpoint of `step`; returns as soon as `state` may be changed.
+
+        Args:
+            score: of a validation of this state, more is better; None if there was none.
 
         Raises:
             CheckpointError: this or the save before failed; the older checkpoints are as they were.
@@ -72,10 +96,11 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
             self._saving = step
-            needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-            if needed > shutil.disk_usage(self.directory).free:
-                raise OSError(errno.ENOSPC, f"{needed / 2**20:,.0f} MB are needed")
-            self._manager.save(step, args=ocp.args.Composite(**{_ITEM: ocp.args.StandardSave(state)}), force=True)
+            self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+            about = self._about | {"format": FORMAT, "step": step, "score": score, **_describe(state)}
+            items = {_STATE: ocp.args.StandardSave(state), _ABOUT: ocp.args.JsonSave(about)}
+            self._kept.scores[step] = score
+            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
         except Exception as error:  # orbax and tensorstore raise many kinds
             raise self._failure(error) from error
 
@@ -92,22 +117,36 @@ class Checkpoints:
         except Exception as error:
             raise self._failure(error) from error
 
-    def restore(self, like: TrainState) -> TrainState | None:
-        """The newest checkpoint that can be read, None if there never was one.
-
-        A newer one that can't be read is moved aside with a warning, to "damaged-STEP".
-
-        Args:
-            like: shapes, dtypes and shardings of the state.
+    def about(self, step: int) -> dict[str, Any]:
+        """What the checkpoint of `step` tells of itself.
 
         Raises:
-            CheckpointError: there are checkpoints, but none can be read.
+            OSError, ValueError: that can't be read.
+        """
+        path = self.directory / str(step) / _ABOUT / "metadata"
+        about = json.loads(path.read_text())
+        if not isinstance(about, dict) or about.get("format") != FORMAT:
+            raise ValueError(f"{path} is not of the format {FORMAT!r}")
+        return about
+
+    def restore(self, like: TrainState) -> TrainState | None:
+        """The newest checkpoint that all processes can read, None if there never was one.
+
+        A newer one that is damaged is moved aside with a warning, to "damaged-STEP". It is damaged if something is
+        missing, can't be decoded, or has another fingerprint than it had when it was saved.
+
+        Args:
+            like: shapes, dtypes and shardings of the state; any shardings, whatever it was saved with.
+
+        Raises:
+            CheckpointError: there are checkpoints, but none can be read, or the newest good one holds other arrays.
         """
         damaged = []
-        for step in reversed(self.steps):
+        for step in reversed(of_first_process(self.steps)):
             try:
-                args = ocp.args.Composite(**{_ITEM: ocp.args.StandardRestore(like)})
-                state = self._manager.restore(step, args=args)[_ITEM]
+                state = self._read(step, like)
+            except CheckpointError:
+                raise
             except Exception as error:
                 reason = str(error).strip().split("\n")[0][:300]
                 damaged.append(f"{self.directory / str(step)}: {type(error).__name__}: {reason}")
@@ -119,15 +158,51 @@ class Checkpoints:
             raise CheckpointError("no checkpoint can be read:\n  " + "\n  ".join(damaged))
         return None
 
+    def _read(self, step: int, like: TrainState) -> TrainState:
+        """The checkpoint of `step`; raises on all processes if one of them can't read it."""
+        about = together(lambda: self.about(step))
+        if lines := _differences(about["arrays"], by_path(like)):
+            raise CheckpointError(
+                f"{self.directory / str(step)} holds other arrays than this run has; give another directory, or the "
+                "config it was saved with. What differs:\n  " + _some(lines, "\n  ")
+            )
+        # The manager's own restore waits for all processes, for ever if one of them has failed.
+        reader = ocp.StandardCheckpointHandler()
+        path = self.directory / str(step) / _STATE
+        state = together(lambda: reader.restore(path, args=ocp.args.StandardRestore(like)))
+        found = fingerprints(by_path(state))
+        if wrong := [name for name, value in found.items() if value != about["arrays"][name]["fingerprint"]]:
+            raise ValueError(f"not as it was saved: {_some(wrong, ', ')}")
+        return state
+
     def _move_aside(self, newest_good: int) -> None:
         """Renames the directories of later steps, so that these steps can be saved again."""
-        later = [step for step in self.steps if step > newest_good]
-        for step in later if jax.process_index() == 0 else ():
-            target = self.directory / f"damaged-{step}"
-            shutil.rmtree(target, ignore_errors=True)
-            (self.directory / str(step)).rename(target)
+        later = [step for step in of_first_process(self.steps) if step > newest_good]
+
+        def rename() -> None:
+            for step in later if jax.process_index() == 0 else ():
+                target = self.directory / f"damaged-{step}"
+                target.rmtree(missing_ok=True)
+                (self.directory / str(step)).rename(target)
+
         if later:
+            together(rename)
             self._manager.reload()
+
+    def _score(self, step: int) -> float | None:
+        try:
+            return self.about(step)["score"]
+        except (OSError, ValueError):  # whether a checkpoint is damaged is for `restore` to tell
+            return None
+
+    def _check_space(self, needed: int) -> None:
+        """Raises OSError if a local disk has less than `needed` bytes free."""
+        if is_remote(self.directory):
+            return
+        # Process 0 decides: if one alone gave up, the others would wait for it.
+        needed_mb = math.ceil(needed / 2**20)
+        if needed_mb > of_first_process([shutil.disk_usage(self.directory).free // 2**20])[0]:
+            raise OSError(errno.ENOSPC, f"{needed_mb:,} MB are needed")
 
     def _failure(self, error: Exception) -> CheckpointError:
         complete = [step for step in self.steps if step != self._saving]
@@ -139,25 +214,88 @@ class Checkpoints:
         return CheckpointError(f"{_reason(self.directory, f'the checkpoint of step {self._saving}', error)} {remains}")
 
 
-def export(directory: Path, model: Pretrained) -> None:
-    """Writes a model directory (`tcm_jax.pretrained`), replacing an older one.
+@dataclasses.dataclass
+class _Kept:
+    """Orbax's question which checkpoints are to stay, answered by the config and the scores by step."""
+
+    config: CheckpointConfig
+    scores: dict[int, float | None]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        kept = steps_to_keep(steps, self.scores, self.config)
+        return [step in kept for step in steps]
+
+
+def steps_to_keep(steps: Sequence[int], scores: Mapping[int, float | None], config: CheckpointConfig) -> set[int]:
+    """Which of `steps` stay: the newest, the multiples of `keep_every`, those of the best finite scores.
+
+    Of equal scores the later step is the better one.
+    """
+    scored = [(score, step) for step in steps if (score := scores.get(step)) is not None and math.isfinite(score)]
+    best = [step for _, step in sorted(scored, reverse=True)[: config.keep_best]]
+    multiples = [step for step in steps if config.keep_every and step % config.keep_every == 0]
+    return {*sorted(steps)[-config.keep :], *multiples, *best}
+
+
+def export(directory: str | os.PathLike, model: Pretrained) -> None:
+    """Writes a model directory (`tcm_jax.pretrained`), replacing an older one; to be called by all processes.
+
+    An array that is sharded over processes is gathered on the devices, one at a time.
 
     Raises:
         CheckpointError: it can't be written; an older one is as it was.
     """
-    if jax.process_index() != 0:
-        return
+    first = jax.process_index() == 0
+
+    def to_host(x: jax.Array) -> np.ndarray | None:
+        whole = x.is_fully_addressable or x.is_fully_replicated
+        array = np.asarray(x) if whole else multihost_utils.process_allgather(x, tiled=True)
+        return array if first else None
+
+    together(lambda: None)  # no process may still look at the older one
     try:
-        variables = jax.tree.map(np.asarray, model.variables)
-        dataclasses.replace(model, variables=variables).save(directory)
+        variables = jax.tree.map(to_host, model.variables)
+        together(lambda: dataclasses.replace(model, variables=variables).save(directory) if first else None)
     except Exception as error:
-        raise CheckpointError(_reason(directory.parent, f"the model {directory.name}", error)) from error
+        path = epath.Path(directory)
+        raise CheckpointError(_reason(path.parent, f"the model {path.name}", error)) from error
 
 
-def _reason(directory: Path, what: str, error: Exception) -> str:
+def _describe(state: TrainState) -> dict[str, Any]:
+    """The mesh and the arrays of a state, as JSON values."""
+    leaves = by_path(state)
+    values = fingerprints(leaves)
+    arrays = {
+        path: {"shape": list(leaf.shape), "dtype": str(leaf.dtype), "fingerprint": values[path]}
+        for path, leaf in leaves.items()
+    }
+    meshes = [leaf.sharding.mesh for leaf in leaves.values() if isinstance(leaf.sharding, jax.sharding.NamedSharding)]
+    return {"mesh": dict(meshes[0].shape) if meshes else {}, "arrays": arrays}
+
+
+def _differences(saved: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Any]) -> list[str]:
+    """Where the arrays of a checkpoint and those of a run differ, one line per path."""
+    a = {path: f"{entry['dtype']} {tuple(entry['shape'])}" for path, entry in saved.items()}
+    b = {path: f"{leaf.dtype} {tuple(leaf.shape)}" for path, leaf in wanted.items()}
+    return [
+        f"{path}: {a.get(path, 'missing')} in the checkpoint, {b.get(path, 'missing')} in the run"
+        for path in sorted(a.keys() | b.keys())
+        if a.get(path) != b.get(path)
+    ]
+
+
+def _some(names: list[str], separator: str) -> str:
+    """The first names, and how many more there are."""
+    more = [f"and {len(names) - _SHOWN:,} more"] if len(names) > _SHOWN else []
+    return separator.join(names[:_SHOWN] + more)
+
+
+def _reason(directory: epath.Path, what: str, error: Exception) -> str:
     """Why `what` could not be written to `directory`, in one sentence."""
     first = (getattr(error, "strerror", None) or str(error)).strip().split("\n")[0][:500]
-    if getattr(error, "errno", None) == errno.ENOSPC or any(words in str(error) for words in _FULL):
+    full = getattr(error, "errno", None) == errno.ENOSPC or any(words in str(error) for words in _FULL)
+    if full and not is_remote(directory):
         free = shutil.disk_usage(directory).free / 2**20
         return f"{what} can't be written to {directory}: the disk is full ({free:,.0f} MB are free). {first}."
     return f"{what} can't be written to {directory}: {type(error).__name__}: {first}."

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jax
-
+from tcm_jax.files import is_remote
+from tcm_jax.models.layers import REMAT_POLICIES
 from tcm_jax.tasks.loading import DTYPES, compute_dtype
+from tcm_jax.training.mesh import MeshConfig
 
 
 class ConfigError(ValueError):
@@ -16,10 +17,24 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """Steps between checkpoints (0: at the end only) and the number of them that are kept."""
+    """When a checkpoint is written and which ones stay.
+
+    Args:
+        every: steps between checkpoints, 0: at the end only.
+        keep: the newest so many stay.
+        keep_every: those of steps that are multiples of this stay as well, 0: none.
+        keep_best: so many with the highest validation score stay as well.
+    """
 
     every: int = 0
     keep: int = 3
+    keep_every: int = 0
+    keep_best: int = 0
+
+    def __post_init__(self):
+        for name, least in (("every", 0), ("keep", 1), ("keep_every", 0), ("keep_best", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"config.checkpoint.{name} is {getattr(self, name)}; expected {least} or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,16 +43,24 @@ class RunConfig:
 
     Args:
         task: "recognition" or "detection".
+        mesh: how the devices are arranged.
+        remat: what blocks keep of the forward pass for the backward pass: "none" means all of it, "dots" results of
+            matrix products, "full" nothing but their input.
         seed: of the weights, the order of the data and all random numbers.
         batch: images of one optimizer step over all devices; accumulate: micro-batches it is cut in.
         steps, epochs: how long; exactly one is not 0.
         dtype: of the computation, "float32", "bfloat16" or "auto" (bfloat16 but on a CPU).
         init: model directory to start from, "" for random weights.
         log_every: steps between lines of the log.
+        profile_steps: so many steps are traced for TensorBoard's profiler, from the eleventh on; 0 for none.
+        stall_seconds: without a step for so long, the stacks of all threads are printed.
+        lost_seconds: a process of which nothing was heard for so long ends all others.
     """
 
     task: str
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    remat: str = "none"
     seed: int = 0
     batch: int = 64
     accumulate: int = 1
@@ -46,6 +69,9 @@ class RunConfig:
     dtype: str = "auto"
     init: str = ""
     log_every: int = 10
+    profile_steps: int = 0
+    stall_seconds: float = 600
+    lost_seconds: float = 60
 
     def __post_init__(self):
         if (self.steps > 0) == (self.epochs > 0):
@@ -54,18 +80,16 @@ class RunConfig:
             )
         if self.dtype not in DTYPES:
             raise ValueError(f'config.dtype is {self.dtype!r}; expected "float32", "bfloat16" or "auto"')
-        devices = jax.device_count()
-        if self.accumulate < 1 or self.batch < 1 or self.batch % (self.accumulate * devices):
+        if self.remat not in REMAT_POLICIES:
+            raise ValueError(f"config.remat is {self.remat!r}; expected one of {', '.join(REMAT_POLICIES)}")
+        if self.accumulate < 1 or self.batch < 1 or self.batch % self.accumulate:
             raise ValueError(
-                f"config.batch is {self.batch}; expected a multiple of config.accumulate ({self.accumulate}) "
-                f"times the number of devices ({devices})"
+                f"config.batch is {self.batch}; expected a positive multiple of config.accumulate ({self.accumulate})"
             )
-        if self.log_every < 1 or self.checkpoint.keep < 1:
-            raise ValueError(
-                f"config.log_every is {self.log_every}, config.checkpoint.keep {self.checkpoint.keep}; "
-                "expected at least 1"
-            )
-        if self.init and not Path(self.init).is_dir():
+        for name, least in (("log_every", 1), ("profile_steps", 0), ("stall_seconds", 1), ("lost_seconds", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"config.{name} is {getattr(self, name)}; expected at least {least}")
+        if self.init and not is_remote(self.init) and not Path(self.init).is_dir():
             raise ValueError(f"config.init is {self.init!r}; there is no such directory")
 
     @property

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
 
 from tcm_jax.config import from_dict
 from tcm_jax.data.build import parse_entries
@@ -23,9 +23,11 @@ from tcm_jax.tasks.scene_evaluation import SceneResult, ScoredPhoto, evaluate_sc
 from tcm_jax.training import paramwise
 from tcm_jax.training.config import RunConfig
 from tcm_jax.training.initialize_detector import initialize_detector
+from tcm_jax.training.mesh import make_mesh, replicated
 from tcm_jax.training.methods import METHODS
 from tcm_jax.training.objective import Scores
 from tcm_jax.training.optim import Optimizer, Tree
+from tcm_jax.training.partition import TCM, TCM_BASELINE, Rules
 from tcm_jax.training.schedules import poly
 from tcm_jax.training.transfer import Report
 
@@ -128,7 +130,7 @@ class DetectionObjective:
     def __init__(self, config: Mapping[str, Any]):
         model = detection_config(config["model"], "config.model")
         self.config = c = from_dict(SceneRunConfig, {**config, "model": model})
-        self.task = Detection(c.model, dtype=c.compute_dtype)
+        self.task = Detection(c.model, dtype=c.compute_dtype, remat=c.remat)
         fill = tuple(round(value) for value in self.task.mean)  # what is around a photo is 0 after normalization
         self._augment = from_dict(SceneAugment, {"fill": fill, **c.data.augment}, "config.data.augment")
         self._text = jax.jit(self.task.text_embedding)
@@ -147,6 +149,9 @@ class DetectionObjective:
 
     def sample(self) -> SceneSample:
         return SceneSample(self.task.detector.targets, self._augment)
+
+    def partition_rules(self) -> Rules:
+        return TCM if self.config.model.tcm.text_matching else TCM_BASELINE
 
     def optimizer(self, params: Tree, records: int) -> Optimizer:
         c = self.config
@@ -182,9 +187,10 @@ class DetectionObjective:
         def watch(_: ScoredPhoto) -> None:
             check()
 
+        gathered = jax.device_put(variables, replicated(mesh))
         # Every process detects in photos of its own, on its first device.
-        with jax.set_mesh(jax.make_mesh((1,), ("data",), (AxisType.Auto,), devices=jax.local_devices()[:1])):
-            own = jax.tree.map(lambda x: x.addressable_data(0), variables)
+        with jax.set_mesh(make_mesh(devices=jax.local_devices()[:1])):
+            own = jax.tree.map(lambda x: x.addressable_data(0), gathered)
             text = self._text(own)
             photos = PhotoStream(self.task, predict, self.config.preprocessing.scale)
             results = [evaluate_scenes(photos, source, on_photo=watch) for source in sources]
@@ -196,6 +202,14 @@ class DetectionObjective:
             for r in results
         )
         return Scores("hmean", hmean, f"h-mean {100 * hmean:.2f} % ({each})", rows)
+
+    def inference(self, batch: int) -> tuple[Callable[..., Any], dict[str, jax.ShapeDtypeStruct]]:
+        def predict(variables: Tree, arrays: Mapping[str, jax.Array]):
+            return self.task.predict(variables, arrays["image"], arrays["size"], self.task.text_embedding(variables))
+
+        long, short = (-(-side // STRIDE) * STRIDE for side in self.config.preprocessing.scale)
+        image = jax.ShapeDtypeStruct((batch, short, long, 3), np.uint8)
+        return predict, {"image": image, "size": jax.ShapeDtypeStruct((batch, 2), np.int32)}
 
 
 def _numbers(result: SceneResult) -> dict[str, float]:

@@ -14,6 +14,19 @@ class Interrupted(Exception):
         self.status = 128 + number
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came where there is nothing to save yet."""
+
+
+def end_on_sigterm() -> None:
+    """SIGTERM from now on raises `Terminated`. (The first process of a container would not even notice it.)"""
+
+    def handle(number: int, _) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, handle)
+
+
 class StopSignal:
     """While entered, SIGINT and SIGTERM only set `number`. A second Ctrl-C ends the process at once.
 

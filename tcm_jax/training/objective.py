@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import jax
 from jax.sharding import Mesh
 
 from tcm_jax.data.pipeline import AnySource, Prepare
 from tcm_jax.pretrained import Pretrained
 from tcm_jax.training.optim import Optimizer, Tree
+from tcm_jax.training.partition import Rules
 from tcm_jax.training.state import Task
 from tcm_jax.training.transfer import Report
 
@@ -37,10 +39,13 @@ class Objective(Protocol):
         training_sources, validation_sources: the data; SourceError says which entry of the config can't be had.
         describe: a line about a source for the user.
         sample: what a training sample is made of.
+        partition_rules: where the parameters lie on the mesh, see `tcm_jax.training.partition`.
         optimizer: of the parameters (or their shapes), for so many training records.
         initialize: random variables with everything replaced that a model directory holds, and what became of each.
         pretrained: the model to store, from its variables and {"source", "license", "extra"}.
         evaluate: scores of the sources; `check` is called often and may raise to end it.
+        inference: what a trained model does with so many images at once: a function (variables, arrays) and the shapes
+            of the arrays by name.
     """
 
     @property
@@ -57,6 +62,8 @@ class Objective(Protocol):
 
     def sample(self) -> Prepare: ...
 
+    def partition_rules(self) -> Rules: ...
+
     def optimizer(self, params: Tree, records: int) -> Optimizer: ...
 
     def initialize(self, variables: Tree, pretrained: Pretrained) -> tuple[Tree, Report]: ...
@@ -64,3 +71,5 @@ class Objective(Protocol):
     def pretrained(self, variables: Tree, **origin: Any) -> Pretrained: ...
 
     def evaluate(self, variables: Tree, sources: Any, mesh: Mesh, check: Callable[[], None]) -> Scores: ...
+
+    def inference(self, batch: int) -> tuple[Callable[..., Any], dict[str, jax.ShapeDtypeStruct]]: ...

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from tcm_jax.config import from_dict
 from tcm_jax.data.augment import RandAugment
@@ -29,11 +29,12 @@ from tcm_jax.tasks.recognition import Prediction, Recognition, parameter_group
 from tcm_jax.text.charset import CHARSET_36, load_charset
 from tcm_jax.training.config import ConfigError, RunConfig
 from tcm_jax.training.initialize import initialize
+from tcm_jax.training.mesh import batch_sharding, batch_shards, batch_share, shard_batch
 from tcm_jax.training.methods import adamw
 from tcm_jax.training.objective import Scores
 from tcm_jax.training.optim import Group, Optimizer, Tree
+from tcm_jax.training.partition import CLIP4STR, Rules
 from tcm_jax.training.schedules import one_cycle
-from tcm_jax.training.state import shard_batch
 from tcm_jax.training.transfer import Report
 
 # Options of the label filter that a config may set; the charset and the length are the model's.
@@ -131,7 +132,8 @@ class EvalConfig:
     """Validation during training.
 
     Args:
-        every: steps between validations; 0 validates at the end only. batch: images at a time.
+        every: steps between validations; 0 validates at the end only. batch: images at a time, rounded up to
+            what the mesh divides.
         charset: the characters that are compared, "36" for case- and punctuation-blind.
         normalization: "train" (data.mean and data.std) or "half" (0.5 and 0.5, as the original's benchmark
             script).
@@ -147,11 +149,6 @@ class EvalConfig:
     def __post_init__(self):
         if self.normalization not in ("train", "half"):
             raise ValueError(f'config.eval.normalization is {self.normalization!r}; expected "train" or "half"')
-        if self.batch % jax.device_count():
-            raise ValueError(
-                f"config.eval.batch is {self.batch}; expected a multiple of the number of devices "
-                f"({jax.device_count()})"
-            )
         self.entries()
 
     def entries(self) -> list[Entry]:
@@ -178,10 +175,11 @@ class RecognitionObjective:
             if key in sections[section]:
                 sections[section][key] = load_charset(sections[section][key])
         self.config = c = from_dict(RecognitionConfig, {**config, **sections})
-        self.task = Recognition(c.model, c.data.mean, c.data.std, c.compute_dtype)
+        self.task = Recognition(c.model, c.data.mean, c.data.std, c.compute_dtype, c.remat)
         half = c.eval.normalization == "half"
         self._reader = Recognition(c.model, HALF, HALF, c.compute_dtype) if half else self.task
-        self._predict = jax.jit(self._reader.predict)
+        # One function for all validations, as each jitted one is compiled anew.
+        self._read = functools.cache(lambda mesh: jax.jit(self._reader.predict, out_shardings=batch_sharding(mesh)))
 
     def training_sources(self) -> list[AnySource]:
         c, length = self.config, self.config.model.max_label_length
@@ -204,6 +202,9 @@ class RecognitionObjective:
         augment = RandAugment() if c.data.augment else None
         return WordSample(self.task.tokenizer, c.model.clip.image_size, c.model.max_label_length, augment)
 
+    def partition_rules(self) -> Rules:
+        return CLIP4STR
+
     def optimizer(self, params: Tree, records: int) -> Optimizer:
         c = self.config
         return make_optimizer(c.optim, params, c.batch, c.total_steps(records))
@@ -220,20 +221,20 @@ class RecognitionObjective:
         self, variables: Tree, sources: Sequence[FilteredSource], mesh: Mesh, check: Callable[[], None]
     ) -> Scores:
         def predict(images: np.ndarray) -> Prediction:
-            arrays = shard_batch({"image": images}, mesh)
-            prediction = self._predict(variables, arrays["image"])
-            return multihost_utils.global_array_to_host_local_array(prediction, mesh, PartitionSpec("data"))
+            return self._read(mesh)(variables, shard_batch({"image": images}, mesh)["image"])
 
         def watch(_: Sample) -> None:
             check()
 
+        shards = batch_shards(mesh)
         results = [
             evaluate(
                 predict,
                 source,
                 tokenizer=self.task.tokenizer,
                 image_size=self.config.model.clip.image_size,
-                batch_size=self.config.eval.batch,
+                batch_size=-(-self.config.eval.batch // shards) * shards,  # the last batch is padded anyway
+                share=batch_share(mesh),
                 workers=self.config.data.workers,
                 on_sample=watch,
             )
@@ -243,6 +244,12 @@ class RecognitionObjective:
         each = ", ".join(f"{r.name} {r.accuracy:.2f}" for r in results)
         text = f"accuracy {total.accuracy:.2f} % of {total.num_samples:,} words ({each})"
         return Scores("accuracy", total.accuracy, text, {result.name: _numbers(result) for result in results})
+
+    def inference(self, batch: int) -> tuple[Callable[..., Any], dict[str, jax.ShapeDtypeStruct]]:
+        def predict(variables: Tree, arrays: Mapping[str, jax.Array]) -> Prediction:
+            return self._reader.predict(variables, arrays["image"])
+
+        return predict, {"image": jax.ShapeDtypeStruct((batch, *self.config.model.clip.image_size, 3), jnp.uint8)}
 
 
 def torch_ndim(path: str, shape: tuple[int, ...]) -> int:

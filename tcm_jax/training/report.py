@@ -3,7 +3,9 @@
 import contextlib
 import datetime
 import json
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,16 +14,18 @@ import tensorboardX
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from tcm_jax.files import atomic_file
+from tcm_jax.files import atomic_file, is_remote, local_copy, reaching, upload
 
 _PLAIN_INTERVAL = 5.0  # seconds between lines where there is no terminal
+_SYNC_INTERVAL = 60.0  # between uploads
 
 
 class Report:
     """Writes metrics and shows progress; a context manager.
 
     Args:
-        workdir: gets metrics.jsonl, one JSON object a line, and tensorboard/.
+        workdir: gets metrics.jsonl, one JSON object a line, and tensorboard/. Of one in an object store, where nothing
+            can be appended to, the files are written here and uploaded once a minute, by `sync` and at the end.
         start, total: steps done when the run (re)starts, and in all. Lines of later steps than `start`, left
             by a run that stopped after its last checkpoint, are removed.
         quiet: writes and shows nothing (all processes but the first).
@@ -38,12 +42,17 @@ class Report:
         self._task = self._progress.add_task("training", total=total, completed=start, remaining="?")
         if quiet:
             return
-        workdir.mkdir(parents=True, exist_ok=True)
-        self._path = workdir / "metrics.jsonl"
-        with atomic_file(self._path) as file:
-            file.writelines(_lines_until(self._path, start))
-        self._file = open(self._path, "a", encoding="utf-8")
-        self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1 if start else None)
+        self._remote = workdir if is_remote(workdir) else None
+        self._synced = time.monotonic()
+        self._folder = Path(tempfile.mkdtemp(prefix="tcm_jax-")) if self._remote else workdir
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / "metrics.jsonl"
+        kept = list(_lines_until(workdir / "metrics.jsonl", start))
+        with atomic_file(path) as file:
+            file.writelines(kept)
+        self._file = open(path, "a", encoding="utf-8")
+        board = str(self._folder / "tensorboard")
+        self._board = tensorboardX.SummaryWriter(board, purge_step=start + 1 if start else None)
 
     def __enter__(self) -> "Report":
         self._progress.start()
@@ -54,6 +63,8 @@ class Report:
         if not self.quiet:
             self._file.close()
             self._board.close()
+            if self._remote and self.sync():
+                shutil.rmtree(self._folder, ignore_errors=True)
 
     def message(self, text: str) -> None:
         """A line for the user; above the bar."""
@@ -71,6 +82,25 @@ class Report:
         self._file.flush()
         for key, value in values.items():
             self._board.add_scalar(f"{name}/{key}", value, step)
+        if time.monotonic() - self._synced > _SYNC_INTERVAL:
+            self.sync()
+
+    def sync(self) -> bool:
+        """Uploads what was written, if the working directory is in an object store.
+
+        Returns:
+            whether nothing is left to upload; why it could not be is told, and a run goes on.
+        """
+        if self.quiet or self._remote is None:
+            return True
+        self._synced = time.monotonic()
+        self._board.flush()
+        try:
+            upload(self._folder, self._remote)
+        except OSError as error:
+            self.message(f"the metrics are in {self._folder} and could not be uploaded: {error}")
+            return False
+        return True
 
     def progress(self, step: int, loss: float, images_per_second: float, seconds_left: float) -> None:
         """Shows where the run is."""
@@ -89,9 +119,10 @@ class Report:
 
 def _lines_until(path: Path, step: int) -> Iterator[str]:
     """The lines of a metrics.jsonl up to `step`; a line cut off by a crash is left out."""
-    if not path.exists():
-        return
-    with open(path, encoding="utf-8") as file:
+    with reaching(path):
+        if not path.exists():
+            return
+    with open(local_copy(path), encoding="utf-8") as file:
         for line in file:
             try:
                 if json.loads(line)["step"] <= step:
@@ -119,16 +150,13 @@ class Meter:
             self._began += time.monotonic() - start
             self._looked += time.monotonic() - start
 
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Around whatever waits for data."""
-        start = time.monotonic()
-        yield
-        self._waited += time.monotonic() - start
+    def waited(self, seconds: float) -> None:
+        """Notes a wait for data in which the devices may have stood still."""
+        self._waited += seconds
 
     def wait_share(self) -> float:
-        """Share of the time since the last call that was spent waiting for data. The devices may have been busy then:
-        what they stood still is at most this.
+        """Share of the time since the last call in which the devices may have stood still for want of data. That is the
+        most it can be: they may have been busy for a part of each wait.
         """
         now = time.monotonic()
         share = self._waited / max(now - self._looked, 1e-9)

@@ -6,8 +6,6 @@ from typing import Any, Protocol
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from tcm_jax.training.optim import Optimizer, Tree, merge
 
@@ -50,21 +48,6 @@ class TrainState(flax.struct.PyTreeNode):
         return variables_of(self.params, self.batch_stats)
 
 
-def make_mesh() -> Mesh:
-    """All devices of all processes along one axis, "data"."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
-
-
-def replicated(mesh: Mesh) -> NamedSharding:
-    """Every device holds a full copy."""
-    return NamedSharding(mesh, PartitionSpec())
-
-
-def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Every device holds its rows of a batch."""
-    return NamedSharding(mesh, PartitionSpec("data"))
-
-
 def variables_of(params: Tree, batch_stats: Tree) -> dict[str, Tree]:
     """Flax's collections; a model without BatchNorm has but one."""
     return {"params": params, "batch_stats": batch_stats} if batch_stats else {"params": params}
@@ -86,23 +69,20 @@ def averaged_variables(state: TrainState, optimizer: Optimizer) -> dict[str, Tre
     return variables_of(merge(state.ema["params"], optimizer.split(state.params)[1]), state.ema["batch_stats"])
 
 
-def shard_batch(batch: Mapping[str, Any], mesh: Mesh) -> Batch:
-    """The arrays of a host's batch as rows of the global batch on the devices; strings are left out."""
-    sharding = batch_sharding(mesh)
-    return {
-        name: jax.make_array_from_process_local_data(sharding, value)
-        for name, value in batch.items()
-        if isinstance(value, np.ndarray)
-    }
-
-
-def make_step(task: Task, optimizer: Optimizer, seed: int, accumulate: int = 1) -> Step:
+def make_step(
+    task: Task,
+    optimizer: Optimizer,
+    seed: int,
+    accumulate: int = 1,
+    constrain: Callable[[Tree], Tree] = lambda gradients: gradients,
+) -> Step:
     """The function (state, batch) -> (new state, metrics) of one optimizer step; to be jitted, the state
     donated.
 
     The random numbers of a step depend on (seed, step) alone. With `accumulate` > 1 the batch is cut in that
     many micro-batches, and their losses and gradients are averaged. An update whose loss or gradient norm is
-    not finite is not made: parameters, optimizer and average stay as they were, `step` advances.
+    not finite is not made: parameters, optimizer and average stay as they were, `step` advances. `constrain` says where
+    the gradients of the trainable parameters lie on the devices.
 
     Metrics are float32 scalars: the task's, "grad_norm" before clipping, and "lr".
     """
@@ -114,7 +94,7 @@ def make_step(task: Task, optimizer: Optimizer, seed: int, accumulate: int = 1) 
             return total, (metrics, new)
 
         (_, (metrics, new)), gradients = jax.value_and_grad(loss, has_aux=True)(trainable)
-        return (gradients, metrics), new
+        return (constrain(gradients), metrics), new
 
     def accumulated(trainable: Tree, frozen: Tree, batch_stats: Tree, batch: Batch, key: jax.Array):
         if accumulate == 1:
@@ -137,8 +117,8 @@ def make_step(task: Task, optimizer: Optimizer, seed: int, accumulate: int = 1) 
         return jax.tree.map(lambda x: x / accumulate, total), batch_stats
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        # The device's own generator: JAX's default one makes dropout masks a good part of a step.
-        key = jax.random.fold_in(jax.random.key(seed, impl="rbg"), state.step)
+        # Not the device's own generator ("rbg"): every device would draw the masks of the whole batch.
+        key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), state.step)
         trainable, frozen = optimizer.split(state.params)
         (gradients, metrics), batch_stats = accumulated(trainable, frozen, state.batch_stats, batch, key)
         new, opt_state, more = optimizer.update(gradients, state.opt_state, trainable, state.step)
@@ -163,9 +143,3 @@ def make_step(task: Task, optimizer: Optimizer, seed: int, accumulate: int = 1) 
         return new_state, metrics
 
     return step
-
-
-def compile_step(step: Step, state: TrainState, batch: Batch, mesh: Mesh) -> Step:
-    """The step as one compiled program, its state donated. Arguments of other shapes raise TypeError."""
-    out = (jax.tree.map(lambda x: x.sharding, state), replicated(mesh))
-    return jax.jit(step, donate_argnums=0, out_shardings=out).lower(state, batch).compile()

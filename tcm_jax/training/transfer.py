@@ -10,6 +10,7 @@ import numpy as np
 
 from tcm_jax.models.clip import ClipConfig
 from tcm_jax.pretrained import flatten, unflatten
+from tcm_jax.training.partition import put
 
 _COLLECTIONS = ("params", "batch_stats")
 _OUTPUTS = {"out", "proj", "c_proj"}  # an attention's last layer; the others are its projections
@@ -75,7 +76,7 @@ def transfer(
             problems.append(f"{path} has shape {tuple(shape)}; the model needs {tuple(random.shape)}")
         else:
             getattr(report, fate).append(path)
-            result[path] = new if new is random else jax.device_put(new.astype(random.dtype), random.sharding)
+            result[path] = new if new is random else put(new.astype(random.dtype), random.sharding)
     report.unused = sorted(rest)
     if problems:
         raise ValueError("the model directory does not fit the model:\n  " + "\n  ".join(problems))

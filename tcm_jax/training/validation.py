@@ -10,7 +10,9 @@ import jax
 from jax.sharding import Mesh
 
 from tcm_jax.data.pipeline import AnySource
+from tcm_jax.distributed import Watch
 from tcm_jax.pretrained import CONFIG
+from tcm_jax.training.agreement import of_first_process
 from tcm_jax.training.checkpoint import export
 from tcm_jax.training.interrupt import StopSignal
 from tcm_jax.training.objective import Objective
@@ -42,21 +44,26 @@ class Validation:
     origin: dict[str, str]
     report: Report
     stop: StopSignal
+    watch: Watch
 
-    def validate(self, step: int, state: TrainState) -> None:
-        """Scores every source and keeps the model if it is the best so far. A stop signal cuts it short."""
+    def validate(self, step: int, state: TrainState) -> float | None:
+        """Scores every source, keeps the model if it is the best so far, and returns the score; None without sources,
+        or when a stop signal has cut it short.
+        """
         if not self.sources:
-            return
+            return None
         variables = averaged_variables(state, self.optimizer)
         try:
-            scores = self.objective.evaluate(variables, self.sources, self.mesh, self._check)
+            scores = self.objective.evaluate(variables, self.sources, self.mesh, lambda: self._check(step))
         except _Stopped:
-            return
+            return None
         for name, numbers in scores.rows.items():
             self.report.write(step, numbers, f"validation/{name}")
         self.report.message(f"step {step:,}: {scores.text}")
-        if scores.value > stored(self.workdir / BEST).get(scores.metric, -1.0):
+        # One process decides, as all of them have to take part in writing.
+        if of_first_process([int(scores.value > stored(self.workdir / BEST).get(scores.metric, -1.0))])[0]:
             self._export(BEST, step, variables, **{scores.metric: scores.value})
+        return scores.value
 
     def finish(self, step: int, state: TrainState) -> None:
         """Keeps the model as the last one."""
@@ -64,7 +71,8 @@ class Validation:
         names = [name for name in (BEST, LAST) if (self.workdir / name).is_dir()]
         self.report.message(f"done; models are in {', '.join(str(self.workdir / name) for name in names)}")
 
-    def _check(self) -> None:
+    def _check(self, step: int) -> None:
+        self.watch.beat(step)  # a long validation is no stall
         if self.stop.number and jax.process_count() == 1:
             raise _Stopped
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from tcm_jax.files import atomic_file
+from tcm_jax.files import atomic_file, local_copy, reaching
 from tcm_jax.training.config import differences
 
 _PACKAGES = (
@@ -51,9 +51,10 @@ def check_config(workdir: Path, config: Mapping[str, Any]) -> list[str]:
         ResumeError: the model (or what else the stored state depends on) differs; the message lists the keys.
     """
     path = workdir / "config.json"
-    if not path.exists():
-        return []
-    old, new = json.loads(path.read_text("utf-8")), json.loads(json.dumps(config))
+    with reaching(path):
+        if not path.exists():
+            return []
+    old, new = json.loads(local_copy(path).read_text("utf-8")), json.loads(json.dumps(config))
     lines = differences(old, new)
     fatal = [line for line in lines if line.startswith(_FIXED)]
     if bool(old["optim"].get("ema")) != bool(new["optim"].get("ema")):

@@ -133,10 +133,9 @@ def test_result_does_not_depend_on_the_batch_size(batch_size):
 
 
 _PROCESS = """
-import dataclasses, json, sys
-import jax
-jax.config.update("jax_platforms", "cpu")
-jax.distributed.initialize(f"localhost:{sys.argv[1]}", 2, int(sys.argv[2]))
+import dataclasses, json
+from tcm_jax.distributed import initialize
+initialize()
 from tests.tasks.test_evaluation import FakeReader, numbered
 reader = FakeReader("abc", ["a", "ab", "c", "a", "b"])
 result = reader.evaluate(numbered(["a", "abc", "c", "b", "c"]))

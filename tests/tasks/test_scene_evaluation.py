@@ -165,11 +165,10 @@ def test_a_detector(tmp_path):
 
 
 _PROCESS = """
-import json, sys
+import json
 from dataclasses import asdict
-import jax
-jax.config.update("jax_platforms", "cpu")
-jax.distributed.initialize(f"localhost:{sys.argv[1]}", 2, int(sys.argv[2]))
+from tcm_jax.distributed import initialize
+initialize()
 from tests.tasks.test_scene_evaluation import FOUND, SCENES, FakeStream, Scenes, evaluate_scenes
 stream = FakeStream(*FOUND)
 result = evaluate_scenes(stream, Scenes(*SCENES), deteval=True)

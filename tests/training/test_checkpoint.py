@@ -13,7 +13,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from tcm_jax.training.checkpoint import CheckpointError, Checkpoints
+from tcm_jax.training.checkpoint import CheckpointError, Checkpoints, steps_to_keep
+from tcm_jax.training.config import CheckpointConfig
+from tcm_jax.training.fingerprint import fingerprint
 from tcm_jax.training.state import TrainState
 
 
@@ -22,13 +24,13 @@ def state(step: int) -> TrainState:
 
 
 def save(directory: Path, *steps: int, keep: int = 2) -> None:
-    with Checkpoints(directory, keep) as checkpoints:
+    with Checkpoints(directory, CheckpointConfig(keep=keep)) as checkpoints:
         for step in steps:
             checkpoints.save(step, state(step))
 
 
 def restore(directory: Path) -> TrainState | None:
-    with Checkpoints(directory, 2) as checkpoints:
+    with Checkpoints(directory, CheckpointConfig()) as checkpoints:
         return checkpoints.restore(jax.eval_shape(state, 0))
 
 
@@ -47,7 +49,7 @@ def assert_is(found: TrainState | None, step: int) -> None:
 def test_the_newest_is_restored_and_the_last_ones_are_kept(tmp_path):
     assert restore(tmp_path / "none") is None
     save(tmp_path, 1, 2, 3)
-    with Checkpoints(tmp_path, 2) as checkpoints:
+    with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
         assert checkpoints.steps == [2, 3]
     assert_is(restore(tmp_path), 3)
 
@@ -75,6 +77,116 @@ def test_only_damaged_ones_are_an_error(tmp_path):
     truncate(tmp_path)
     with pytest.raises(CheckpointError, match=r"no checkpoint can be read:\n.*/2: .*\n.*/1: "):
         restore(tmp_path)
+
+
+def flip(path: Path, *positions: float) -> None:
+    """Changes bytes in place, at parts of the file's length."""
+    data = bytearray(path.read_bytes())
+    for position in positions:
+        data[int(position * len(data))] ^= 1
+    path.write_bytes(data)
+
+
+def test_flipped_bits_are_noticed(tmp_path, caplog):
+    """The format itself has no checksum of the arrays: without fingerprints this would be read as it is."""
+    save(tmp_path, 1, 2)
+    largest = max((tmp_path / "2" / "state").rglob("*"), key=lambda path: path.stat().st_size)
+    flip(largest, 0.5)
+    assert_is(restore(tmp_path), 1)
+    assert "ValueError: not as it was saved: params/a" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "lost",
+    ["state", "state/manifest.ocdbt", "state/_METADATA", "about", "about/metadata", "state/d", "state/ocdbt.process_0"],
+)
+def test_a_missing_part_is_noticed(tmp_path, lost):
+    save(tmp_path, 1, 2)
+    path = tmp_path / "2" / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert_is(restore(tmp_path), 1)
+    assert (tmp_path / "damaged-2").is_dir()
+
+
+def test_it_describes_itself(tmp_path):
+    about = {"config": {"batch": 8}, "versions": {"jax": jax.__version__}}
+    with Checkpoints(tmp_path, CheckpointConfig(), about) as checkpoints:
+        checkpoints.save(3, state(3), score=0.5)
+        checkpoints.wait()
+        found = checkpoints.about(3)
+    arrays = found.pop("arrays")
+    assert found == about | {"format": "tcm_jax checkpoint/1", "step": 3, "score": 0.5, "mesh": {}}
+    assert arrays["params/a"].pop("fingerprint") == int(fingerprint(state(3).params["a"]))
+    assert arrays["params/a"] == {"shape": [50, 40], "dtype": "float32"} and arrays["step"]["shape"] == []
+
+
+def test_another_model_is_not_a_damaged_checkpoint(tmp_path):
+    save(tmp_path, 1)
+    other = TrainState(jnp.int32(0), {"a": jnp.zeros((50, 4)), "b": jnp.zeros(3, jnp.bfloat16)}, {}, {}, None)
+    with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
+        with pytest.raises(CheckpointError) as error:
+            checkpoints.restore(other)
+    assert str(error.value).splitlines()[1:] == [
+        "  params/a: float32 (50, 40) in the checkpoint, float32 (50, 4) in the run",
+        "  params/b: missing in the checkpoint, bfloat16 (3,) in the run",
+    ]
+    assert_is(restore(tmp_path), 1)
+
+
+@pytest.mark.parametrize(
+    ("config", "kept"),
+    [
+        (CheckpointConfig(keep=2), {7, 8}),
+        (CheckpointConfig(keep=1, keep_every=3), {3, 6, 8}),
+        (CheckpointConfig(keep=1, keep_best=2), {2, 5, 8}),
+        (CheckpointConfig(keep=2, keep_every=4, keep_best=1), {4, 5, 7, 8}),
+    ],
+)
+def test_which_ones_stay(config, kept):
+    scores = {1: 0.1, 2: 0.9, 3: 0.3, 4: float("nan"), 5: 0.9, 6: None}
+    assert steps_to_keep(range(1, 9), scores, config) == kept
+
+
+def test_the_best_stay_also_when_a_run_is_resumed(tmp_path):
+    scores = {1: 0.2, 2: 0.8, 3: None, 4: 0.5, 5: 0.1, 6: 0.3}
+    config = CheckpointConfig(keep=1, keep_best=1, keep_every=4)
+    for steps in ((1, 2, 3), (4, 5, 6)):
+        with Checkpoints(tmp_path, config) as checkpoints:
+            for step in steps:
+                checkpoints.save(step, state(step), scores[step])
+    with Checkpoints(tmp_path, config) as checkpoints:
+        assert checkpoints.steps == [2, 4, 6]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({"keep": 0}, "config.checkpoint.keep is 0; expected 1 or more"), ({"keep_best": -1}, "keep_best is -1")],
+)
+def test_wrong_numbers(values, message):
+    with pytest.raises(ValueError, match=message):
+        CheckpointConfig(**values)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int32", "uint32", "int8", "bool"])
+def test_fingerprint(dtype):
+    """It differs when one element or the order differs, or two signs do; and is that of the same bits elsewhere."""
+    x = np.arange(60).reshape(3, 4, 5).astype(jnp.dtype(dtype))
+    changed, swapped = x.copy(), x.copy()
+    changed[2, 0, 0] = not x[2, 0, 0] if dtype == "bool" else 1
+    swapped[0, 0, 0], swapped[2, 3, 4] = x[2, 3, 4], x[0, 0, 0]
+    variants = [x, changed, swapped, x.reshape(-1)[:-1]]
+    if dtype not in ("bool", "uint32"):
+        signs = x.copy()
+        signs[1] *= -1
+        variants.append(signs)
+    found = [int(fingerprint(jnp.asarray(variant))) for variant in variants]
+    assert len(set(found)) == len(variants)
+    assert found[0] == int(fingerprint(jnp.asarray(x.copy())))
+
+
+def test_fingerprint_of_a_scalar_and_of_nothing():
+    assert int(fingerprint(jnp.int32(5))) != int(fingerprint(jnp.int32(6)))
+    assert int(fingerprint(jnp.zeros((0, 3)))) == 0
 
 
 def full_disk(monkeypatch) -> None:
@@ -110,7 +222,7 @@ def test_too_little_room_is_noticed_before_anything_is_written(tmp_path, monkeyp
 
 def test_full_disk_is_noticed_before_the_next_save(tmp_path, monkeypatch):
     full_disk(monkeypatch)
-    with Checkpoints(tmp_path, 2) as checkpoints:
+    with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
         checkpoints.save(1, state(1))
         with pytest.raises(CheckpointError, match="step 1 .* the disk is full .* There is no earlier checkpoint"):
             for _ in range(1000):

@@ -33,7 +33,7 @@ def change(config: dict, path: str, value) -> dict:
         ("epochs", 1, "config.steps is 6 and config.epochs is 1; give exactly one"),
         ("steps", 0, "give exactly one"),
         ("dtype", "float16", "config.dtype is 'float16'"),
-        ("accumulate", 3, "config.batch is 8; expected a multiple of config.accumulate"),
+        ("accumulate", 3, "config.batch is 8; expected a positive multiple of config.accumulate"),
         ("init", "nowhere", "config.init is 'nowhere'; there is no such directory"),
         ("model.charset", "aa", "charset 'aa' holds 'a' more than once"),
         ("eval.normalization", "test", "config.eval.normalization is 'test'"),

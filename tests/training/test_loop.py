@@ -9,10 +9,13 @@ import signal
 import jax.numpy as jnp
 import pytest
 
+from tcm_jax.distributed import Watch
 from tcm_jax.training.interrupt import Interrupted, StopSignal
 from tcm_jax.training.loop import DeviceBatch, Loop, NonFiniteError, device_batches
+from tcm_jax.training.mesh import make_mesh
+from tcm_jax.training.profile import Profile
 from tcm_jax.training.report import Report
-from tcm_jax.training.state import TrainState, make_mesh
+from tcm_jax.training.state import TrainState
 
 
 class Recorder:
@@ -21,7 +24,7 @@ class Recorder:
     def __init__(self, directory):
         self.directory, self.calls, self.steps = directory, [], []
 
-    def save(self, step, state):
+    def save(self, step, state, score):
         self.calls.append(("save", step))
         self.steps.append(step)
 
@@ -38,15 +41,20 @@ class Recorder:
         self.calls.append(("finish", step))
 
 
-def run(tmp_path, total=5, start=0, losses=None, on_step=None, checkpoint_every=2, validate_every=3):
-    """Runs the loop; returns the recorder. `losses` of some steps, 1 for all others."""
+def run(tmp_path, total=5, start=0, losses=None, stops=None, on_step=None, checkpoint_every=2, validate_every=3):
+    """Runs the loop; returns the recorder.
+
+    Args:
+        losses: of some steps, 1 for all others. stops: signals that some steps bring from other processes.
+    """
     recorder = Recorder(tmp_path / "checkpoints")
 
     def step(state, batch):
         done = int(state.step) + 1
         if on_step:
             on_step(done)
-        metrics = {"loss": jnp.float32((losses or {}).get(done, 1.0)), "grad_norm": jnp.float32(2.0)}
+        heard = (stops or {}).get(done, batch["stop"].max())
+        metrics = {"loss": jnp.float32((losses or {}).get(done, 1.0)), "grad_norm": 2.0, "records": 7, "stop": heard}
         return state.replace(step=jnp.int32(done)), metrics
 
     batches = (
@@ -58,6 +66,7 @@ def run(tmp_path, total=5, start=0, losses=None, on_step=None, checkpoint_every=
         loop = Loop(
             step=step,
             batches=batches,
+            mesh=make_mesh(),
             batch_size=12,
             total=total,
             log_every=2,
@@ -68,6 +77,9 @@ def run(tmp_path, total=5, start=0, losses=None, on_step=None, checkpoint_every=
             report=report,
             checkpoints=recorder,
             stop=stop,
+            watch=Watch(),
+            profile=Profile(tmp_path, start, total, 0),
+            speed=lambda rate: {"step_time": 12 / rate},
             workdir=tmp_path,
         )
         try:
@@ -120,7 +132,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, loss, bad):
     assert error.value.recorder.calls == [("save", 2), ("wait",)]
     written = json.loads((tmp_path / f"nan_step_{bad}.json").read_text())
     assert written["records"] == [f"word-{bad}-{row}" for row in range(12)]
-    assert written["metrics"] == {"loss": str(loss), "grad_norm": "2.0"}
+    assert written["metrics"] == {"loss": str(loss), "grad_norm": "2.0", "records": "7"}
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -135,6 +147,13 @@ def test_a_signal_stops_after_the_step_and_saves(tmp_path, number, status):
     assert error.value.status == status
     assert error.value.recorder.calls == [("save", 2), ("save", 3), ("wait",)]
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_signal_of_another_process_stops_after_the_step_at_which_all_know_it(tmp_path):
+    with pytest.raises(Interrupted, match="stopped after step 3 of 5") as error:
+        run(tmp_path, stops={2: signal.SIGTERM}, checkpoint_every=0, validate_every=0)
+    assert error.value.status == 143
+    assert error.value.recorder.calls == [("save", 3), ("wait",)]
 
 
 def test_the_second_ctrl_c_is_the_system_s():

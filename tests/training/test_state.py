@@ -9,19 +9,13 @@ import numpy as np
 import pytest
 
 from tcm_jax.tasks.recognition import Recognition
+from tcm_jax.training.mesh import make_mesh, shard_batch
 from tcm_jax.training.methods import adamw
 from tcm_jax.training.objectives import parse
 from tcm_jax.training.optim import Group, Optimizer
 from tcm_jax.training.recognition import OptimConfig, make_optimizer
 from tcm_jax.training.schedules import one_cycle
-from tcm_jax.training.state import (
-    averaged_variables,
-    compile_step,
-    init_state,
-    make_mesh,
-    make_step,
-    shard_batch,
-)
+from tcm_jax.training.state import averaged_variables, init_state, make_step
 from tests.conftest import compare
 
 
@@ -58,7 +52,7 @@ def start(accumulate=1, seed=0, batch=None, **optim):
     optimizer = Optimizer(adamw, groups, LABELS, lambda factor: one_cycle(0.1 * factor, 10, 0.075), 20.0, **optim)
     state = jax.device_put(init_state(task.init(None), optimizer), jax.sharding.NamedSharding(mesh, jax.P()))
     batch = shard_batch(line_batch() if batch is None else batch, mesh)
-    step = compile_step(make_step(task, optimizer, seed, accumulate), state, batch, mesh)
+    step = jax.jit(make_step(task, optimizer, seed, accumulate), donate_argnums=0)
     return state, step, batch, optimizer
 
 
@@ -127,23 +121,6 @@ def test_an_update_that_is_not_finite_is_not_made(value):
     assert int(state.step) == 2
     after = jax.tree.map(np.asarray, state).replace(step=before.step)
     jax.tree.map(np.testing.assert_array_equal, after, before)
-
-
-def test_nothing_is_compiled_twice():
-    traces = []
-
-    class Counted(Line):
-        def loss(self, variables, batch, key):
-            traces.append(1)
-            return super().loss(variables, batch, key)
-
-    state, _, batch, optimizer = start()
-    step = compile_step(make_step(Counted(), optimizer, 0), state, batch, make_mesh())
-    for _ in range(3):
-        state, _ = step(state, batch)
-    assert len(traces) == 1
-    with pytest.raises(TypeError):
-        step(state, shard_batch(line_batch(rows=5), make_mesh()))
 
 
 def recognizer(config, dtype=jnp.float32, **model):

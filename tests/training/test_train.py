@@ -39,7 +39,8 @@ def config(config) -> dict:
 def lines(workdir: Path) -> list[dict]:
     """What metrics.jsonl says of the training, without what depends on the clock."""
     found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("time", "images_per_second", "data_wait")} for line in found]
+    clock = ("time", "data_wait", "step_time", "images_per_second", "images_per_second_per_device")
+    return [{k: v for k, v in line.items() if k not in clock} for line in found]
 
 
 def weights(workdir: Path, name: str = "last") -> dict[str, np.ndarray]:
@@ -58,7 +59,15 @@ def assert_same(workdir: Path, finished: Path) -> None:
 def test_what_a_run_leaves(finished):
     training = [line for line in lines(finished) if line["of"] == "train"]
     assert [line["step"] for line in training] == [1, 2, 3, 4, 5, 6]
-    assert training[0].keys() >= {"loss", "visual_loss", "cross_loss", "grad_norm", "lr", "undecodable"}
+    assert training[0].keys() >= {
+        "loss",
+        "visual_loss",
+        "cross_loss",
+        "grad_norm",
+        "lr",
+        "undecodable",
+        "records",
+    }
     assert training[-1]["loss"] < training[0]["loss"]
     validation = [line for line in lines(finished) if line["of"] == "validation/words"]
     assert [(line["step"], line["num_samples"]) for line in validation] == [(3, 8), (6, 8)]
@@ -74,6 +83,30 @@ def test_what_a_run_leaves(finished):
     assert best.extra == {"step": 3, "accuracy": validation[0]["accuracy"]}
     assert last.model["charset"] == "0123456789abcdefghijklmnopqrstuvwxyz"
     assert last.preprocessing["mean"] == [0.48145466, 0.4578275, 0.40821073]
+
+
+def test_nothing_is_compiled_after_the_first_step_and_the_first_validation(tmp_path, config, monkeypatch, caplog):
+    config["steps"], config["checkpoint"]["every"] = 9, 3
+    write, compiled = Report.write, {}
+
+    def count(self, step, values, name="train"):
+        write(self, step, values, name)
+        compiled[step, name] = [text.split(" in ")[0] for text in caplog.messages if "Finished XLA compilation" in text]
+
+    monkeypatch.setattr(Report, "write", count)
+    with jax.log_compiles():
+        train.run(config, tmp_path)
+    assert "jit(signalling)" in " ".join(compiled[1, "train"])
+    assert compiled[2, "train"] == compiled[1, "train"]
+    assert len(compiled[3, "validation/words"]) > len(compiled[3, "train"])
+    assert compiled[4, "train"] == compiled[9, "validation/words"]  # the checkpoint of step 3 is written in between
+
+
+def test_a_profile_of_some_steps(tmp_path, config):
+    config["profile_steps"] = 2
+    train.run(config, tmp_path)
+    (trace,) = (tmp_path / "tensorboard").rglob("*.xplane.pb")
+    assert b"jit_signalling" in trace.read_bytes()
 
 
 def test_a_finished_run_has_nothing_to_do(finished, config, capsys):

@@ -1,0 +1,124 @@
+"""Where every parameter lies on the mesh: ordered tables of rules, by the path of the parameter.
+
+The first rule whose pattern is found in a path gives its PartitionSpec. Matrices are cut along the width of the model
+over "fsdp", and along attention heads or hidden units over "tensor" (Megatron-LM, section 3: the first product of a
+pair by columns, the second by rows, so that a block exchanges its result once). Vectors are small and stay whole.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from tcm_jax.pretrained import flatten
+
+Rules = Sequence[tuple[str, P]]
+
+CLIP4STR: Rules = (
+    (r"/(query|key|value)/kernel$", P("fsdp", "tensor", None)),  # [d, k, e]
+    (r"/(query|key|value)/bias$", P("tensor", None)),  # [k, e]
+    (r"/out/kernel$", P("tensor", None, "fsdp")),  # [k, e, d]
+    (r"/(c_fc|linear1)/kernel$", P("fsdp", "tensor")),  # [d, 4 d]
+    (r"/(c_fc|linear1)/bias$", P("tensor")),
+    (r"/(c_proj|linear2)/kernel$", P("tensor", "fsdp")),  # [4 d, d]
+    (r"/token_embedding/embedding$", P(None, "fsdp")),
+    (r"/conv1/kernel$", P(None, None, None, "fsdp")),  # [h, w, 3, d]
+    (r"/(visual/proj|text_projection)$", P("fsdp", None)),
+    (r"_decoder/(head|text_embed|pos_queries)", P()),  # too narrow to be worth a cut
+    (r"(bias|scale|logit_scale|class_embedding|positional_embedding)$", P()),
+)
+
+# Without text matching there is neither text tower nor attention pooling nor any prompt.
+TCM_BASELINE: Rules = (
+    (r"^backbone/.*kernel$", P(None, None, None, "fsdp")),  # [h, w, in, out]
+    (r"^(neck|bbox_head)/.*kernel$", P(None, None, None, "fsdp")),
+    (r"(bias|scale)$", P()),
+)
+TCM: Rules = (
+    (r"/(query|key|value|[qkv]_proj)/kernel$", P("fsdp", "tensor", None)),  # [d, k, e]
+    (r"/(query|key|value|[qkv]_proj)/bias$", P("tensor", None)),
+    (r"(/attn/out|attnpool/c_proj|_attn/proj)/kernel$", P("tensor", None, "fsdp")),  # [k, e, d]
+    (r"/(c_fc|mlp_0)/kernel$", P("fsdp", "tensor")),
+    (r"/(c_fc|mlp_0)/bias$", P("tensor")),
+    (r"/(c_proj|mlp_\d)/kernel$", P("tensor", "fsdp")),
+    (r"/token_embedding/embedding$", P(None, "fsdp")),
+    (r"(text_projection|pix_w|_proj_\d/kernel)$", P("fsdp", None)),
+    (r"(gamma|contexts|meta_query|logit_scale|positional_embedding)$", P()),
+    *TCM_BASELINE,
+)
+
+
+def specs(params: Mapping[str, Any], rules: Rules) -> dict[str, P]:
+    """The PartitionSpec of every parameter by path.
+
+    Raises:
+        ValueError: a parameter without a rule, a rule that no parameter needs, or one with more axes than its
+            parameter; the message names all of them.
+    """
+    found: dict[str, P] = {}
+    used: set[int] = set()
+    problems = []
+    for path, leaf in flatten(params).items():
+        number = next((i for i, (pattern, _) in enumerate(rules) if re.search(pattern, path)), None)
+        if number is None:
+            problems.append(f"{path} {tuple(leaf.shape)} has no rule")
+            continue
+        used.add(number)
+        found[path] = rules[number][1]
+        if len(found[path]) > len(leaf.shape):
+            problems.append(f"{path} has shape {tuple(leaf.shape)}; its rule has {tuple(found[path])}")
+    problems += [f"no parameter has the rule {rule!r}" for i, (rule, _) in enumerate(rules) if i not in used]
+    if problems:
+        raise ValueError("the partition rules don't fit the model:\n  " + "\n  ".join(problems))
+    return found
+
+
+def fitting(spec: P, shape: Sequence[int], mesh: Mesh) -> P:
+    """The spec without the axes of the mesh that don't divide their dimension: it stays whole."""
+    return P(*(axis if axis and shape[i] % mesh.shape[axis] == 0 else None for i, axis in enumerate(spec)))
+
+
+def shardings(tree: Any, params: Mapping[str, Any], rules: Rules, mesh: Mesh) -> Any:
+    """The place of every array of a training state.
+
+    What belongs to a parameter (itself, its moments, its average) is cut as the parameter; the rest (counters, running
+    statistics) is whole everywhere.
+
+    Args:
+        tree: arrays or shapes; a leaf belongs to a parameter if its keys end with the parameter's path, and it has the
+            parameter's shape.
+        params: the parameters or their shapes.
+
+    Raises:
+        ValueError: as of `specs`.
+    """
+    shapes = {path: tuple(leaf.shape) for path, leaf in flatten(params).items()}
+    places = {path: fitting(spec, shapes[path], mesh) for path, spec in specs(params, rules).items()}
+
+    def place(keys: Sequence[Any], leaf: Any) -> NamedSharding:
+        names = "/".join(str(getattr(key, "key", getattr(key, "name", ""))) for key in keys).split("/")
+        for i in range(len(names)):
+            path = "/".join(names[i:])
+            if shapes.get(path) == tuple(leaf.shape):
+                return NamedSharding(mesh, places[path])
+        return NamedSharding(mesh, P())
+
+    return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def whole(params: Mapping[str, Any], rules: Rules, mesh: Mesh) -> dict[str, str]:
+    """Parameters with a dimension that stays whole although the mesh would cut it: what is cut how, by path."""
+    shapes = {path: tuple(leaf.shape) for path, leaf in flatten(params).items()}
+    return {
+        path: f"{shapes[path]} over {tuple(spec)}"
+        for path, spec in specs(params, rules).items()
+        if any(axis and mesh.shape[axis] > 1 for axis in spec) and fitting(spec, shapes[path], mesh) != spec
+    }
+
+
+def put(array: Any, sharding: Any) -> jax.Array:
+    """A host array, the same in every process, on the devices; each process sends its own parts only."""
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])

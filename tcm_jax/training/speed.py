@@ -1,0 +1,43 @@
+"""How fast a run is, as metrics."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tcm_jax import chips
+from tcm_jax.planning import hlo
+from tcm_jax.planning.work import work
+from tcm_jax.training.objectives import parse
+from tcm_jax.training.program import train_program
+
+
+def model_flops(config: Mapping[str, Any], mesh: jax.sharding.Mesh) -> float:
+    """Floating-point work of one optimizer step on the whole batch, as the model asks for it: what is computed twice to
+    save memory counts once (PaLM, appendix B).
+    """
+    program = train_program(parse({**config, "remat": "none"}), mesh, records=config["batch"])
+    return work(hlo.parse(program.lower().as_text("hlo"))).flops
+
+
+def speed(config: Mapping[str, Any], mesh: jax.sharding.Mesh) -> Callable[[float], dict[str, float]]:
+    """What follows from the images per second of a run: "step_time" in seconds, "images_per_second_per_device", and on
+    a chip of `tcm_jax.chips` "mfu", the model FLOPs utilisation: `model_flops` as a share of what the chips can do at
+    best in the time.
+    """
+    batch = config["batch"]
+    chip = chips.find(mesh.devices.flat[0].device_kind)
+    share_per_image = 0.0
+    if chip is not None:
+        peak = chip.bf16 if parse(config).config.compute_dtype == jnp.bfloat16 else chip.f32
+        share_per_image = model_flops(config, mesh) / batch / (peak * mesh.size)
+
+    def metrics(images_per_second: float) -> dict[str, float]:
+        values = {
+            "step_time": batch / max(images_per_second, 1e-9),
+            "images_per_second_per_device": images_per_second / mesh.size,
+        }
+        return values | ({"mfu": images_per_second * share_per_image} if chip else {})
+
+    return metrics
