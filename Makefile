@@ -24,6 +24,7 @@ lint: $(VENV)/installed-tests
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
+	$(VENV)/bin/shellcheck launch/*.sh launch/slurm.sbatch
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

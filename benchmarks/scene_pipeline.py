@@ -1,10 +1,11 @@
 """Training samples per second of text detection: 1280 x 720 JPEG photos -> decode -> view -> targets -> batches.
 
-    python -m benchmarks.scene_pipeline [--photos PATH] [--families DB PAN FCE] [--seconds 8]
+    python -m benchmarks.scene_pipeline [--photos PATH] [--families DB PAN FCE] [--workers 0 1 2] [--device N]
 
 Without --photos (a data set that `data check` reads), rendered scenes of up to 16 words are stored as JPEG with quality
-90. The stages are milliseconds of process time per sample in one thread, and what they make per second of a core; the
-last columns are samples per second of the batches that a training reads, from one thread and from processes.
+90. The stages are milliseconds of process time per sample in one thread, and what they make per second of a core; then
+follow the columns of `benchmarks.input_pipeline`, of the batches that a training reads from one thread (0) and from
+processes.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.detection_host import TRAINING_SIDES
-from benchmarks.input_pipeline import images_per_second
+from benchmarks.input_pipeline import COLUMNS, speed
 from tcm_jax.data.images import decode
 from tcm_jax.data.records import Scene, SceneSource, TextRegion
 from tcm_jax.data.scenes.augment import SceneAugment
@@ -33,7 +34,6 @@ from tcm_jax.detectors.pan import Pan
 
 BATCH_SIZE = 8
 FAMILIES: dict[str, TextDetector] = {"DB": Db(), "PAN": Pan(), "FCE": Fce()}
-WORKERS = (0, 1, 2)
 
 
 @dataclass
@@ -87,28 +87,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, help="data set of scenes to read (default: rendered photos)")
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=[*FAMILIES], help="(default: all)")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
+    parser.add_argument("--device", type=float, default=0.0, help="images per second that a pretended device takes")
     parser.add_argument("--seconds", type=float, default=8.0, help="time to measure each number (default: 8)")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     source = open_scenes(arguments.photos) if arguments.photos else rendered_photos(64)
     texts = np.mean([len(source.regions(i)) for i in range(len(source))])
     print(f"{source.name}: {len(source):,} with {texts:.1f} texts each")
-    heads = [
-        "decode ms",
-        "view ms",
-        "targets ms",
-        "a core/s",
-        "one thread/s",
-        *(f"{n} processes/s" for n in WORKERS[1:]),
-    ]
-    print("family, view".ljust(18) + "".join(head.rjust(14) for head in heads))
+    heads = ["decode ms", "view ms", "targets ms", "a core/s", "workers"]
+    print("family, view".ljust(18) + "".join(head.rjust(12) for head in heads) + f"  {COLUMNS}")
     for family in arguments.families:
         side = TRAINING_SIDES[family]
         sample = SceneSample(FAMILIES[family].targets, SceneAugment(crop=side))
         numbers = stages(source, sample, arguments.seconds)
-        speeds = [images_per_second(source, sample, BATCH_SIZE, workers, arguments.seconds) for workers in WORKERS]
-        row = [f"{t:14.2f}" for t in numbers] + [f"{speed:14.1f}" for speed in (1e3 / sum(numbers), *speeds)]
-        print(f"{family} {side} x {side}".ljust(18) + "".join(row))
+        print(f"{family} {side} x {side}".ljust(18) + "".join(f"{t:12.2f}" for t in (*numbers, 1e3 / sum(numbers))))
+        for workers in arguments.workers:
+            row = speed(source, sample, BATCH_SIZE, workers, arguments.seconds, arguments.device)
+            print(" " * (18 + 4 * 12) + f"{workers:12}  {row}", flush=True)
 
 
 if __name__ == "__main__":
