@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from tcm_jax.training import partition
+from tcm_jax.training.fingerprint import fingerprint
 from tcm_jax.training.mesh import batch_sharding, batch_shards, replicated
 from tcm_jax.training.objective import Objective
 from tcm_jax.training.optim import Optimizer, Tree
@@ -104,13 +104,6 @@ def with_signals(step: Step) -> Step:
         return state, metrics | {"records": fingerprint(batch["record"]), "stop": batch["stop"].max()}
 
     return signalling
-
-
-def fingerprint(words: jax.Array) -> jax.Array:
-    """One number for uint32 [n] and their order, the same however they are sharded: their sum modulo 2^32, weighted
-    with the odd numbers.
-    """
-    return (words * (2 * jnp.arange(words.size, dtype=jnp.uint32) + 1)).sum(dtype=jnp.uint32)
 
 
 def _places(tree: Any) -> Any:
