@@ -10,7 +10,6 @@ Variants:
     (none)  clean words of at most 12 characters; ten minutes on two CPU cores
     real    goes on from runs/quickstart, on harder words mixed with real crops from DATA (--config.data.root=DATA), of
             which every tenth is held out; see docs/results.md
-    gpu     a larger model (33 M parameters) on the hardest words and 94 characters, for one GPU
     tiny    seconds, for tests
 """
 
@@ -24,8 +23,8 @@ REAL = ("icdar2003-train", "icdar2015-train", "iiit5k-train", "svt-train")
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    if variant not in ("", "real", "gpu", "tiny"):
-        raise ValueError(f"clip4str_quickstart: unknown variant {variant!r}; known are real, gpu and tiny")
+    if variant not in ("", "real", "tiny"):
+        raise ValueError(f"clip4str_quickstart: unknown variant {variant!r}; known are real and tiny")
     config = base["get_config"]("tiny")
     if variant == "tiny":
         return config
@@ -53,19 +52,6 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.train += [{"path": name, "hold_out": 10, "weight": 0.25 / len(REAL)} for name in REAL]
         config.eval.sources = [{"name": name, "path": name, "hold_out": 10} for name in REAL]
         config.eval.every = 1000
-    if variant == "gpu":
-        config.model.charset, config.model.max_label_length = "94", 25
-        config.model.clip.update({"patch_size": (8, 4), "embed_dim": 384})
-        config.model.clip.update({"vision_width": 384, "vision_layers": 12, "vision_heads": 6})
-        config.model.clip.update({"text_width": 128, "text_layers": 3, "text_heads": 2})
-        config.model.decoder_heads, config.model.dropout, config.model.perm_num = 12, 0.1, 6
-        config.batch, config.steps = 512, 200_000
-        config.optim.update({"lr": 7e-4, "lr_batch": 512, "ema": 0.9999})
-        config.data.augment, config.data.workers = True, 12
-        config.data.train = [{"synthetic": words("train", 1.0, 100_000_000)}]
-        config.eval.update({"every": 5000, "batch": 512, "charset": "94"})
-        config.eval.sources = [{"name": "unseen words", "synthetic": words("test", 1.0, 5000)}]
-        config.checkpoint.every = 2000
     return config
 
 

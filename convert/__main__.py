@@ -28,9 +28,9 @@ from tcm_jax.text.charset import load_charset
 NECK_FIELDS = ("lateral_channels", "out_channels", "channels", "repeats", "fourier_degree")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("source", type=as_path, help="checkpoint to read (with --to-torch: model directory)")
     parser.add_argument("dest", type=as_path, help="model directory to write (with --to-torch: file)")
@@ -189,8 +189,8 @@ def _to_torch(args: argparse.Namespace) -> None:
     print(f"wrote {args.dest}: {len(state)} tensors, {sum(x.size for x in state.values()):,} values")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = _parser()
+def main(argv: Sequence[str] | None = None, prog: str = "python -m convert") -> int:
+    parser = _parser(prog)
     args = parser.parse_args(argv)
     try:
         if not args.to_torch:

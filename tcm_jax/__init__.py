@@ -3,13 +3,32 @@
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Detections", "Detector", "Reading", "Recognizer", "__version__"]
+__all__ = [
+    "Detections",
+    "Detector",
+    "Reading",
+    "Recognizer",
+    "SpottedPhoto",
+    "SpottedWord",
+    "Spotter",
+    "__version__",
+]
 
 if TYPE_CHECKING:
     from tcm_jax.detector import Detections, Detector
     from tcm_jax.recognizer import Reading, Recognizer
+    from tcm_jax.spotter import Spotter
+    from tcm_jax.spotting.results import SpottedPhoto, SpottedWord
 
-_MODULES = {"Detections": "detector", "Detector": "detector", "Reading": "recognizer", "Recognizer": "recognizer"}
+_MODULES = {
+    "Detections": "detector",
+    "Detector": "detector",
+    "Reading": "recognizer",
+    "Recognizer": "recognizer",
+    "SpottedPhoto": "spotting.results",
+    "SpottedWord": "spotting.results",
+    "Spotter": "spotter",
+}
 
 
 def __getattr__(name: str):

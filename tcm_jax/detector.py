@@ -1,7 +1,7 @@
 """Detecting text in photos from Python.
 
 from tcm_jax import Detector
-detector = Detector("models/tcm-db-ic15")
+detector = Detector()  # the model that comes with the package, or Detector("models/tcm-db-ic15")
 for instance in detector.detect("photo.jpg").instances:
     print(instance.polygon, instance.score)
 """
@@ -17,6 +17,7 @@ import jax
 from tcm_jax.data.images import ImageError
 from tcm_jax.data.inputs import Errors, Input, is_single, named, pixels
 from tcm_jax.data.photos import Buckets, Scale
+from tcm_jax.defaults import DETECTOR
 from tcm_jax.tasks.detecting import Detections, PhotoStream
 from tcm_jax.tasks.loading import load_detector
 
@@ -28,7 +29,8 @@ class Detector:
     and decode the last ones while the device works, and few photos are held at a time (`photos`, a `PhotoStream`).
 
     Args:
-        checkpoint: a model directory, or the working directory of a training run (its `best`, else its `last`).
+        checkpoint: a model directory, or the working directory of a training run (its `best`, else its `last`);
+            None: the model that comes with the package.
         scale: longest and shorter side, in pixels, that photos are resized to; None: the model's.
         buckets: "few" pads resized photos to one of the canvases `photos.bucket_sizes(scale)`, each a program that
             is compiled when it first occurs; "exact" to multiples of 32, as the original does.
@@ -45,7 +47,7 @@ class Detector:
 
     def __init__(
         self,
-        checkpoint: str | os.PathLike,
+        checkpoint: str | os.PathLike | None = None,
         *,
         scale: Scale | None = None,
         buckets: Buckets = "few",
@@ -54,7 +56,7 @@ class Detector:
         quiet: bool = False,
         **decoding: Any,
     ):
-        self.model = load_detector(checkpoint, dtype, decoding)
+        self.model = load_detector(DETECTOR if checkpoint is None else checkpoint, dtype, decoding)
         self._variables = jax.device_put(self.model.contents.variables)
         self._text = jax.jit(partial(self.model.call, self.model.task.text_embedding))(self._variables)
         self._predict = jax.jit(self.model.predict)

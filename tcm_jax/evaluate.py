@@ -7,6 +7,8 @@ Photos, by MMOCR's hmean-iou:
   python -m tcm_jax.evaluate --checkpoint models/tcm-db-ic15 data/icdar2015/test data/totaltext/test
   python -m tcm_jax.evaluate --checkpoint runs/a --checkpoint runs/b data/icdar2015 --images test_images \\
       --annotations test_gts --score-threshold 0.5 --deteval
+Photos, end to end, by the protocols of ICDAR 2015:
+  python -m tcm_jax.evaluate --checkpoint models/tcm-db-ic15 --recognizer models/clip4str-b16 data/icdar2015/test
 """
 
 import argparse
@@ -17,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tcm_jax.data.records import SourceError
-from tcm_jax.evaluation import scenes, words
+from tcm_jax.evaluation import scenes, spotting, words
 from tcm_jax.files import as_path
 from tcm_jax.pretrained import read_config
 from tcm_jax.tasks.loading import DTYPES, find_model
@@ -38,16 +40,20 @@ class _Kind:
     prepare: Callable[[argparse.Namespace], Callable[[], None]]
 
 
+def _prepare_photos(options: argparse.Namespace) -> Callable[[], None]:
+    return (scenes if options.recognizer is None else spotting).prepare(options)
+
+
 _KINDS = {  # by the task of the model
     "recognition": _Kind("recognizer", words.add_options, words.prepare),
-    "detection": _Kind("detector", scenes.add_options, scenes.prepare),
+    "detection": _Kind("detector", scenes.add_options, _prepare_photos),
 }
 _Own = dict[str, list[argparse.Action]]  # options by the task that they are for
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.evaluate") -> None:
     """Runs the command; a problem with the input ends it with a message and exit code 1."""
-    parser, own = _parser()
+    parser, own = _parser(prog)
     options = parser.parse_intermixed_args(arguments)
     logging.basicConfig(format="%(message)s")
     try:
@@ -88,9 +94,9 @@ def _check_options(options: argparse.Namespace, own: _Own, task: str) -> None:
                 raise ValueError(f"{option} is for {_KINDS[other].name}s; {model} is a {_KINDS[task].name}")
 
 
-def _parser() -> tuple[argparse.ArgumentParser, _Own]:
+def _parser(prog: str) -> tuple[argparse.ArgumentParser, _Own]:
     parser = argparse.ArgumentParser(
-        prog="python -m tcm_jax.evaluate",
+        prog=prog,
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -110,18 +110,21 @@ def matching(pattern: str) -> list[str]:
 
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
-    """A file to write ("w" for UTF-8 text, "wb" for bytes) that gets the name `path` when all is written."""
+    """A file to write ("w" for UTF-8 text, "wb" for bytes) that gets the name `path` when all is written.
+
+    In text, bytes of file names that are no UTF-8 are escapes (\\udce9), in JSON those that give the name back.
+    """
     path = absolute(path)
-    encoding = None if "b" in mode else "utf-8"
+    encoding, errors = (None, None) if "b" in mode else ("utf-8", "backslashreplace")
     if is_remote(path):
         with tempfile.TemporaryDirectory(prefix="tcm_jax-") as folder:
-            with open(Path(folder, path.name), mode, encoding=encoding) as file:
+            with open(Path(folder, path.name), mode, encoding=encoding, errors=errors) as file:
                 yield file
             upload(Path(folder), path.parent)
         return
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
-        with os.fdopen(handle, mode, encoding=encoding) as file:
+        with os.fdopen(handle, mode, encoding=encoding, errors=errors) as file:
             yield file
         os.chmod(temporary, 0o644)  # mkstemp's files are private
         os.replace(temporary, path)

@@ -1,7 +1,8 @@
-"""Pictures of what a detector found: the photo with polygons and scores, and its score map."""
+"""Pictures of what was found in a photo: polygons with scores and the score map, or with the words that were read."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,7 +11,11 @@ from PIL import Image, ImageDraw, ImageFont
 from tcm_jax.data.photos import STRIDE
 from tcm_jax.data.records import TextRegion
 from tcm_jax.data.scenes.draw import draw_polygons
+from tcm_jax.data.scenes.lettering import write_labels
 from tcm_jax.files import atomic_file
+
+_JPEG: tuple[str, dict[str, Any]] = ("JPEG", {"quality": 90, "subsampling": 0})
+PICTURES: dict[str, tuple[str, dict[str, Any]]] = {".jpg": _JPEG, ".jpeg": _JPEG, ".png": ("PNG", {})}
 
 _LONGEST, _SHORTEST, _LIMIT = (640, 1280), 240, 4096  # pixels of a panel's sides
 _BAR, _CAPTION, _GAP = 160, 26, 8
@@ -41,9 +46,7 @@ def draw(
         regions: what should have been found, blue under the polygons; gray if it is to be ignored.
     """
     height, width = image.shape[:2]
-    factor = _factor(height, width)
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    photo = cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+    photo, factor = _scaled(image)
     drawn = draw_polygons(
         photo,
         [points * factor for points in (*(region.polygon for region in regions), *map(np.asarray, polygons))],
@@ -54,14 +57,43 @@ def draw(
     panels = [_captioned(drawn, f"{width} x {height} pixels, {found}")]
     if score_map is not None:
         panels.append(_score_panel(photo, score_map, np.asarray(scale) / factor))
-    wide = size[0] > 1.41 * size[1]
+    wide = photo.shape[1] > 1.41 * photo.shape[0]
     return _joined(panels, 0 if wide else 1)
 
 
+def draw_words(
+    image: np.ndarray, polygons: Sequence[np.ndarray], texts: Sequence[str], scores: Sequence[float]
+) -> np.ndarray:
+    """The picture of one photo with its words, uint8 RGB; small photos are enlarged and large ones reduced.
+
+    Args:
+        image: uint8 RGB [h, w, 3].
+        polygons: [n, 2] each, x and y in pixels; they may leave the image.
+        texts: what each says; written beside it, where it hides the least of the others.
+        scores: one for each, 0..1; the colours go from red (poor) to green.
+    """
+    height, width = image.shape[:2]
+    photo, factor = _scaled(image)
+    scaled = [np.asarray(polygon, np.float64) * factor for polygon in polygons]
+    colours = [*map(_colour, scores)]
+    drawn = draw_polygons(photo, scaled, colours, [""] * len(scaled))
+    drawn = write_labels(drawn, scaled, texts, colours)
+    return _captioned(drawn, f"{width} x {height} pixels, {len(texts):,} word{'s' * (len(texts) != 1)}")
+
+
 def save(picture: np.ndarray, path: Path) -> None:
-    """Writes a picture, uint8 RGB [h, w, 3], as a JPEG file."""
+    """Writes a picture, uint8 RGB [h, w, 3], as a file of the format that its name ends in (`PICTURES`)."""
+    kind, options = PICTURES[path.suffix.lower()]
     with atomic_file(path, "wb") as file:
-        Image.fromarray(picture).save(file, "JPEG", quality=90, subsampling=0)
+        Image.fromarray(picture).save(file, kind, **options)
+
+
+def _scaled(image: np.ndarray) -> tuple[np.ndarray, float]:
+    """The photo in the size of its panel, and pixels of the panel for one of the photo."""
+    height, width = image.shape[:2]
+    factor = _factor(height, width)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR), factor
 
 
 def _factor(height: int, width: int) -> float:

@@ -1,7 +1,7 @@
 """Reading word images from Python.
 
 from tcm_jax import Recognizer
-recognizer = Recognizer("models/clip4str-b16")
+recognizer = Recognizer()  # or Recognizer("models/clip4str-b16")
 recognizer.read("word.jpg").text
 """
 
@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +19,12 @@ import numpy as np
 
 from tcm_jax.data.images import ImageError, resize
 from tcm_jax.data.inputs import Errors, Input, check_errors, is_single, named, pixels
+from tcm_jax.defaults import RECOGNIZER
 from tcm_jax.tasks.evaluation import Word, words
 from tcm_jax.tasks.loading import load_model
-from tcm_jax.tasks.recognition import Prediction, Recognition
+from tcm_jax.tasks.recognition import Prediction
+from tcm_jax.text.allow_list import ON_DISALLOWED, AllowList
+from tcm_jax.text.lexicon import DISTANCE, Lexicon, carry_over
 
 SCHEMA_VERSION = 1
 
@@ -31,16 +34,19 @@ class Reading:
     """What was read in one image.
 
     Args:
-        text: the word, in the charset of the model.
-        confidence: probability of the whole word, the product of those of its characters and of its end.
-        char_confidences: one probability for each character of `text`.
+        text: the word, in the charset of the model unless it comes from a lexicon.
+        confidence: probability of the whole word as it was read, the product of those of its characters and of its
+            end.
+        char_confidences: one probability for each character of `text`; 0 for one that only the lexicon has.
         name: the path, or where the image stood in the input.
+        raw_text: what was read, where a word of the lexicon took its place; else None.
     """
 
     text: str
     confidence: float
     char_confidences: tuple[float, ...]
     name: str
+    raw_text: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; `schema_version` changes when a key changes its meaning or goes away."""
@@ -56,32 +62,49 @@ class Recognizer:
 
     Args:
         checkpoint: a model directory, or the working directory of a training run (its `best`, else its
-            `last`).
+            `last`); None: the one that comes with the package.
         batch_size: most images at a time.
         normalization: "checkpoint" as in training, "half" with mean and deviation 0.5, as the original's
             scripts for testing and reading do.
+        allow: characters that are expected, such as "0-9A-Z"; None: all that the model reads.
+        on_disallowed: "mask" lets the model choose among the expected characters only, and confidences are those of
+            this choice; "drop" reads all characters, and leaves out the others with their probabilities.
+        lexicon: expected words, or a text file with one in each line. The nearest takes the place of what is read
+            if their normalized edit distance, without case, is at most `lexicon_distance`.
         dtype: of the computation; "auto" is float32 on a CPU and bfloat16 elsewhere.
         quiet: don't tell on stderr which model runs on which device.
 
     Raises:
         FileNotFoundError: no model at `checkpoint`.
-        ValueError: a broken model, one of another kind, or an argument outside its choices.
+        ValueError: a broken model, one of another kind, an argument outside its choices, or expected characters that
+            the model can't read.
+        OSError: the lexicon can't be read.
     """
 
     def __init__(
         self,
-        checkpoint: str | os.PathLike,
+        checkpoint: str | os.PathLike | None = None,
         *,
         batch_size: int = 64,
         normalization: str = "checkpoint",
+        allow: str | None = None,
+        on_disallowed: str = "mask",
+        lexicon: str | os.PathLike | Sequence[str] | None = None,
+        lexicon_distance: float = DISTANCE,
         dtype: str = "auto",
         quiet: bool = False,
     ):
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; expected at least 1")
-        self.model = load_model(checkpoint, normalization, dtype)
+        if on_disallowed not in ON_DISALLOWED:
+            raise ValueError(f"on_disallowed is {on_disallowed!r}; expected one of {', '.join(ON_DISALLOWED)}")
+        self._lexicon = None if lexicon is None else Lexicon(lexicon, lexicon_distance)
+        self.model = load_model(RECOGNIZER if checkpoint is None else checkpoint, normalization, dtype)
         self.batch_size = batch_size
         self._task = self.model.task
+        allowed = None if allow is None else AllowList(allow, self._task.config.charset)
+        self._mask = allowed.mask() if allowed and on_disallowed == "mask" else None
+        self._kept = allowed if on_disallowed == "drop" else None
         self._variables = jax.device_put(self.model.contents.variables)
         self._predict = jax.jit(self.model.predict)
         self._pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="recognizer")
@@ -119,8 +142,15 @@ class Recognizer:
             images = list(self._pool.map(self._prepare, *zip(*chunk, strict=True)))
             prediction = self._dispatch([image for image in images if not isinstance(image, ImageError)])
             yield from before  # while the device works on the new images
-            before = _readings([name for _, name in chunk], images, prediction, self._task, errors)
+            before = self._readings([name for _, name in chunk], images, prediction, errors)
         yield from before
+
+    def warmup(self) -> None:
+        """Compiles the programs for all sizes of batches, so that the first images are read quickly."""
+        sizes = {min(1 << i, self.batch_size) for i in range(self.batch_size.bit_length() + 1)}
+        image = np.zeros((*self._task.config.clip.image_size, 3), np.uint8)
+        for size in sorted(sizes):
+            jax.block_until_ready(self._dispatch([image] * size))
 
     def _prepare(self, image: Input, name: str) -> np.ndarray | ImageError:
         """The pixels [H, W, 3] for the model."""
@@ -136,24 +166,35 @@ class Recognizer:
         size = min(1 << (len(images) - 1).bit_length(), self.batch_size)
         batch = np.zeros((size, *images[0].shape), np.uint8)
         batch[: len(images)] = images
-        return self._predict(self._variables, batch)
+        return self._predict(self._variables, batch, self._mask)
 
+    def _readings(
+        self,
+        names: list[str],
+        images: list[np.ndarray | ImageError],
+        prediction: Prediction | None,
+        errors: Errors,
+    ) -> Iterator[Reading | ImageError]:
+        """The outcome for every name; the device is waited for at the first."""
+        read: Iterator[Word] = iter(words(self._task.tokenizer, prediction) if prediction is not None else ())
+        for name, image in zip(names, images, strict=True):
+            if isinstance(image, ImageError):
+                if errors == "raise":
+                    raise image
+                yield image
+            else:
+                yield self._reading(next(read), name)
 
-def _readings(
-    names: list[str],
-    images: list[np.ndarray | ImageError],
-    prediction: Prediction | None,
-    task: Recognition,
-    errors: Errors,
-) -> Iterator[Reading | ImageError]:
-    """The outcome for every name; the device is waited for at the first."""
-    read: Iterator[Word] = iter(words(task.tokenizer, prediction) if prediction is not None else ())
-    for name, image in zip(names, images, strict=True):
-        if isinstance(image, ImageError):
-            if errors == "raise":
-                raise image
-            yield image
-        else:
-            word = next(read)
-            characters = tuple(word.probabilities[: len(word.text)].tolist())
-            yield Reading(word.text, word.confidence, characters, name)
+    def _reading(self, word: Word, name: str) -> Reading:
+        """The word without what is to be dropped, and in the spelling of the lexicon."""
+        if self._kept is not None:
+            # What follows the characters, the probability of the end, stays.
+            kept = np.pad(
+                self._kept.allowed(word.text), (0, len(word.probabilities) - len(word.text)), constant_values=True
+            )
+            word = Word("".join(itertools.compress(word.text, kept)), word.probabilities[kept])
+        characters = tuple(word.probabilities[: len(word.text)].tolist())
+        expected = self._lexicon.nearest(word.text) if self._lexicon else None
+        if expected in (None, word.text):
+            return Reading(word.text, word.confidence, characters, name)
+        return Reading(expected, word.confidence, carry_over(characters, word.text, expected), name, word.text)

@@ -75,6 +75,13 @@ def compilation_cache(tmp_path_factory):
         del os.environ[name.upper()]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_old_programs():
+    """A process that runs many files of tests would otherwise keep all their compiled programs, gigabytes of them."""
+    yield
+    jax.clear_caches()
+
+
 def read_json(path: Path):
     return json.loads(path.read_text(encoding="utf-8"))
 

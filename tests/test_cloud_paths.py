@@ -24,6 +24,7 @@ from tcm_jax.data.sources import open_source
 from tcm_jax.evaluate import main as evaluate
 from tcm_jax.evaluation.outputs import results_path
 from tcm_jax.files import RemoteError, absolute, as_path, atomic_file, atomic_folder, check_writable, local_copy, upload
+from tcm_jax.image_commands import find_images, picture_paths
 from tcm_jax.pretrained import Pretrained
 from tcm_jax.tasks.loading import find_model, load_model
 from tcm_jax.text.charset import CHARSET_36, load_charset
@@ -242,13 +243,11 @@ def test_images_to_predict(bucket):
         put(f"gs://b/photos/{name}", jpeg(1))
     assert [name for _, name in named("gs://b/photos")] == ["gs://b/photos/a.jpg", "gs://b/photos/b.jpg"]
     assert pixels("gs://b/photos/a.jpg", "a").shape == (10, 20, 3)
-    assert predict._find_images(["gs://b/photos"]) == ["gs://b/photos/a.jpg", "gs://b/photos/b.jpg"]
-    assert predict._find_images(["gs://b/*/b*.jpg", "gs://b/x.jpg"]) == ["gs://b/photos/b.jpg", "gs://b/x.jpg"]
-    assert [str(path) for path in predict._picture_paths(["gs://b/photos/a.jpg"], as_path("gs://b/out"))] == [
-        "gs://b/out/a.jpg"
-    ]
+    assert find_images(["gs://b/photos"]) == ["gs://b/photos/a.jpg", "gs://b/photos/b.jpg"]
+    assert find_images(["gs://b/*/b*.jpg", "gs://b/x.jpg"]) == ["gs://b/photos/b.jpg", "gs://b/x.jpg"]
+    assert [str(path) for path in picture_paths(["gs://b/photos/a.jpg"], as_path("gs://b/out"))] == ["gs://b/out/a.jpg"]
     with pytest.raises(ValueError, match="gs://b/photos holds photos that are read"):
-        predict._picture_paths(["gs://b/photos/a.jpg"], as_path("gs://b/photos"))
+        picture_paths(["gs://b/photos/a.jpg"], as_path("gs://b/photos"))
 
 
 def test_a_model_words_and_results_in_a_bucket(bucket, tmp_path, capsys):

@@ -152,7 +152,7 @@ def test_only_held_out_records(root, tiny_model, outputs):
     ],
 )
 def test_charset(options, charset):
-    parser, _ = evaluate._parser()
+    parser, _ = evaluate._parser("evaluate")
     parsed = parser.parse_args(["data", "--checkpoint", "x", *options])
     assert words.comparison_charset(parsed) == charset
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tcm_jax.data.records import TextRegion
-from tcm_jax.overlay import draw
+from tcm_jax.data.scenes.lettering import typeset
+from tcm_jax.overlay import draw, draw_words
 
 GRAY = np.full((320, 640, 3), 128, np.uint8)
 BOX = np.float32([[100, 100], [300, 100], [300, 200], [100, 200]])
@@ -50,3 +51,41 @@ def test_annotations():
     assert tuple(picture[350, 300]) == (70, 150, 255)
     assert tuple(picture[120, 520]) == (190, 190, 190)
     assert tuple(picture[150, 100]) == (40, 230, 90)
+
+
+def texts_at(picture, box):
+    """Whether anything is written in a box (left, top, right, bottom) of a gray picture."""
+    left, top, right, bottom = box
+    return bool((picture[top:bottom, left:right] == (20, 20, 20)).all(2).mean() > 0.2)
+
+
+def test_words():
+    """The text is above its word, in the colour of its score, and the word can be seen."""
+    picture = draw_words(GRAY, [BOX], ["Fish"], [1.0])
+    assert picture.shape[1] == 640 and picture.dtype == np.uint8 and (GRAY == 128).all()
+    assert tuple(picture[150, 100]) == (40, 230, 90)
+    assert (picture[106:194, 106:294] == 128).all()
+    assert texts_at(picture, (102, 72, 140, 98)) and (picture[72:98, 102:140] == (40, 230, 90)).all(2).any()
+
+
+def test_places_of_texts():
+    """Below a word at the upper border, and away from other words and texts."""
+    assert texts_at(draw_words(GRAY, [BOX - (0, 100)], ["Fish"], [1.0]), (102, 102, 140, 120))
+    above = BOX - (0, 90)
+    picture = draw_words(GRAY, [BOX, above], ["Fish", "Chips"], [1.0, 1.0])
+    assert (picture[20:90, 106:294] == 128).all()  # the word above is seen
+    assert texts_at(picture, (102, 202, 140, 220))
+    everywhere = draw_words(GRAY, [BOX] * 4, ["one", "two", "three", "four"], [1.0] * 4)
+    rows = (everywhere == (20, 20, 20)).all(2)[:320]
+    assert rows[:98].any() and rows[202:].any() and rows[:, 302:].any()
+
+
+def test_characters_of_texts():
+    """Those that no font has are question marks, and nothing is a box; empty and endless texts do no harm."""
+    assert (draw_words(GRAY, [BOX], ["café"], [1.0]) != draw_words(GRAY, [BOX], ["caf?"], [1.0])).any()
+    assert typeset("straße Ωμέγα 漢", 20)[0] == "straße Ωμέγα ?"
+    assert typeset("one\ntwo", 20)[0] == "one two"
+    assert len(typeset("a" * 1000, 20)[0]) == 60
+    assert (draw_words(GRAY, [BOX], [""], [1.0])[:95] == 128).all()
+    assert draw_words(np.zeros((1, 1, 3), np.uint8), [BOX * 1e6, BOX * 0], ["a" * 99, "b"], [0.0, 1.0]).ndim == 3
+    assert draw_words(GRAY, [], [], []).shape[1] == 640

@@ -11,6 +11,7 @@ from PIL import Image
 from tcm_jax import predict
 from tcm_jax.data.images import encode_png
 from tcm_jax.detector import Detector
+from tcm_jax.image_commands import find_images
 from tests.conftest import read_jsonl
 from tests.tiny_detector import write_tiny_detector
 
@@ -79,10 +80,17 @@ def test_lines_json_and_picture(run, folder, tmp_path):
     assert [row["name"] for row in rows] == [str(folder / name) for name in ("a.png", "b.png", "more/c.png")]
     assert lines == [f"{row['name']}\t{row['text']}\t{row['confidence']:.4f}" for row in rows]
     for row in rows:
-        assert set(row) == {"schema_version", "name", "text", "confidence", "char_confidences"}
+        assert set(row) == {"schema_version", "name", "text", "confidence", "char_confidences", "raw_text"}
         assert row["schema_version"] == 1 and len(row["char_confidences"]) == len(row["text"])
     assert Image.open(sheet).size[0] > 100
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", "sheet.png", "words"]
+
+
+def test_expected_characters_and_words(run, folder, tmp_path):
+    assert set("".join(line.split("\t")[1] for line in run(folder, "--allow", "a-c")[0])) <= set("abc")
+    (tmp_path / "words.txt").write_text("open\nclosed\n")
+    lines, _ = run(folder, "--lexicon", tmp_path / "words.txt", "--lexicon-distance", 1)
+    assert {line.split("\t")[1] for line in lines} <= {"open", "closed"}
 
 
 def test_unreadable_files_dont_stop_the_others(run, folder):
@@ -122,7 +130,7 @@ def test_errors_in_words(run, folder, arguments, message):
 
 def test_a_name_with_brackets_is_no_pattern(folder):
     path = str((folder / "a.png").rename(folder / "word[1].png"))
-    assert predict._find_images([path]) == [path]
+    assert find_images([path]) == [path]
 
 
 def test_detections_and_overlays(detect, photos, tmp_path):

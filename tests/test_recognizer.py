@@ -83,6 +83,7 @@ def test_to_dict():
         "confidence": 0.4,
         "char_confidences": [0.5, 0.8],
         "name": "word.jpg",
+        "raw_text": None,
     }
 
 
@@ -91,9 +92,9 @@ def test_batches(recognizer, folder, monkeypatch):
     sizes = []
     predict = recognizer._predict
 
-    def counting(variables, images):
+    def counting(variables, images, mask):
         sizes.append(len(images))
-        return predict(variables, images)
+        return predict(variables, images, mask)
 
     monkeypatch.setattr(recognizer, "_predict", counting)
     together = recognizer.read(folder)
@@ -245,5 +246,5 @@ def test_import_is_light():
     code = "import sys, tcm_jax; assert not {'jax', 'flax', 'PIL'} & set(sys.modules); tcm_jax.Recognizer"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert tcm_jax.__version__
-    with pytest.raises(AttributeError, match="no attribute 'Spotter'"):
-        _ = tcm_jax.Spotter
+    with pytest.raises(AttributeError, match="no attribute 'Reader'"):
+        _ = tcm_jax.Reader

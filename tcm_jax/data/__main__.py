@@ -27,8 +27,8 @@ from tcm_jax.files import as_path
 _MODULES = {"words": words, "scenes": scenes}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+def main(arguments: list[str] | None = None, prog: str = "python -m tcm_jax.data") -> int:
+    options = _parser(prog).parse_args(arguments)
     try:
         return options.run(options)
     except (ValueError, OSError) as error:
@@ -58,9 +58,9 @@ def _recognised(options: argparse.Namespace) -> tuple[str, Opened]:
     raise SourceError("\n".join(["nothing usable", *reasons]))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m tcm_jax.data",
+        prog=prog,
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

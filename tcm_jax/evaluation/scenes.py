@@ -1,7 +1,7 @@
 """Scores of detectors on test sets of photos."""
 
 import argparse
-import contextlib
+import dataclasses
 import functools
 import sys
 import time
@@ -14,15 +14,13 @@ from tcm_jax.data.scenes.build import SceneSubset, hold_out
 from tcm_jax.data.scenes.formats import FORMATS
 from tcm_jax.data.scenes.sources import open_scenes
 from tcm_jax.detector import Detector
-from tcm_jax.evaluation.exports import OnPhoto, photo_stems, pictures, submission
-from tcm_jax.evaluation.outputs import progress_bars, results_path
+from tcm_jax.evaluation.exports import Outcome, Paint, exporting, photo_stems
+from tcm_jax.evaluation.outputs import document, origin, print_account, results_path
 from tcm_jax.evaluation.tables import cross_table, scene_table
 from tcm_jax.files import absolute, as_path, check_writable
 from tcm_jax.metrics.detection import Score
 from tcm_jax.tasks.scene_evaluation import SceneResult, ScoredPhoto, evaluate_scenes
-from tcm_jax.training.workdir import versions, write_json
-
-SCHEMA_VERSION = 1
+from tcm_jax.training.workdir import write_json
 
 
 def add_options(add: Callable[..., argparse.Action]) -> list[argparse.Action]:
@@ -42,6 +40,10 @@ def add_options(add: Callable[..., argparse.Action]) -> list[argparse.Action]:
             help="count detections with at least this score (default: all that the decoding gives)",
         ),
         add("--deteval", action="store_true", help="DetEval too, by the protocol of Total-Text; slow to compute"),
+        add("--recognizer", metavar="MODEL", help="read what is detected, and score the words that are found and read"),
+        add(
+            "--min-score", type=float, metavar="X", help="with --recognizer: count words read with at least this score"
+        ),
         add("--submission", type=as_path, metavar="DIR", help="write DIR/SET.zip, as benchmarks' servers take it"),
         add("--overlays", type=as_path, metavar="DIR", help="draw detections and annotations in DIR/SET, worst first"),
         add(
@@ -68,6 +70,14 @@ def prepare(options: argparse.Namespace) -> Callable[[], None]:
     Raises:
         OSError, ValueError: something in the options, a model or a set is wrong.
     """
+    if options.min_score is not None:
+        raise ValueError("--min-score is of words that are read; give a --recognizer too, or --score-threshold instead")
+    sets, detectors = open_all(options)
+    return functools.partial(_run, options, detectors, sets)
+
+
+def open_all(options: argparse.Namespace) -> tuple[list[SceneSubset], list[Detector]]:
+    """The test sets and the detectors; all outputs are checked."""
     sets = _open_sets(options)
     _check_outputs(options, sets)
     decoding = dict(map(setting, options.set))
@@ -75,7 +85,7 @@ def prepare(options: argparse.Namespace) -> Callable[[], None]:
         Detector(checkpoint, scale=options.scale, upright=False, dtype=options.dtype, quiet=True, **decoding)
         for checkpoint in options.checkpoint
     ]
-    return functools.partial(_run, options, detectors, sets)
+    return sets, detectors
 
 
 def _run(options: argparse.Namespace, detectors: Sequence[Detector], sets: Sequence[SceneSubset]) -> None:
@@ -92,27 +102,19 @@ def _run(options: argparse.Namespace, detectors: Sequence[Detector], sets: Seque
         summaries.append(_summary(options, detector, sets, results, seconds))
         rows[checkpoint] = results
         if options.output is None:
-            write_json(results_path(checkpoint), _document(summaries[-1:]))
+            write_json(results_path(checkpoint), document(summaries[-1:]))
     if len(rows) > 1:
         print(cross_table(rows))
     if options.output is not None:
-        write_json(options.output, _document(summaries))
+        write_json(options.output, document(summaries))
 
 
 def _evaluate(options: argparse.Namespace, detector: Detector, source: SceneSubset) -> SceneResult:
-    with contextlib.ExitStack() as stack:
-        takers: list[OnPhoto] = []
-        if options.submission:
-            takers.append(stack.enter_context(submission(options.submission / f"{source.name}.zip", source)))
-        if options.overlays:
-            takers.append(pictures(options.overlays / source.name, source))
-        progress = stack.enter_context(progress_bars())
-        bar = progress.add_task(source.name, total=len(source))
+    with exporting(source, options.submission, options.overlays) as export:
 
         def on_photo(photo: ScoredPhoto) -> None:
-            for take in takers:
-                take(photo)
-            progress.advance(bar)
+            polygons = [instance.polygon for instance in photo.counted]
+            export(Outcome(photo.index, photo.fixed.hmean, polygons, None, _painter(photo)))
 
         return evaluate_scenes(
             detector.photos,
@@ -121,6 +123,14 @@ def _evaluate(options: argparse.Namespace, detector: Detector, source: SceneSubs
             deteval=options.deteval,
             on_photo=on_photo,
         )
+
+
+def _painter(photo: ScoredPhoto) -> Paint | None:
+    """Draws what counts, over the annotated text."""
+    if photo.detections is None:
+        return None
+    counted = dataclasses.replace(photo.detections, instances=photo.counted)
+    return lambda pixels: counted.draw(pixels, photo.regions)
 
 
 def _what_counts(min_score: float | None, detector: Detector) -> str:
@@ -136,16 +146,7 @@ def _what_counts(min_score: float | None, detector: Detector) -> str:
 def _report(results: Sequence[SceneResult], seconds: float) -> None:
     print(scene_table(results))
     print("Note: best H-mean is the largest of seven score thresholds, chosen on the same photos, as in MMOCR.")
-    broken = ", ".join(f"{r.name} {r.undecodable:,}" for r in results if r.undecodable)
-    if broken:
-        print(f"Photos that can't be decoded, counted as photos without detections: {broken}.")
-    number = sum(result.num_photos for result in results)
-    print(f"Time: {seconds:.1f} s with compilation, {1000 * seconds / number:.0f} ms a photo, {number:,} photos.")
-
-
-def _document(models: Sequence[dict]) -> dict:
-    finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return {"schema_version": SCHEMA_VERSION, "models": list(models), "versions": versions(), "finished": finished}
+    print_account(results, seconds)
 
 
 def _summary(
@@ -158,11 +159,7 @@ def _summary(
     """Everything that a later reader of the numbers may ask, as JSON values."""
     model = detector.model
     return {
-        "checkpoint": {
-            "path": str(model.directory),
-            "source": model.contents.source,
-            "license": model.contents.license,
-        },
+        "checkpoint": origin(model),
         "config": {
             "model": asdict(model.task.config),
             "mean": list(model.task.mean),

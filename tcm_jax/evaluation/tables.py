@@ -1,4 +1,4 @@
-"""Tables of the scores of detectors."""
+"""Tables of scores on photos."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,6 +18,13 @@ def scene_table(results: Sequence[SceneResult]) -> str:
         row += [_percent(r.best.hmean), f"{r.best_threshold:.1f}"]
         rows.append(row + (_rates(r.deteval) if r.deteval else []))
     return _table(titles, rows)
+
+
+def spotting_table(rows: Sequence[tuple[str, int, str, Score]]) -> str:
+    """A row for each data set (name, number of photos) and each rule by which words are right; rates in percent."""
+    titles = ["Dataset", "# photos", "right if", "# words", "Precision", "Recall", "H-mean"]
+    cells = [[name, str(photos), rule, str(score.num_truth), *_rates(score)] for name, photos, rule, score in rows]
+    return _table(titles, cells)
 
 
 def cross_table(rows: Mapping[str, Sequence[SceneResult]]) -> str:

@@ -17,7 +17,7 @@ from tcm_jax.data.benchmarks import benchmark_sets, count_problem, overlaps
 from tcm_jax.data.labels import LabelFilter
 from tcm_jax.data.records import Source
 from tcm_jax.data.sources import FilteredSource
-from tcm_jax.evaluation.outputs import progress_bars, results_path
+from tcm_jax.evaluation.outputs import origin, progress_bars, results_path
 from tcm_jax.files import as_path, atomic_file, check_writable
 from tcm_jax.metrics.recognition import Result, combine, format_table
 from tcm_jax.tasks.evaluation import Predict, Sample, evaluate
@@ -146,11 +146,7 @@ def _summary(
     ]
     return {
         "schema_version": SCHEMA_VERSION,
-        "checkpoint": {
-            "path": str(model.directory),
-            "source": model.contents.source,
-            "license": model.contents.license,
-        },
+        "checkpoint": origin(model),
         "config": {
             "model": dataclasses.asdict(model.task.config),
             "charset": charset,

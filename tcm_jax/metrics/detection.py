@@ -133,7 +133,7 @@ def hmean_iou(
     Raises:
         ValueError: `min_score` is given and an image has no scores.
     """
-    tables = _tables(images, ignore_threshold)
+    tables = geometry(images, ignore_threshold)
     kept = [None if min_score is None else _scores(image) >= min_score for image in images]
     return _match(tables, iou_threshold, kept, empty_total=1.0)
 
@@ -155,7 +155,7 @@ def threshold_search(
     """
     if not thresholds:
         raise ValueError("no score thresholds to search")
-    tables = _tables(images, ignore_threshold)
+    tables = geometry(images, ignore_threshold)
     scores = [_scores(image) for image in images]
 
     def evaluate(threshold: float) -> Evaluation:
@@ -171,19 +171,19 @@ def rrc_iou(images: Sequence[ImagePolygons], iou_threshold: float = 0.5, ignore_
     As `hmean_iou`, but polygons that cross themselves are dropped, ground truth as well as predictions, and
     the rates of a whole set without ground truth are 0.
     """
-    return _match(_tables(images, ignore_threshold, drop_invalid=True), iou_threshold, [None] * len(images), 0.0)
+    return _match(geometry(images, ignore_threshold, drop_invalid=True), iou_threshold, [None] * len(images), 0.0)
 
 
 @dataclass(frozen=True)
-class _Table:
+class Table:
     """What matching needs of an image: `iou` [truth, predictions], and which predictions are `ignored`."""
 
     iou: np.ndarray
     ignored: np.ndarray
 
 
-def _tables(images: Sequence[ImagePolygons], ignore_threshold: float, drop_invalid: bool = False) -> list[_Table]:
-    """All geometry, once for each image."""
+def geometry(images: Sequence[ImagePolygons], ignore_threshold: float, drop_invalid: bool = False) -> list[Table]:
+    """Table of each image. `drop_invalid` leaves out polygons that cross themselves; else they are repaired."""
     tables = []
     for image in images:
         polygons = [shapely_polygons(p) for p in (image.truth, image.ignored, image.predictions)]
@@ -200,7 +200,7 @@ def _tables(images: Sequence[ImagePolygons], ignore_threshold: float, drop_inval
         share = np.zeros((len(ignored), len(predictions)))
         for i, p in touching(ignored, predictions):
             share[i, p] = predictions[p].intersection(ignored[i]).area / areas[p] if areas[p] else 0.0
-        tables.append(_Table(iou, np.any(share > ignore_threshold, axis=0)))
+        tables.append(Table(iou, np.any(share > ignore_threshold, axis=0)))
     return tables
 
 
@@ -226,18 +226,27 @@ def _scores(image: ImagePolygons) -> np.ndarray:
 
 
 def _match(
-    tables: Sequence[_Table], iou_threshold: float, kept: Sequence[np.ndarray | None], empty_total: float
+    tables: Sequence[Table], iou_threshold: float, kept: Sequence[np.ndarray | None], empty_total: float
 ) -> Evaluation:
     """Greedy one-to-one matching of the predictions that are `kept` (None: all)."""
     scores = []
     for table, keep in zip(tables, kept, strict=True):
-        free = ~table.ignored if keep is None else ~table.ignored & keep
-        count = int(free.sum())
-        matches = 0
-        for row in table.iou > iou_threshold:
-            candidates = np.flatnonzero(row & free)
-            if len(candidates):
-                free[candidates[0]] = False
-                matches += 1
-        scores.append(Score.of(len(table.iou), count, matches, matches, empty=1.0))
+        counted = ~table.ignored if keep is None else ~table.ignored & keep
+        matches = len(pairs(table, iou_threshold, counted))
+        scores.append(Score.of(len(table.iou), int(counted.sum()), matches, matches, empty=1.0))
     return Evaluation(combine(scores, empty=empty_total), tuple(scores))
+
+
+def pairs(table: Table, iou_threshold: float, counted: np.ndarray) -> list[tuple[int, int]]:
+    """(truth, prediction) one to one: in its order each ground truth takes the first free prediction with a larger IoU.
+
+    Args:
+        counted: bool [predictions], those that may be taken.
+    """
+    free, found = counted.copy(), []
+    for truth, row in enumerate(table.iou > iou_threshold):
+        candidates = np.flatnonzero(row & free)
+        if len(candidates):
+            free[candidates[0]] = False
+            found.append((truth, int(candidates[0])))
+    return found

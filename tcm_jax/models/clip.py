@@ -11,13 +11,20 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tcm_jax.models.layers import Dtype, Embed, LayerNorm, Transformer
+from tcm_jax.models.convolution import Conv
+from tcm_jax.models.layers import Dense, Dtype, Embed, LayerNorm, Transformer, exact_gelu
 from tcm_jax.models.resnet import ModifiedResNet
+
+STEM_CELL = 4  # pixels
 
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """Sizes of a CLIP model. `vision_layers` as a tuple of four makes the image tower a ModifiedResNet."""
+    """Sizes of a CLIP model. `vision_layers` as a tuple of four makes the image tower a ModifiedResNet.
+
+    `vision_stem`, widths of convolutions before the patches of a ViT, is no part of CLIP; it is for small models that
+    learn from nothing.
+    """
 
     embed_dim: int = 512
     image_size: tuple[int, int] = (224, 224)  # height, width in pixels
@@ -25,6 +32,7 @@ class ClipConfig:
     vision_width: int = 768
     vision_layers: int | tuple[int, ...] = 12
     vision_heads: int = 12
+    vision_stem: tuple[int, ...] = ()
     text_width: int = 512
     text_layers: int = 12
     text_heads: int = 8
@@ -42,6 +50,8 @@ class ClipConfig:
         (h, w), (ph, pw) = self.image_size, self.patch_size
         if h % ph or w % pw:
             raise ValueError(f"image size {self.image_size} is not a multiple of the patch size {self.patch_size}")
+        if self.vision_stem and (ph % STEM_CELL or pw % STEM_CELL):
+            raise ValueError(f"patch size {self.patch_size} is not a multiple of the stem's cells of {STEM_CELL}")
         return h // ph, w // pw
 
 
@@ -75,6 +85,29 @@ PRESETS = {
 }
 
 
+class Stem(nn.Module):
+    """Convolutions in front of a ViT, which see that a shifted letter is the same letter.
+
+    Cells of 4 x 4 pixels, and for each width a 3 x 3 convolution over them, GELU and LayerNorm. The idea is that of
+    Xiao et al. 2021, "Early Convolutions Help Transformers See Better"; theirs are strided, with BatchNorm.
+    """
+
+    widths: tuple[int, ...]
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x [b, h, w, c] -> [b, h / 4, w / 4, widths[-1]]."""
+        b, h, w, c = x.shape
+        n = STEM_CELL
+        x = x.reshape(b, h // n, n, w // n, n, c).transpose(0, 1, 3, 2, 4, 5).reshape(b, h // n, w // n, n * n * c)
+        x = Dense(self.widths[0], dtype=self.dtype, name="cells")(x)
+        for i, width in enumerate(self.widths):
+            y = LayerNorm(name=f"ln_{i}")(exact_gelu(Conv(width, dtype=self.dtype, name=f"conv_{i}")(x)))
+            x = x + y if x.shape == y.shape else y
+        return x
+
+
 class VisionTransformer(nn.Module):
     """CLIP's ViT with all-token output."""
 
@@ -87,9 +120,11 @@ class VisionTransformer(nn.Module):
         assert isinstance(c.vision_layers, int)  # a tuple is a ModifiedResNet
         scale = nn.initializers.normal(c.vision_width**-0.5)
         rows, columns = c.grid
-        self.conv1 = nn.Conv(
-            c.vision_width, c.patch_size, c.patch_size, padding="VALID", use_bias=False, dtype=self.dtype
-        )
+        patch = c.patch_size
+        if c.vision_stem:
+            patch = patch[0] // STEM_CELL, patch[1] // STEM_CELL
+            self.stem = Stem(c.vision_stem, self.dtype)
+        self.conv1 = nn.Conv(c.vision_width, patch, patch, padding="VALID", use_bias=False, dtype=self.dtype)
         self.class_embedding = self.param("class_embedding", scale, (c.vision_width,))
         self.positional_embedding = self.param("positional_embedding", scale, (1 + rows * columns, c.vision_width))
         self.ln_pre = LayerNorm()
@@ -107,7 +142,8 @@ class VisionTransformer(nn.Module):
         c = self.config
         if images.shape[1:] != (*c.image_size, 3):
             raise ValueError(f"images have shape {images.shape}; expected [b, {c.image_size[0]}, {c.image_size[1]}, 3]")
-        x = self.conv1(images.astype(self.dtype))
+        x = images.astype(self.dtype)
+        x = self.conv1(self.stem(x) if c.vision_stem else x)
         x = x.reshape(len(x), -1, c.vision_width)  # [b, n, d]
         first = jnp.broadcast_to(self.class_embedding.astype(self.dtype), (len(x), 1, c.vision_width))
         x = jnp.concatenate([first, x], axis=1)  # [b, 1 + n, d]

@@ -37,7 +37,14 @@ class Decoded(NamedTuple):
         return self.cross[-1] if self.cross else self.visual[-1]
 
 
-def decode(model: Clip4Str, variables, images: jax.Array, max_length: int | None = None, stop: Stop = "eos") -> Decoded:
+def decode(
+    model: Clip4Str,
+    variables,
+    images: jax.Array,
+    max_length: int | None = None,
+    stop: Stop = "eos",
+    mask: jax.Array | None = None,
+) -> Decoded:
     """Reads a batch of images.
 
     Args:
@@ -49,6 +56,8 @@ def decode(model: Clip4Str, variables, images: jax.Array, max_length: int | None
             "never": all positions are decoded, as the original does in validation.
             "visual": the original's rule in testing. The visual branch stops as "eos", then the cross branch gets
             just as many steps, so that strings depend on the slowest sample of the batch.
+        mask: [v], added to the logits of every pass: 0, or minus infinity for a class that is not allowed. EOS has
+            to be.
     """
     config = model.config
     limit = config.max_label_length if max_length is None else min(max_length, config.max_label_length)
@@ -57,6 +66,9 @@ def decode(model: Clip4Str, variables, images: jax.Array, max_length: int | None
 
     def call(method, *args):
         return model.apply(variables, *args, method=method)
+
+    def allowed(logits):
+        return logits if mask is None else logits + mask
 
     def first_pass(branch, memories, steps, stop_at_eos: bool):
         """Left-to-right logits [b, t, v] and the number of steps taken (at most `steps`)."""
@@ -68,6 +80,7 @@ def decode(model: Clip4Str, variables, images: jax.Array, max_length: int | None
         def step(state):
             i, token, cache, logits, ended = state
             now, cache = call(Clip4Str.decode_step, branch, token, i, cache, memories)
+            now = allowed(now)
             token = now.argmax(-1)
             logits = jax.lax.dynamic_update_slice_in_dim(logits, now[:, None], i, axis=1)
             return i + 1, token, cache, logits, ended | (token == EOS)
@@ -85,8 +98,8 @@ def decode(model: Clip4Str, variables, images: jax.Array, max_length: int | None
         ids = jnp.concatenate([bos, logits[:, :-1].argmax(-1)], axis=1)  # [b, t]
         known = (jnp.cumsum(ids == EOS, axis=1) == 0) & (jnp.arange(t) < length)  # [b, t]
         # The original uses the cloze mask for the content stream too; with one layer that stream is never updated.
-        mask = (known[:, None] & cloze_mask(t))[:, None]  # [b, 1, q, t]
-        return call(Clip4Str.decode, branch, ids[:, None], memories, mask, mask)[:, 0]
+        seen = (known[:, None] & cloze_mask(t))[:, None]  # [b, 1, q, t]
+        return allowed(call(Clip4Str.decode, branch, ids[:, None], memories, seen, seen)[:, 0])
 
     def caption_memory(logits, length):
         ids = call(Clip4Str.captions, logits.argmax(-1), length)
@@ -98,8 +111,8 @@ def decode(model: Clip4Str, variables, images: jax.Array, max_length: int | None
         visual, visual_length = first_pass("visual", visual_memory, t, stop != "never")
     else:
         bos = jnp.full((batch, 1, 1), tokens.bos_id)
-        mask = jnp.ones((1, 1, t, 1), bool)
-        visual = call(Clip4Str.decode, "visual", bos, visual_memory, mask, mask)[:, 0]
+        seen = jnp.ones((1, 1, t, 1), bool)
+        visual = allowed(call(Clip4Str.decode, "visual", bos, visual_memory, seen, seen)[:, 0])
         visual_length = jnp.int32(t)
 
     result = Decoded([visual], [], [], (visual_length, visual_length))

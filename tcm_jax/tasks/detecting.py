@@ -23,6 +23,7 @@ _ON_DEVICE = 2  # photos: one is computed, one waits or is on its way back
 
 Predict = Callable[[np.ndarray, np.ndarray], tuple[Any, jax.Array | None]]
 Read = Callable[[], np.ndarray]
+Then = Callable[["Detections", np.ndarray], Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,12 +76,15 @@ class Detections:
 
 
 class Prepared(NamedTuple):
-    """A photo on its way to the device; height and width are the original's."""
+    """A photo on its way to the device: its pixels, uint8 RGB [h, w, 3], and what the network gets."""
 
     name: str
-    height: int
-    width: int
+    pixels: np.ndarray
     photo: Photo
+
+
+def _alone(detections: Detections, pixels: np.ndarray) -> Detections:
+    return detections
 
 
 class PhotoStream:
@@ -107,21 +111,27 @@ class PhotoStream:
         self._pool = ThreadPoolExecutor(workers + _ON_DEVICE, thread_name_prefix="photos")
         self.ahead = workers + 1  # photos that are prepared before they are needed
 
-    def stream(self, photos: Iterable[tuple[Read, str]], errors: Errors = "raise") -> Iterator[Detections | ImageError]:
-        """Detections of each photo in order.
+    def stream(
+        self,
+        photos: Iterable[tuple[Read, str]],
+        errors: Errors = "raise",
+        then: Then = _alone,
+    ) -> Iterator[Any]:
+        """Detections of each photo in order, or what `then` makes of them.
 
         Args:
             photos: (function that reads the photo, name); it is called in a thread, returns uint8 RGB [h, w, 3] and
                 may raise ImageError.
             errors: what a photo that can't be read does: "raise", or "return" the ImageError at its place.
+            then: of the detections and the photo's pixels, uint8 RGB [h, w, 3]; called in a thread.
 
         Raises:
             ImageError: a photo can't be read; `name` says which.
         """
         check_errors(errors)
-        return self._stream(iter(photos), errors)
+        return self._stream(iter(photos), errors, then)
 
-    def _stream(self, photos: Iterator[tuple[Read, str]], errors: Errors) -> Iterator[Detections | ImageError]:
+    def _stream(self, photos: Iterator[tuple[Read, str]], errors: Errors, then: Then) -> Iterator[Any]:
         preparing: deque[Future] = deque()
         finishing: deque[Future] = deque()
         try:
@@ -129,7 +139,7 @@ class PhotoStream:
                 while len(preparing) < self.ahead and (item := next(photos, None)) is not None:
                     preparing.append(self._pool.submit(self._prepare, *item))
                 if preparing and len(finishing) < _ON_DEVICE:
-                    finishing.append(self._start(preparing.popleft().result()))
+                    finishing.append(self._start(preparing.popleft().result(), then))
                 elif finishing:
                     outcome = finishing.popleft().result()
                     if isinstance(outcome, ImageError) and errors == "raise":
@@ -149,10 +159,9 @@ class PhotoStream:
 
     def prepare(self, photo: np.ndarray, name: str) -> Prepared:
         """Resizes a photo, uint8 RGB [h, w, 3]."""
-        height, width = photo.shape[:2]
-        return Prepared(name, height, width, prepare(photo, self.scale, self.buckets))
+        return Prepared(name, photo, prepare(photo, self.scale, self.buckets))
 
-    def _start(self, prepared: Prepared | ImageError) -> Future:
+    def _start(self, prepared: Prepared | ImageError, then: Then) -> Future:
         """Starts the computation; the result is that of `_finish`."""
         if isinstance(prepared, ImageError):
             failed: Future = Future()
@@ -160,14 +169,16 @@ class PhotoStream:
             return failed
         photo = prepared.photo
         output = self.predict(photo.canvas[None], np.array([photo.size], np.int32))
-        return self._pool.submit(self._finish, prepared, *output)
+        return self._pool.submit(self._finish, then, prepared, *output)
 
-    def _finish(self, prepared: Prepared, *output: Any) -> Detections:
-        """Waits for the device and decodes."""
+    def _finish(self, then: Then, prepared: Prepared, *output: Any) -> Any:
+        """Waits for the device, decodes, and hands on."""
         photo = prepared.photo
         maps, score_map = jax.tree.map(lambda a: valid(a[0], photo), jax.device_get(output))
         instances = (Instance(polygon / photo.scale, score) for polygon, score in self.task.detector.decode(maps))
-        return Detections(prepared.name, prepared.width, prepared.height, tuple(instances), score_map, photo.scale)
+        height, width = prepared.pixels.shape[:2]
+        found = Detections(prepared.name, width, height, tuple(instances), score_map, photo.scale)
+        return then(found, prepared.pixels)
 
 
 def valid(array: np.ndarray, photo: Photo) -> np.ndarray:

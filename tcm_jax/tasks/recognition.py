@@ -164,10 +164,15 @@ class Recognition:
         return BranchLoss(visual_logits, cross_logits, captions, visual, mean_loss(cross_logits), num_targets)
 
     def predict(
-        self, variables: Variables, images: jax.Array, max_length: int | None = None, stop: Stop = "eos"
+        self,
+        variables: Variables,
+        images: jax.Array,
+        mask: jax.Array | None = None,
+        max_length: int | None = None,
+        stop: Stop = "eos",
     ) -> Prediction:
         """Reads uint8 images [b, h, w, 3]; see `decode` for the options."""
-        logits = decode(self.model, variables, self.normalize(images), max_length, stop).logits
+        logits = decode(self.model, variables, self.normalize(images), max_length, stop, mask).logits
         return Prediction(logits.argmax(-1), jax.nn.softmax(logits).max(-1))
 
 

@@ -30,6 +30,7 @@ CLIP4STR: Rules = (
     (r"_decoder/(head|text_embed|pos_queries)", P()),  # too narrow to be worth a cut
     (r"(bias|scale|logit_scale|class_embedding|positional_embedding)$", P()),
 )
+CLIP4STR_STEM: Rules = ((r"/stem/", P()), *CLIP4STR)  # a few thousand parameters
 
 # Without text matching there is neither text tower nor attention pooling nor any prompt.
 TCM_BASELINE: Rules = (

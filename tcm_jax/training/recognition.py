@@ -33,7 +33,7 @@ from tcm_jax.training.mesh import batch_sharding, batch_shards, batch_share, sha
 from tcm_jax.training.methods import adamw
 from tcm_jax.training.objective import Scores
 from tcm_jax.training.optim import Group, Optimizer, Tree
-from tcm_jax.training.partition import CLIP4STR, Rules
+from tcm_jax.training.partition import CLIP4STR, CLIP4STR_STEM, Rules
 from tcm_jax.training.schedules import one_cycle
 from tcm_jax.training.transfer import Report
 
@@ -203,7 +203,7 @@ class RecognitionObjective:
         return WordSample(self.task.tokenizer, c.model.clip.image_size, c.model.max_label_length, augment)
 
     def partition_rules(self) -> Rules:
-        return CLIP4STR
+        return CLIP4STR_STEM if self.config.model.clip.vision_stem else CLIP4STR
 
     def optimizer(self, params: Tree, records: int) -> Optimizer:
         c = self.config

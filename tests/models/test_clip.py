@@ -1,5 +1,7 @@
 """CLIP's towers against the originals (openai/CLIP, open_clip), and the resizing of position embeddings."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -142,3 +144,37 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(vit):
     compare("bfloat16", tokens, full, relative=0.05)
     fresh = half.init(jax.random.key(0), inputs["images"][:1], inputs["ids_16"][:1])
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(fresh))
+
+
+STEM = ClipConfig(
+    embed_dim=16,
+    image_size=(32, 64),
+    patch_size=(32, 8),
+    vision_width=16,
+    vision_layers=1,
+    vision_heads=1,
+    vision_stem=(8, 8),
+    text_width=8,
+    text_layers=1,
+    text_heads=1,
+    vocab_size=4,
+)
+
+
+def test_a_stem_stands_before_the_patches():
+    """32 x 64 pixels are 8 x 16 cells for it, and eight patches of 8 x 2 cells for the tower."""
+    model, images = Clip(STEM), jax.random.normal(jax.random.key(1), (2, 32, 64, 3))
+    variables = model.init(jax.random.key(0), images, jnp.zeros((2, 4), int))
+    visual = variables["params"]["visual"]
+    assert visual["stem"]["cells"]["kernel"].shape == (4 * 4 * 3, 8)
+    assert visual["conv1"]["kernel"].shape == (8, 2, 8, 16)
+    tokens = model.apply(variables, images, method="encode_image")
+    assert tokens.shape == (2, 1 + 8, 16)
+    changed = images.at[0, 5, 20].add(1.0)  # one pixel of one image
+    moved = jnp.abs(model.apply(variables, changed, method="encode_image") - tokens).max((1, 2))
+    assert moved[0] > 0 and moved[1] == 0
+
+
+def test_patches_are_whole_cells_of_the_stem():
+    with pytest.raises(ValueError, match=r"patch size \(32, 6\) is not a multiple of the stem's cells of 4"):
+        _ = replace(STEM, image_size=(32, 60), patch_size=(32, 6)).grid

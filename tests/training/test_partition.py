@@ -20,7 +20,8 @@ from tcm_jax.training.objectives import parse
 ROOT = Path(__file__).parents[2]
 MESH = AbstractMesh((2, 4, 2), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
 RECIPES = [
-    *("clip4str_base:tiny", "clip4str_large:tiny", "clip4str_huge:tiny", "tcm_db:tiny", "tcm_pan:tiny", "tcm_fce:tiny"),
+    *("clip4str_base:tiny", "clip4str_large:tiny", "clip4str_huge:tiny", "clip4str_small:tiny"),
+    *("tcm_db:tiny", "tcm_pan:tiny", "tcm_fce:tiny"),
     *("tcm_db:tiny,bsl", "tcm_db:tiny,pp", "tcm_db:tiny,lp4", "tcm_db:tiny,lg"),
 ]
 

@@ -1,0 +1,95 @@
+"""The command `tcm-jax`: one name for the programs of the package.
+
+tcm-jax spot photo.jpg
+tcm-jax evaluate --checkpoint models/clip4str-b16 data/test
+
+Each sub-command is the main function of a module that also works as `python -m MODULE`, and loads when it is called:
+`tcm-jax --help` imports neither JAX nor Flax.
+"""
+
+import argparse
+import importlib
+import runpy
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tcm_jax
+
+
+def _call(module: str, arguments: list[str], prog: str) -> int | None:
+    return importlib.import_module(module).main(arguments, prog)
+
+
+def _run_as_program(module: str, arguments: list[str], prog: str) -> None:
+    """For modules whose flags are absl's, which belong to the program that runs: the help shows those of `__main__`."""
+    sys.argv = [prog, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _convert(module: str, arguments: list[str], prog: str) -> int | None:
+    """Converters lie beside the package, where only a checkout has them."""
+    root = Path(__file__).parents[1]
+    if not (root / module.replace(".", "/")).with_suffix(".py").is_file():
+        sys.exit(
+            "error: the converters are not part of the installed package; clone the repository, install it with "
+            'pip install -e ".[torch]", and convert there'
+        )
+    sys.path.insert(0, str(root))  # an installed command starts without it
+    return _call(module, arguments, prog)
+
+
+@dataclass(frozen=True)
+class _Command:
+    """What a sub-command does, the module that does it, and how that is started; `named`: it has several commands of
+    its own and is told which.
+    """
+
+    help: str
+    module: str
+    start: Callable[[str, list[str], str], int | None] = _call
+    named: bool = False
+
+
+_COMMANDS = {
+    "spot": _Command("find and read the text in photos", "tcm_jax.spot"),
+    "detect": _Command("find text in photos", "tcm_jax.predict", named=True),
+    "read": _Command("read word images", "tcm_jax.predict", named=True),
+    "train": _Command("train a recognizer or a detector", "tcm_jax.train", _run_as_program),
+    "evaluate": _Command("score models on test sets", "tcm_jax.evaluate"),
+    "convert": _Command("convert PyTorch checkpoints, and back", "convert.__main__", _convert),
+    "plan": _Command("compile a training for a machine that is not there", "tcm_jax.plan", _run_as_program),
+    "data": _Command("look at, check, convert and render data", "tcm_jax.data.__main__"),
+    "info": _Command("what a model is", "tcm_jax.info"),
+    "doctor": _Command("check the installation", "tcm_jax.doctor"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int | None:
+    """Runs a sub-command; returns its exit code, unless it exits itself."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    name = _parser().parse_args(given[:1]).command
+    command = _COMMANDS[name]
+    if command.named:
+        return command.start(command.module, given, "tcm-jax")
+    return command.start(command.module, given[1:], f"tcm-jax {name}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Of the first argument alone; the others are the sub-command's."""
+    lines = [f"  {name:9} {command.help}" for name, command in _COMMANDS.items()]
+    parser = argparse.ArgumentParser(
+        prog="tcm-jax",
+        usage="%(prog)s COMMAND ...",
+        description=tcm_jax.__doc__,
+        epilog="\n".join(["commands:", *lines, "", "tcm-jax COMMAND --help tells more."]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tcm_jax {tcm_jax.__version__}")
+    parser.add_argument("command", choices=_COMMANDS, metavar="COMMAND", help="one of those below")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

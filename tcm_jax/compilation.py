@@ -1,0 +1,27 @@
+"""Keeping compiled programs on disk, so that the second start is quick."""
+
+import os
+from pathlib import Path
+
+import jax
+
+VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+
+
+def folder() -> Path:
+    """Where compiled programs are kept: $JAX_COMPILATION_CACHE_DIR, else `tcm_jax` in the user's cache folder."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(os.environ.get(VARIABLE) or Path(cache, "tcm_jax"))
+
+
+def keep_programs() -> None:
+    """Makes this process keep and find compiled programs in `folder()`.
+
+    Nothing is changed if a folder is configured already (`jax_compilation_cache_dir`), and an empty
+    $JAX_COMPILATION_CACHE_DIR switches it off. Programs of other versions of JAX and of other devices have other keys.
+    """
+    configured = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    if configured or os.environ.get(VARIABLE) == "":
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

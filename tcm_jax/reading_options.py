@@ -1,0 +1,38 @@
+"""The options of commands that read words: which characters and which words are expected."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from tcm_jax.files import as_path
+from tcm_jax.text.allow_list import ON_DISALLOWED
+from tcm_jax.text.lexicon import DISTANCE
+
+
+def add_reading_options(add: Callable[..., argparse.Action]) -> None:
+    """Declares the options by the parser's `add`."""
+    add("--allow", metavar="CHARS", help="only these characters are expected, such as 0-9A-Z (default: all)")
+    add(
+        "--on-disallowed",
+        choices=ON_DISALLOWED,
+        default="mask",
+        help="mask: the model chooses among the allowed characters; drop: others are read and left out (default: mask)",
+    )
+    add(
+        "--lexicon",
+        type=as_path,
+        metavar="FILE",
+        help="text file of words, one in each line; the nearest one takes the place of what is read",
+    )
+    add(
+        "--lexicon-distance",
+        type=float,
+        default=DISTANCE,
+        metavar="X",
+        help="unless more than this share of its characters differ; case doesn't count (default: 1/3)",
+    )
+
+
+def reading_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """What the options say, as arguments of `Recognizer`."""
+    return {name: getattr(options, name) for name in ("allow", "on_disallowed", "lexicon", "lexicon_distance")}

@@ -1,0 +1,143 @@
+"""Files of what was read in photos, in the format that the file's name ends in.
+
+.json            one document: {"schema_version": 1, "photos": [...]}, each as `SpottedPhoto.to_dict`
+.jsonl           one such photo on each line
+.txt             the lines of words; with several photos each below its name
+.hocr .html .xml hOCR 1.2, for viewers and PDF tools
+.zip             as the Robust Reading Competition takes it, see `rrc`
+.jpg .png        the photo with its words, if there is only one
+"""
+
+import contextlib
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tcm_jax import overlay
+from tcm_jax.files import atomic_file, check_writable
+from tcm_jax.spotting import hocr, rrc
+from tcm_jax.spotting.results import SCHEMA_VERSION, SpottedPhoto
+
+Add = Callable[[SpottedPhoto], None]
+Read = Callable[[SpottedPhoto], np.ndarray]  # the pixels of a photo, uint8 RGB [h, w, 3]
+
+
+def check_output(path: Path, names: Sequence[str], option: str = "--output") -> None:
+    """Tells before the work what would go wrong after it.
+
+    Args:
+        path: the file to write.
+        names: of the photos.
+        option: what the user calls it.
+
+    Raises:
+        ValueError: no format has this ending, or these photos don't fit into one such file.
+        OSError: the folder isn't there or can't be written.
+    """
+    ending = path.suffix.lower()
+    if ending not in ENDINGS:
+        raise ValueError(f"{option} {path}: unknown ending {ending!r}; expected one of {', '.join(ENDINGS)}")
+    if ending in overlay.PICTURES and len(names) > 1:
+        raise ValueError(f"{option} {path} holds one picture, and there are {len(names):,} photos; try --out FOLDER")
+    if ending == ".zip":
+        entries: dict[str, str] = {}
+        for name in names:
+            if (other := entries.setdefault(rrc.entry(name), name)) != name:
+                raise ValueError(f"{option} {path}: {other} and {name} would both be {rrc.entry(name)} in it")
+    check_writable(path, option)
+
+
+@contextlib.contextmanager
+def writer(path: Path, names: Sequence[str], read: Read) -> Iterator[Add]:
+    """Yields the function that adds a photo to a file, which appears when it is complete; no photo is kept.
+
+    Args:
+        path: the file; its ending is the format.
+        names: of the photos that are to come; some may stay away.
+        read: gives the pixels of a photo, for formats that are pictures.
+
+    Raises:
+        ValueError, OSError: see `check_output`.
+    """
+    check_output(path, names)
+    ending = path.suffix.lower()
+    if ending in overlay.PICTURES:
+        yield lambda photo: overlay.save(photo.draw(read(photo)), path)
+        return
+    with atomic_file(path, "wb" if ending == ".zip" else "w") as file, _WRITERS[ending](file, len(names)) as add:
+        yield add
+
+
+@contextlib.contextmanager
+def _json(file: Any, count: int) -> Iterator[Add]:
+    separator = ""
+
+    def add(photo: SpottedPhoto) -> None:
+        nonlocal separator
+        file.write(f"{separator}\n{json.dumps(photo.to_dict(), ensure_ascii=False)}")
+        separator = ","
+
+    file.write(f'{{"schema_version": {SCHEMA_VERSION}, "photos": [')
+    yield add
+    file.write("\n]}\n")
+
+
+@contextlib.contextmanager
+def _jsonl(file: Any, count: int) -> Iterator[Add]:
+    yield lambda photo: file.write(json.dumps(photo.to_dict(), ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def _text(file: Any, count: int) -> Iterator[Add]:
+    first = True
+
+    def add(photo: SpottedPhoto) -> None:
+        nonlocal first
+        if count > 1:
+            file.write(f"{'' if first else chr(10)}== {photo.name} ==\n")
+        file.write(photo.text + "\n" if photo.words else "")
+        first = False
+
+    yield add
+
+
+@contextlib.contextmanager
+def _hocr(file: Any, count: int) -> Iterator[Add]:
+    pages = 0
+
+    def add(photo: SpottedPhoto) -> None:
+        nonlocal pages
+        file.write(hocr.page(photo, pages))
+        pages += 1
+
+    file.write(hocr.HEAD)
+    yield add
+    file.write(hocr.FOOT)
+
+
+@contextlib.contextmanager
+def _submission(file: Any, count: int) -> Iterator[Add]:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+
+        def add(photo: SpottedPhoto) -> None:
+            lines = [rrc.line(word.polygon, word.text) for word in photo.words]
+            # An entry with a fixed date, so that equal results are equal files.
+            archive.writestr(zipfile.ZipInfo(rrc.entry(photo.name)), "".join(lines), zipfile.ZIP_DEFLATED)
+
+        yield add
+
+
+_WRITERS: dict[str, Callable[[Any, int], contextlib.AbstractContextManager[Add]]] = {
+    ".json": _json,
+    ".jsonl": _jsonl,
+    ".txt": _text,
+    ".hocr": _hocr,
+    ".html": _hocr,
+    ".xml": _hocr,
+    ".zip": _submission,
+}
+ENDINGS = (*_WRITERS, *overlay.PICTURES)

@@ -1,0 +1,70 @@
+"""The command with its sub-commands."""
+
+import subprocess
+import sys
+
+import pytest
+
+import tcm_jax
+from tcm_jax import cli
+
+
+def run(capsys, *arguments):
+    """Exit code, stdout and stderr."""
+    try:
+        code = cli.main(arguments)
+    except SystemExit as exit:
+        code = exit.code
+    return code or 0, *capsys.readouterr()
+
+
+def test_help_and_version(capsys):
+    code, output, _ = run(capsys, "--help")
+    assert code == 0 and output.startswith("usage: tcm-jax COMMAND ...\n")
+    assert all(f"\n  {name} " in output for name in cli._COMMANDS)
+    assert run(capsys, "--version")[:2] == (0, f"tcm_jax {tcm_jax.__version__}\n")
+
+
+def test_help_is_quick():
+    """It imports nothing but Python."""
+    program = "import sys; from tcm_jax import cli; cli._parser().format_help(); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "tcm_jax" in loaded and not {"jax", "numpy", "absl", "rich", "PIL", "tcm_jax.files"} & set(loaded)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((), "the following arguments are required: COMMAND"), (("spott",), "invalid choice: 'spott' (choose from")],
+)
+def test_mistakes(capsys, arguments, message):
+    code, output, errors = run(capsys, *arguments)
+    assert code == 2 and output == "" and message in errors and errors.startswith("usage: tcm-jax COMMAND")
+
+
+@pytest.mark.parametrize("name", [name for name in cli._COMMANDS if name not in ("train", "plan")])
+def test_help_of_sub_commands(capsys, name):
+    """They are called as the user has called them, also in errors."""
+    code, output, _ = run(capsys, name, "--help")
+    assert code == 0 and output.startswith(f"usage: tcm-jax {name} ")
+    code, _, errors = run(capsys, name, "--nonsense")
+    assert code == 2 and f"tcm-jax {name}: error: " in errors
+
+
+def test_sub_commands_with_flags_of_absl():
+    """Their flags and mistakes are the program's own."""
+    command = [sys.executable, "-m", "tcm_jax.cli", "plan"]
+    result = subprocess.run([*command, "--help"], capture_output=True, text=True)
+    assert "--topology: such as v5e:16x16" in result.stdout and "Compiles the training step" in result.stdout
+    result = subprocess.run([*command, "--topology=v5e:4x4"], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (1, "error: flag --config is missing; expected a file of configs/\n")
+
+
+def test_exit_codes_of_sub_commands(capsys, tmp_path):
+    code, _, errors = run(capsys, "data", "check", str(tmp_path / "nowhere"))
+    assert code == 1 and errors.startswith("error: ")
+
+
+def test_converters_without_a_checkout(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "tcm_jax/cli.py"))
+    code, _, _ = run(capsys, "convert", "model.pth", "model")
+    assert "clone the repository" in code
