@@ -16,6 +16,7 @@ from typing import IO
 from PIL import Image
 
 from tcm_jax import overlay
+from tcm_jax.compilation import keep_programs
 from tcm_jax.config import setting
 from tcm_jax.data.check import contact_sheet
 from tcm_jax.data.inputs import pixels
@@ -49,6 +50,7 @@ def _read(options: argparse.Namespace, files: list[str]) -> Progression:
     """Prints and writes the readings as they come, draws the first ones."""
     check_writable(options.output, "--output")
     _check_picture(options.picture)
+    keep_programs()
     recognizer = Recognizer(
         options.checkpoint,
         batch_size=options.batch,
@@ -82,6 +84,7 @@ def _detect(options: argparse.Namespace, files: list[str]) -> Progression:
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         check_writable(options.out / DETECTIONS, "--out")
+    keep_programs()
     detector = Detector(
         options.checkpoint,
         scale=options.scale,

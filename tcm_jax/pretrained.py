@@ -43,14 +43,25 @@ class Pretrained:
     license: str = "unknown"
     extra: Mapping[str, Any] = field(default_factory=dict)
 
-    def save(self, directory: str | os.PathLike) -> None:
-        """Writes the directory, here or in an object store, complete or not at all; an older one is replaced."""
+    def save(self, directory: str | os.PathLike, half: bool = False) -> None:
+        """Writes the directory, here or in an object store, complete or not at all; an older one is replaced.
+
+        Args:
+            half: matrices and kernels as float16, which is half as large; `load` gives float32 again, rounded to 11
+                bits. Vectors, among them the variances of BatchNorm that may be large, stay as they are.
+
+        Raises:
+            ValueError: a weight that float16 can't hold.
+        """
         config = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "variables"}
         # safetensors writes the buffer as it lies in memory, whatever the strides.
         arrays = {p: np.asarray(a, order="C") for p, a in flatten(self.variables).items()}
+        if half:
+            arrays = {path: _halved(path, array) for path, array in arrays.items()}
         with atomic_folder(directory, replace=True, last=CONFIG) as folder:
             safetensors.numpy.save_file(arrays, folder / WEIGHTS)
             (folder / CONFIG).write_text(json.dumps({"format": FORMAT, **config}, indent=1) + "\n", "utf-8")
+            (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # safetensors lets only the owner read
 
 
 def load(directory: str | os.PathLike) -> Pretrained:
@@ -67,9 +78,22 @@ def load(directory: str | os.PathLike) -> Pretrained:
     config = read_config(directory)
     try:
         arrays = safetensors.numpy.load_file(directory / WEIGHTS)
-        return Pretrained(variables=unflatten(arrays), **config)
+        return Pretrained(variables=unflatten({path: _widened(array) for path, array in arrays.items()}), **config)
     except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise ValueError(f"{directory} is not a readable model directory: {error}") from error
+
+
+def _halved(path: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype != np.float32 or array.ndim < 2:
+        return array
+    if not (np.abs(array) <= np.finfo(np.float16).max).all():
+        raise ValueError(f"{path} has values up to {np.abs(array).max():g}, which float16 can't hold")
+    return array.astype(np.float16)
+
+
+def _widened(array: np.ndarray) -> np.ndarray:
+    """Models compute with float32 parameters, or cast them."""
+    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def read_config(directory: str | os.PathLike) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 # The package that compiles for TPUs makes JAX look for one, which takes time and prints a lot.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Most of the time of these tests is compilation, of programs that run for moments.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402

@@ -29,6 +29,7 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert loaded.variables["params"]["b"].shape == ()
     assert pretrained.count_parameters(loaded.variables) == 7
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["model"]
+    assert len({path.stat().st_mode for path in (tmp_path / "new" / "model").iterdir()}) == 1  # readable alike
 
 
 def test_views_are_saved_as_they_look(tmp_path):
@@ -39,6 +40,18 @@ def test_views_are_saved_as_they_look(tmp_path):
     loaded = pretrained.load(tmp_path / "m").variables["params"]
     for name, view in views.items():
         np.testing.assert_array_equal(loaded[name], view)
+
+
+def test_half_precision_is_a_matter_of_the_file_alone(tmp_path):
+    matrix = np.linspace(-3, 3, 6, dtype=np.float32).reshape(2, 3)
+    model = Pretrained("clip", {}, {"params": {"a": matrix, "variance": np.float32([70_000])}}, {})
+    model.save(tmp_path / "m", half=True)
+    assert safetensors.numpy.load_file(tmp_path / "m" / "weights.safetensors")["params/a"].dtype == np.float16
+    loaded = pretrained.load(tmp_path / "m").variables["params"]
+    assert loaded["a"].dtype == np.float32 and loaded["variance"] == 70_000
+    np.testing.assert_allclose(loaded["a"], matrix, rtol=2**-11)
+    with pytest.raises(ValueError, match="params/a has values up to 70000, which float16 can't hold"):
+        Pretrained("clip", {}, {"params": {"a": np.float32([[70_000]])}}, {}).save(tmp_path / "m", half=True)
 
 
 def test_a_failed_save_leaves_the_old_model(tmp_path, monkeypatch):

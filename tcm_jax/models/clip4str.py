@@ -68,6 +68,11 @@ class Clip4StrConfig:
         c = self.clip
         if c.is_resnet:
             raise ValueError("CLIP4STR reads all image tokens; it needs a ViT, vision_layers must be one number")
+        if self.perm_num < 1 + self.perm_mirrored:
+            raise ValueError(
+                f"perm_num is {self.perm_num}; expected at least {1 + self.perm_mirrored}"
+                + (", as perm_mirrored pairs each permutation with its mirror image" if self.perm_mirrored else "")
+            )
         if self.cross_token_embedding and c.text_width != c.embed_dim:
             raise ValueError(
                 f"cross_token_embedding needs text_width == embed_dim; they are {c.text_width} and {c.embed_dim}"

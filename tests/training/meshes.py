@@ -1,6 +1,6 @@
 """Loss curves over meshes of simulated devices; a program for a process of its own.
 
-    XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m tests.training.meshes RECIPE [MESH ...]
+    XLA_FLAGS=--xla_force_host_platform_device_count=8 NPROC=32 python -m tests.training.meshes RECIPE [MESH ...]
 
 The last line that it prints is, in JSON, {"MESH": {"loss": [...], "grad_norm": [...], "records": [...], "held": ...}};
 "held" is the part of the state that lies on one device.
