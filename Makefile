@@ -5,7 +5,12 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 WORKDIR := runs/quickstart
 
-.PHONY: quickstart test lint
+.PHONY: read quickstart test lint
+
+# Reads the text in a picture with the models of the package.
+read: $(VENV)/installed
+	$(VENV)/bin/tcm-jax spot docs/example.jpg --output read.jpg
+	@echo "What it read is drawn in read.jpg"
 
 # Trains the small recipe on rendered words, evaluates it on words it never saw, and draws what it reads.
 quickstart: $(VENV)/installed

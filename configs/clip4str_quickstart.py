@@ -8,8 +8,8 @@ All of CLIP4STR is there (both branches, permutations, captions through the text
 
 Variants:
     (none)  clean words of at most 12 characters; ten minutes on two CPU cores
-    real    goes on from runs/quickstart, on harder words mixed with real crops from DATA (--config.data.root=DATA), of
-            which every tenth is held out; see docs/results.md
+    real    goes on from runs/quickstart, on harder words in more fonts, mixed with real crops of ICDAR2015
+            (--config.data.root=DATA); see docs/model_card.md
     tiny    seconds, for tests
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 base = runpy.run_path(str(Path(__file__).with_name("clip4str_base.py")))
-REAL = ("icdar2003-train", "icdar2015-train", "iiit5k-train", "svt-train")
+DEVELOPMENT = ("icdar2003-train", "icdar2015-train", "iiit5k-train", "svt-train")
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -48,9 +48,9 @@ def get_config(variant: str = "") -> ConfigDict:
         config.init = "runs/quickstart"
         config.steps, config.optim.lr, config.optim.ema = 4000, 1e-3, 0.999
         config.data.augment = True
-        config.data.train = [{"synthetic": words("train", 0.7, 10_000_000), "weight": 0.75}]
-        config.data.train += [{"path": name, "hold_out": 10, "weight": 0.25 / len(REAL)} for name in REAL]
-        config.eval.sources = [{"name": name, "path": name, "hold_out": 10} for name in REAL]
+        rendered = {**words("train", 0.6, 10_000_000), "font_dir": "fonts"}
+        config.data.train = [{"synthetic": rendered, "weight": 0.75}, {"path": "icdar2015-words", "weight": 0.25}]
+        config.eval.sources = [{"name": name, "path": name, "hold_out": 10} for name in DEVELOPMENT]
         config.eval.every = 1000
     return config
 

@@ -1,4 +1,4 @@
-"""CLIP4STR-S: the recognizer that comes with the package (6.5 M parameters), for CPUs.
+"""CLIP4STR-S: a recognizer for CPUs that learns from nothing (6.5 M parameters).
 
     python -m tcm_jax.train --config configs/clip4str_small.py:start --workdir runs/start
     python -m tcm_jax.train --config configs/clip4str_small.py --workdir runs/small --config.data.root=DATA
@@ -24,7 +24,6 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 quickstart = runpy.run_path(str(Path(__file__).with_name("clip4str_quickstart.py")))
-DEVELOPMENT = ("icdar2003-train", "icdar2015-train", "iiit5k-train", "svt-train")
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -48,7 +47,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.augment = True
     config.data.train = [{"synthetic": rendered(0.6), "weight": 0.8}, {"path": "icdar2015-words", "weight": 0.2}]
     config.eval.every = 2000
-    config.eval.sources = [{"name": name, "path": name, "hold_out": 10} for name in DEVELOPMENT]
+    config.eval.sources = [{"name": name, "path": name, "hold_out": 10} for name in quickstart["DEVELOPMENT"]]
     if variant == "gpu":
         config.batch, config.steps = 512, 100_000
         config.optim.update({"lr": 2e-3, "lr_batch": 512, "ema": 0.9999})
