@@ -1,5 +1,6 @@
 """What the commands that go through images have in common: finding the images, reporting, drawing meanwhile."""
 
+import argparse
 import contextlib
 import glob
 import io
@@ -21,6 +22,17 @@ from tcm_jax.files import as_path, matching, reaching
 
 MODEL_HELP = "model directory or training workdir (its best, else its last); default: the package's own"
 _INTERRUPTED = 130  # the shells' exit code for Ctrl-C
+
+
+def add_scale_option(add: Callable[..., argparse.Action]) -> argparse.Action:
+    """Declares --scale, of commands that run a detector, by the parser's `add`."""
+    return add(
+        "--scale",
+        nargs=2,
+        type=int,
+        metavar=("LONG", "SHORT"),
+        help="resize photos to this shorter side, or the longest side if that would be exceeded (default: the model's)",
+    )
 
 
 def find_images(arguments: Sequence[str]) -> list[str]:

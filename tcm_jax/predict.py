@@ -24,7 +24,15 @@ from tcm_jax.data.records import Record
 from tcm_jax.defaults import DETECTOR, RECOGNIZER
 from tcm_jax.detector import Detections, Detector
 from tcm_jax.files import as_path, atomic_file, check_writable
-from tcm_jax.image_commands import MODEL_HELP, Progression, background, find_images, picture_paths, print_row
+from tcm_jax.image_commands import (
+    MODEL_HELP,
+    Progression,
+    add_scale_option,
+    background,
+    find_images,
+    picture_paths,
+    print_row,
+)
 from tcm_jax.reading_options import add_reading_options, reading_arguments
 from tcm_jax.recognizer import Reading, Recognizer
 from tcm_jax.tasks.loading import DTYPES, NORMALIZATIONS
@@ -169,13 +177,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     add("--checkpoint", default=DETECTOR, help=MODEL_HELP)
     add("--out", type=as_path, metavar="DIR", help=f"write {DETECTIONS} and a picture of each photo to this folder")
     add("--no-overlay", dest="overlay", action="store_false", help="no pictures")
-    add(
-        "--scale",
-        nargs=2,
-        type=int,
-        metavar=("LONG", "SHORT"),
-        help="resize photos to this shorter side, or the longest side if that would be exceeded (default: the model's)",
-    )
+    add_scale_option(add)
     add(
         "--set",
         action="append",

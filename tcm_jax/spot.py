@@ -18,7 +18,7 @@ from typing import Any
 from tcm_jax import overlay
 from tcm_jax.data.inputs import pixels
 from tcm_jax.files import as_path
-from tcm_jax.image_commands import MODEL_HELP, Progression, background, find_images, picture_paths
+from tcm_jax.image_commands import MODEL_HELP, Progression, add_scale_option, background, find_images, picture_paths
 from tcm_jax.reading_options import add_reading_options, reading_arguments
 from tcm_jax.spotter import Spotter
 from tcm_jax.spotting.results import SpottedPhoto
@@ -127,13 +127,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 
     add = parser.add_argument_group("detection").add_argument
     add("--score-threshold", type=float, metavar="X", help="leave out what may be no text: smaller scores, 0 .. 1")
-    add(
-        "--scale",
-        nargs=2,
-        type=int,
-        metavar=("LONG", "SHORT"),
-        help="resize photos to this shorter side, or the longest side if that would be exceeded (default: the model's)",
-    )
+    add_scale_option(add)
     add("--ignore-exif", action="store_true", help="don't turn photos as their EXIF orientation says")
     add("--dtype", choices=DTYPES, default="auto", help="auto: float32 on a CPU, else bfloat16 (default)")
     return parser

@@ -20,8 +20,10 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from PIL import Image
 
 from launch import local
+from tests.tiny_detector import write_tiny_detector
 from tests.tiny_model import write_tiny_model
 
 RELATIVE_TOLERANCE = 2e-4  # of the largest absolute value of the expected array
@@ -56,6 +58,25 @@ def tiny_model(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("models") / "tiny"
     write_tiny_model(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_detector(tmp_path_factory) -> Path:
+    """A model directory with a random detector that finds something in most photos."""
+    path = tmp_path_factory.mktemp("models") / "detector"
+    write_tiny_detector(path)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """Three photos, two of the same name."""
+    for number, name in enumerate(("a.png", "b.png", "more/a.jpg")):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (6, 8, 3), np.uint8)
+        Image.fromarray(pixels).resize((120, 90)).save(path)
+    return tmp_path / "photos"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,7 +13,6 @@ from tcm_jax.data.images import encode_png
 from tcm_jax.detector import Detector
 from tcm_jax.image_commands import find_images
 from tests.conftest import read_jsonl
-from tests.tiny_detector import write_tiny_detector
 
 
 @pytest.fixture
@@ -50,27 +49,9 @@ def run(tiny_model, capsys):
     return runner(capsys, "read", "--checkpoint", tiny_model, "--quiet")
 
 
-@pytest.fixture(scope="module")
-def tiny_detector(tmp_path_factory):
-    path = tmp_path_factory.mktemp("models") / "detector"
-    write_tiny_detector(path)
-    return path
-
-
 @pytest.fixture
 def detect(tiny_detector, capsys):
     return runner(capsys, "detect", "--checkpoint", tiny_detector, "--quiet")
-
-
-@pytest.fixture
-def photos(tmp_path):
-    """Three photos, two of the same name."""
-    for number, name in enumerate(("a.png", "b.png", "more/a.jpg")):
-        path = tmp_path / "photos" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(number).integers(0, 256, (6, 8, 3), np.uint8)
-        Image.fromarray(pixels).resize((120, 90)).save(path)
-    return tmp_path / "photos"
 
 
 def test_lines_json_and_picture(run, folder, tmp_path):

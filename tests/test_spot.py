@@ -5,32 +5,12 @@ import re
 import sys
 import zipfile
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from tcm_jax import predict, spot
 from tcm_jax.spotter import Spotter
 from tests.conftest import read_json, read_jsonl
-from tests.tiny_detector import write_tiny_detector
-
-
-@pytest.fixture(scope="module")
-def tiny_detector(tmp_path_factory):
-    path = tmp_path_factory.mktemp("models") / "detector"
-    write_tiny_detector(path)
-    return path
-
-
-@pytest.fixture
-def photos(tmp_path):
-    """Three photos, two of the same name."""
-    for number, name in enumerate(("a.png", "b.png", "more/a.jpg")):
-        path = tmp_path / "photos" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(number).integers(0, 256, (6, 8, 3), np.uint8)
-        Image.fromarray(pixels).resize((120, 90)).save(path)
-    return tmp_path / "photos"
 
 
 @pytest.fixture

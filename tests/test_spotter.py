@@ -12,7 +12,6 @@ from PIL import Image
 
 from tcm_jax import Detector, Recognizer, SpottedPhoto, Spotter, compilation
 from tcm_jax.data.images import ImageError, encode_png
-from tests.tiny_detector import write_tiny_detector
 
 
 def photo(number: int, height: int = 90, width: int = 120) -> np.ndarray:
@@ -22,15 +21,8 @@ def photo(number: int, height: int = 90, width: int = 120) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def detector(tmp_path_factory):
-    path = tmp_path_factory.mktemp("models") / "detector"
-    write_tiny_detector(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def spotter(detector, tiny_model):
-    return Spotter(Detector(detector, quiet=True), Recognizer(tiny_model, batch_size=4, quiet=True), min_score=0)
+def spotter(tiny_detector, tiny_model):
+    return Spotter(Detector(tiny_detector, quiet=True), Recognizer(tiny_model, batch_size=4, quiet=True), min_score=0)
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +57,10 @@ def test_many_photos_are_read_as_one_each(spotter, photos):
     assert len({len(one["words"]) for one in alone}) > 2
 
 
-def test_photos_without_text_among_others(spotter, detector, photos):
+def test_photos_without_text_among_others(spotter, tiny_detector, photos):
     """Only the word that is found best counts, so that four of five photos have none."""
     scores = [max(word.detection_score for word in spotter(image).words) for image in photos]
-    strict = Detector(detector, quiet=True, score_threshold=max(scores) - 1e-6)
+    strict = Detector(tiny_detector, quiet=True, score_threshold=max(scores) - 1e-6)
     found = Spotter(strict, spotter.recognizer, min_score=0)([*photos, *photos])
     assert [len(one.words) for one in found] == 2 * [int(score == max(scores)) for score in scores]
 
@@ -113,20 +105,22 @@ def test_unlikely_words_are_left_out(spotter, photos):
         Spotter(spotter.detector, spotter.recognizer, min_score=2)
 
 
-def test_expected_characters_and_words(detector, tiny_model, photos):
+def test_expected_characters_and_words(tiny_detector, tiny_model, photos):
     """Options go to the detector or the recognizer that they belong to."""
     options = {"min_score": 0, "batch_size": 4, "scale": (128, 96)}
-    spotter = Spotter.load(detector, tiny_model, allow="0-9", lexicon=["2026"], lexicon_distance=1, **options)
+    spotter = Spotter.load(tiny_detector, tiny_model, allow="0-9", lexicon=["2026"], lexicon_distance=1, **options)
     assert spotter.detector.scale == (128, 96)
     words = spotter(photos[0]).words
     assert words and all(word.text == "2026" for word in words)
     assert all((word.raw_text or "2026").isdigit() for word in words)
     with pytest.raises(ValueError, match="'score_treshold' is no parameter .* did you mean 'score_threshold'"):
-        Spotter.load(detector, tiny_model, score_treshold=0.5)
+        Spotter.load(tiny_detector, tiny_model, score_treshold=0.5)
 
 
-def test_the_first_photo_after_a_warmup_compiles_nothing(detector, tiny_model, photos, caplog):
-    spotter = Spotter(Detector(detector, quiet=True), Recognizer(tiny_model, batch_size=4, quiet=True), min_score=0)
+def test_the_first_photo_after_a_warmup_compiles_nothing(tiny_detector, tiny_model, photos, caplog):
+    spotter = Spotter(
+        Detector(tiny_detector, quiet=True), Recognizer(tiny_model, batch_size=4, quiet=True), min_score=0
+    )
     spotter.warmup([(90, 120)])
     with jax.log_compiles(), caplog.at_level("WARNING"):
         spotter(photos[0])

@@ -18,6 +18,7 @@ from tcm_jax.evaluation.exports import Outcome, Paint, exporting, photo_stems
 from tcm_jax.evaluation.outputs import document, origin, print_account, results_path
 from tcm_jax.evaluation.tables import cross_table, scene_table
 from tcm_jax.files import absolute, as_path, check_writable
+from tcm_jax.image_commands import add_scale_option
 from tcm_jax.metrics.detection import Score
 from tcm_jax.tasks.scene_evaluation import SceneResult, ScoredPhoto, evaluate_scenes
 from tcm_jax.training.workdir import write_json
@@ -46,14 +47,7 @@ def add_options(add: Callable[..., argparse.Action]) -> list[argparse.Action]:
         ),
         add("--submission", type=as_path, metavar="DIR", help="write DIR/SET.zip, as benchmarks' servers take it"),
         add("--overlays", type=as_path, metavar="DIR", help="draw detections and annotations in DIR/SET, worst first"),
-        add(
-            "--scale",
-            nargs=2,
-            type=int,
-            metavar=("LONG", "SHORT"),
-            help="resize photos to this shorter side, or the longest side if that would be exceeded "
-            "(default: the model's)",
-        ),
+        add_scale_option(add),
         add(
             "--set",
             action="append",
