@@ -45,15 +45,14 @@ class Row:
 def rows() -> list[Row]:
     """For every model fitting meshes, on slices of 16 and of 256 chips; the largest also where it does not fit."""
     whole, cut = ("accumulate=1",), ("mesh.fsdp=16", "accumulate=1", "remat=full")
-    sixteen = tuple(f"{chip}:{small}" for chip, (small, _) in SIZES.items())
     everywhere = tuple(f"{chip}:{size}" for chip, sizes in SIZES.items() for size in sizes)
     recipes: list[tuple[str, int, tuple[str, ...], tuple[str, ...]]] = [
         ("clip4str_base.py:real", 64, (), everywhere),
-        ("clip4str_large.py:real", 32, ("mesh.fsdp=16", "accumulate=1"), (*sixteen, "v5e:16x16")),
+        ("clip4str_large.py:real", 32, ("mesh.fsdp=16", "accumulate=1"), everywhere),
         ("clip4str_huge.py:real", 8, whole, ("v5e:4x4",)),
         ("clip4str_huge.py:real", 16, whole, ("v5e:4x4",)),
         ("clip4str_huge.py:real", 8, cut, ("v5e:4x4", "v5e:16x16")),
-        ("clip4str_huge.py:real", 32, cut, sixteen),
+        ("clip4str_huge.py:real", 32, cut, tuple(t for t in everywhere if t != "v5e:16x16")),
         ("clip4str_huge.py:real", 32, ("mesh.fsdp=4", "mesh.tensor=4", *cut[1:]), ("v5e:4x4",)),
         ("tcm_db.py:ic15", 4, (), everywhere),
     ]

@@ -11,11 +11,14 @@ from tcm_jax.config import from_dict
 from tcm_jax.models.clip import ClipConfig, resize_positional_embedding
 from tcm_jax.models.clip4str import Clip4StrConfig
 from tcm_jax.pretrained import Pretrained, flatten
+from tcm_jax.training.growth import by_character, stem_over_patches
 from tcm_jax.training.transfer import Fate, Report, differences, split_heads_as, transfer
 
 _CLIP = "clip_model/"
 _IMAGE_POSITIONS = "clip_model/visual/positional_embedding"
 _TEXT_POSITIONS = "clip_model/positional_embedding"
+_PATCHES = "clip_model/visual/conv1/kernel"
+_STEM = "clip_model/visual/stem/"
 _OF_CHARSET = ("head/kernel", "head/bias", "text_embed/embedding")  # of both decoders
 
 
@@ -26,9 +29,10 @@ def initialize(
 
     A CLIP fills `clip_model`, a CLIP4STR everything. The image position embedding is interpolated to another patch
     grid, the text position embedding is cut. With another charset the decoders' classifiers and character embeddings
-    stay random, and so does a decoder or a layer of one that the directory lacks. With another label length the
-    decoders' position queries are cut, or the further ones stay random. CLIP's attention heads may be split
-    otherwise: CLIP4STR-H reads 16 heads of 80 as 20 of 64.
+    keep the characters of both (`growth.by_character`). A decoder or a layer of one that the directory lacks stays
+    random. With another label length the decoders' position queries are cut, or the further ones stay random. CLIP's
+    attention heads may be split otherwise: CLIP4STR-H reads 16 heads of 80 as 20 of 64. A stem is put in front of a ViT
+    that had none (`growth.stem_over_patches`).
 
     Args:
         params: random parameters of the model; config: of the model.
@@ -52,11 +56,19 @@ def initialize(
         old_config = from_dict(Clip4StrConfig, pretrained.model, "its model")
         old_clip, old_charset = old_config.clip, old_config.charset
     source = {prefix + path: leaf for path, leaf in flatten(pretrained.variables["params"]).items()}
+    stem = () if old_clip.vision_stem else config.clip.vision_stem
+    notes = differences(old_clip, config.clip, "clip")
+    if old_charset not in (None, config.charset):
+        lacking = "".join(sorted(set(config.charset) - set(old_charset)))
+        notes.append(f"characters that the directory's model lacks: {lacking or 'none'}")
 
     def choose(path: str, old: np.ndarray | None, random: jax.Array) -> tuple[Fate, Any]:
-        foreign_charset = old_charset != config.charset and path.endswith(_OF_CHARSET)
-        if foreign_charset or (old is None and not path.startswith(_CLIP)):
+        if old is None and not path.startswith(_CLIP):
             return "new", random
+        if old_charset not in (None, config.charset) and path.endswith(_OF_CHARSET):
+            return "resized", by_character(path, old, random, old_charset, config.charset)
+        if stem and (path == _PATCHES or path.startswith(_STEM)):
+            return "resized" if path == _PATCHES else "new", stem_over_patches(path, source[_PATCHES], random, stem)
         if old is None:
             return "new", None
         if path == _IMAGE_POSITIONS and old_clip.grid != config.clip.grid and old.shape[1] == random.shape[1]:
@@ -68,4 +80,4 @@ def initialize(
             return "resized", np.concatenate([old[:, : random.shape[1]], random[:, old.shape[1] :]], axis=1)
         return "loaded", split_heads_as(path, old, random) if path.startswith(_CLIP) else old
 
-    return transfer(params, source, choose, differences(old_clip, config.clip, "clip"))
+    return transfer(params, source, choose, notes)

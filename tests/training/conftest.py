@@ -1,8 +1,12 @@
 """A run that takes seconds: a tiny CLIP4STR on rendered words."""
 
 import copy
+from collections.abc import Iterator
 
+import jax
 import pytest
+
+from tcm_jax.training.report import Report
 
 CONFIG = {
     "task": "recognition",
@@ -46,3 +50,17 @@ CONFIG = {
 def config() -> dict:
     """A config as `ConfigDict.to_dict` gives it, for a test to change."""
     return copy.deepcopy(CONFIG)
+
+
+@pytest.fixture
+def compiled(monkeypatch, caplog) -> Iterator[dict[tuple[int, str], list[str]]]:
+    """Names of the programs compiled until a run reported (step, name)."""
+    write, programs = Report.write, {}
+
+    def count(self, step, values, name="train"):
+        write(self, step, values, name)
+        programs[step, name] = [text.split(" in ")[0] for text in caplog.messages if "Finished XLA compilation" in text]
+
+    monkeypatch.setattr(Report, "write", count)
+    with jax.log_compiles():
+        yield programs

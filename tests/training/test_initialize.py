@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from tcm_jax.models.clip import Clip, resize_positional_embedding
+from tcm_jax.models.clip import Clip, VisionTransformer, resize_positional_embedding
 from tcm_jax.pretrained import Pretrained, flatten
 from tcm_jax.tasks.recognition import Recognition
 from tcm_jax.training.initialize import initialize
@@ -60,15 +60,67 @@ def test_a_recognizer_fills_everything(model):
     assert str(report) == f"loaded {len(flatten(params))} tensors"
 
 
-def test_another_charset_starts_with_new_characters(model):
-    # Of the same size: the shapes would fit, and the characters would be the wrong ones.
-    other = dataclasses.replace(model, charset=model.charset[::-1])
-    params, report = initialize(fill(template(other), 0.0), other, stored(model))
-    names = ("head/bias", "head/kernel", "text_embed/embedding")
-    new = {f"{branch}_decoder/{name}" for branch in ("visual", "cross") for name in names}
-    assert set(report.new) == new
-    assert all((np.asarray(leaf) == (path not in new)).all() for path, leaf in flatten(params).items())
-    assert "cross_decoder/head/bias" in str(report)
+OF_CHARSET = {
+    f"{branch}_decoder/{name}"
+    for branch in ("visual", "cross")
+    for name in ("head/bias", "head/kernel", "text_embed/embedding")
+}
+
+
+def test_another_charset_keeps_the_characters_of_both(model):
+    old, new = (dataclasses.replace(model, charset=charset) for charset in ("abc", "cÄBä"))
+    directory = stored(old)
+    numbers = {"head/bias": np.arange(4), "head/kernel": np.arange(4), "text_embed/embedding": np.arange(6)[:, None]}
+    for path in OF_CHARSET:
+        decoder, layer, name = path.split("/")
+        parameters = directory.variables["params"][decoder][layer]
+        parameters[name] = parameters[name] * numbers[f"{layer}/{name}"]
+    params, report = initialize(fill(template(new), 9.0), new, directory)
+    params = flatten(params)
+    # The end, c, Ä (neither it nor ä is known), B as the known b, ä; then the beginning and the padding.
+    expected = [0, 3, 9, 2, 9, 4, 5]
+    assert set(report.resized) == OF_CHARSET
+    for decoder in ("visual_decoder", "cross_decoder"):
+        np.testing.assert_array_equal(params[f"{decoder}/head/bias"], expected[:5])
+        np.testing.assert_array_equal(params[f"{decoder}/head/kernel"][0], expected[:5])
+        np.testing.assert_array_equal(params[f"{decoder}/text_embed/embedding"][:, 0], expected)
+    assert report.notes == ["characters that the directory's model lacks: BÄä"]
+
+
+def test_another_charset_in_decoders_of_another_width_is_refused(model):
+    directory, other = stored(model), dataclasses.replace(model, charset="xyz")
+    embedding = directory.variables["params"]["cross_decoder"]["text_embed"]["embedding"]
+    directory.variables["params"]["cross_decoder"]["text_embed"]["embedding"] = embedding[:, :7]
+    with pytest.raises(ValueError, match=r"cross_decoder/text_embed/embedding has shape \(39, 7\); the model needs"):
+        initialize(fill(template(other), 0.0), other, directory)
+
+
+def test_a_stem_starts_as_the_patches_behind_it(model):
+    patches = changed(model, image_size=(32, 64), patch_size=(32, 4))
+    stem = changed(patches, vision_stem=(56, 56))
+    images = np.asarray(jax.random.normal(jax.random.key(2), (2, 32, 64, 3)))
+
+    def image_encoder(config, params):
+        variables = {"params": params["clip_model"]["visual"]}
+        return VisionTransformer(config.clip).apply(variables, images)
+
+    def random(config):
+        return Recognition(config, (0.5,) * 3, (0.5,) * 3).init(jax.random.key(0))["params"]
+
+    old = random(patches)
+    directory = Pretrained("recognition", dataclasses.asdict(patches), {"params": jax.tree.map(np.asarray, old)}, {})
+    params, report = initialize(random(stem), stem, directory)
+    assert report.resized == ["clip_model/visual/conv1/kernel"]
+    assert {path.split("/")[2] for path in report.new} == {"stem"}
+    np.testing.assert_allclose(image_encoder(stem, params), image_encoder(patches, old), atol=1e-5)
+    assert np.abs(image_encoder(stem, random(stem)) - image_encoder(patches, old)).max() > 0.1
+
+
+def test_a_stem_that_loses_pixels_is_refused(model):
+    patches = changed(model, image_size=(32, 64), patch_size=(32, 4))
+    narrow = changed(patches, vision_stem=(16, 16))
+    with pytest.raises(ValueError, match="stem/cells/kernel .* is missing"):
+        initialize(fill(template(narrow), 0.0), narrow, stored(patches))
 
 
 @pytest.mark.parametrize("length", [3, 40])

@@ -71,6 +71,14 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path, monkeyp
         np.testing.assert_array_equal(mine[path], expected[path], err_msg=path)
 
 
+def test_nothing_is_compiled_after_the_first_step_and_the_first_validation(tmp_path, config, compiled):
+    train.run(config | {"steps": 6, "eval": config["eval"] | {"every": 2}}, tmp_path)
+    assert "jit(signalling)" in " ".join(compiled[1, "train"])
+    assert compiled[2, "train"] == compiled[1, "train"]
+    assert len(compiled[2, "validation/scenes"]) > len(compiled[2, "train"])
+    assert compiled[3, "train"] == compiled[6, "validation/scenes"]  # the checkpoint of step 2 is written in between
+
+
 def test_starting_from_a_detector(tmp_path, config, finished, capsys):
     train.run(config | {"init": str(finished)}, tmp_path)
     assert f"{finished / 'best'}: loaded {len(weights(finished))} tensors" in capsys.readouterr().out
