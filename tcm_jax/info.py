@@ -162,6 +162,8 @@ def _architecture_rows(model: Mapping[str, Any]) -> list[tuple[str, str]]:
         image = (
             f"{tower}, {_short(layers)} layers, width {clip.get('vision_width')}, made for {height} x {width} pixels"
         )
+        if stem := clip.get("vision_stem"):
+            image += f", behind convolutions of width {_short(stem)}"
         rows.append(("image tower", image))
         rows.append(("text tower", f"{clip.get('text_layers')} layers, width {clip.get('text_width')}"))
     if "charset" in model:

@@ -18,7 +18,8 @@ from tcm_jax.training.objectives import parse
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("clip4str_*.py"))
 VARIANTS = {
     "clip4str_quickstart": ["", "real", "tiny"],
-    "clip4str_small": ["start", "", "gpu", "tiny"],
+    "clip4str_language": ["german", "greek", "tiny"],
+    "clip4str_small": ["", "gpu", "tiny"],
 }
 PAPER = ["real", "synth", "rbu", "tiny"]
 CASES = [(path, variant) for path in CONFIGS for variant in VARIANTS.get(path.stem, PAPER)]

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from tcm_jax.data.images import ImageError, decode
 from tcm_jax.data.labels import FilterReport, LabelFilter
 from tcm_jax.data.records import Record, Source, SourceError
+from tcm_jax.data.scenes.lettering import typeset
 from tcm_jax.data.sources import ConcatSource
 
 _TINY = 8  # pixels of the shorter side: nothing is left to read
@@ -59,6 +60,9 @@ class Survey:
         if self.labels:
             frequent = ", ".join(f"{label!r} {count:,}" for label, count in self.labels.most_common(_SHOWN))
             yield f"        {len(self.labels):,} different; most frequent: {frequent}"
+            counts = Counter(c for label in self.labels.elements() for c in label if not c.isspace())
+            characters = "".join(c for c, _ in counts.most_common())
+            yield f"        {len(characters):,} characters, the most frequent first: {characters}"
         if self.sizes:
             heights, widths = np.array(list(self.sizes.values())).T
             for name, values in (("height", heights), ("width", widths)):
@@ -136,7 +140,6 @@ def spread(length: int, count: int) -> list[int]:
 def contact_sheet(records: Iterable[Record], columns: int = 4) -> Image.Image:
     """The images of `records`, scaled to their cells, each above its label; a broken image is a red frame."""
     records = list(records)
-    font = ImageFont.load_default(14)
     height = _CELL_HEIGHT + _CAPTION
     sheet = Image.new("RGB", (columns * _CELL_WIDTH, -(-len(records) // columns) * height), "white")
     pen = ImageDraw.Draw(sheet)
@@ -149,7 +152,8 @@ def contact_sheet(records: Iterable[Record], columns: int = 4) -> Image.Image:
             sheet.paste(image.resize(size), (x + 2, y + 2))
         except ImageError:
             pen.rectangle((x + 2, y + 2, x + _CELL_WIDTH - 3, y + _CELL_HEIGHT - 3), outline="red", width=2)
-        pen.text((x + 2, y + _CELL_HEIGHT), f"{i + 1}: {record.label[:25]}", fill="black", font=font)
+        text, font = typeset(f"{i + 1}: {record.label[:25]}", 14)
+        pen.text((x + 2, y + _CELL_HEIGHT), text, fill="black", font=font)
     return sheet
 
 

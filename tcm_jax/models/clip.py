@@ -144,8 +144,8 @@ class VisionTransformer(nn.Module):
             raise ValueError(f"images have shape {images.shape}; expected [b, {c.image_size[0]}, {c.image_size[1]}, 3]")
         x = images.astype(self.dtype)
         x = self.conv1(self.stem(x) if c.vision_stem else x)
-        x = x.reshape(len(x), -1, c.vision_width)  # [b, n, d]
-        first = jnp.broadcast_to(self.class_embedding.astype(self.dtype), (len(x), 1, c.vision_width))
+        x = x.reshape(x.shape[0], -1, c.vision_width)  # [b, n, d]
+        first = jnp.broadcast_to(self.class_embedding.astype(self.dtype), (x.shape[0], 1, c.vision_width))
         x = jnp.concatenate([first, x], axis=1)  # [b, 1 + n, d]
         x = x + self.positional_embedding.astype(self.dtype)
         x = self.ln_pre(x)

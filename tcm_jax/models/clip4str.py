@@ -166,7 +166,7 @@ class Clip4Str(nn.Module):
     def __call__(self, images: jax.Array) -> jax.Array:
         """Touches every parameter, of unused towers too; `init` uses it. Visual logits of BOS alone, [b, 1, 1, v]."""
         tokens = self.encode_image(images)
-        ids = jnp.full((len(images), 1, 1), CharsetTokenizer(self.config.charset).bos_id)
+        ids = jnp.full((images.shape[0], 1, 1), CharsetTokenizer(self.config.charset).bos_id)
         mask = jnp.ones((1, 1, 1, 1), bool)
         logits = self.decode("visual", ids, [self.project_memory("visual", tokens[:, None])], mask, mask)
         text = self.clip_model.encode_text(self.captions(logits[:, 0].argmax(-1), 1))

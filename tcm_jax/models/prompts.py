@@ -52,12 +52,12 @@ class TextContextEncoder(TextTower):
             x = self.token_embedding(ids)
             end = ids.argmax(-1)  # EOT has the highest id
             if contexts is not None:
-                repeated = jnp.broadcast_to(contexts, (len(x), *contexts.shape[1:])).astype(self.dtype)
+                repeated = jnp.broadcast_to(contexts, (x.shape[0], *contexts.shape[1:])).astype(self.dtype)
                 x = jnp.concatenate([x[:, :1], repeated, x[:, 1:]], axis=1)  # [k, t, d]
                 end = end + contexts.shape[1]
         if conditional is not None:
             x = x + conditional.astype(self.dtype)[:, None, None]  # [b, k, t, d]
-            end = jnp.tile(end, len(conditional))
+            end = jnp.tile(end, conditional.shape[0])
             x = x.reshape(-1, *x.shape[2:])  # [b * k, t, d]
         return self.place(x), end
 

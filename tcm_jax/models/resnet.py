@@ -18,7 +18,7 @@ STRIDE = 32  # of the last stage
 
 def average_pool(x: jax.Array, stride: int) -> jax.Array:
     """x [b, h, w, d] -> [b, h / stride, w / stride, d]."""
-    return x if stride == 1 else nn.avg_pool(x, (stride, stride), (stride, stride))
+    return x if stride == 1 else nn.avg_pool(x, window_shape=(stride, stride), strides=(stride, stride))
 
 
 def conv_norm(
@@ -60,7 +60,7 @@ def valid_tokens(grid: tuple[int, int], size: jax.Array) -> jax.Array:
         bool [b, rows * columns].
     """
     rows, columns = (jnp.arange(n) < size[:, axis, None] for axis, n in enumerate(grid))  # [b, rows], [b, columns]
-    return (rows[:, :, None] & columns[:, None, :]).reshape(len(size), -1)
+    return (rows[:, :, None] & columns[:, None, :]).reshape(size.shape[0], -1)
 
 
 def interpolation(target: int, source: int, size: jax.Array) -> jax.Array:

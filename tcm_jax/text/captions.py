@@ -3,17 +3,19 @@
 The original turns a prediction into a string, tokenizes it on the host and sends the ids back. Here the charset
 adapter, the word split and the merges are table look-ups, so that decoding and training never leave the device.
 
-Equal to `bpe.tokenize(adapter(text), truncate=True)` for every string that `bpe.clean` only lower-cases, which is
-every string over the 94 characters that spells no HTML entity ("&lt;", "&amp"). Entities are not decoded here, and
-of ftfy's repairs (mojibake, full-width letters, curly quotes) none is made.
+Equal to `bpe.tokenize(adapter(text), truncate=True)` for every string, of any script, whose characters `bpe.clean`
+cleans one by one, and for the Greek final sigma, which depends on its neighbours. Three things that need several
+characters are not done: HTML entities ("&lt;", "&amp") are not decoded, mojibake is not repaired, and a letter and a
+combining mark are not composed; labels are composed already (`LabelFilter`).
 """
 
-import unicodedata
 from dataclasses import dataclass
 
+import ftfy
 import jax
 import jax.numpy as jnp
 import numpy as np
+import regex
 
 from tcm_jax.text import bpe
 from tcm_jax.text.charset import CharsetAdapter, CharsetTokenizer
@@ -25,7 +27,13 @@ _NO_CHARACTER = 0  # code of an empty position; no charset holds NUL
 def _category(character: str) -> int:
     if character.isspace():
         return _SPACE
-    return {"L": _LETTER, "N": _NUMBER}.get(unicodedata.category(character)[0], _OTHER)
+    # Not by `unicodedata`: the word pattern of `bpe` may know a later version of Unicode than Python does.
+    return _LETTER if regex.match(r"\p{L}", character) else _NUMBER if regex.match(r"\p{N}", character) else _OTHER
+
+
+def _cleaned(text: str) -> str:
+    """`bpe.clean` of a part of a text, where white space stays."""
+    return " " if text.isspace() else bpe.clean(text)
 
 
 def _compact(keep: jax.Array, *arrays: jax.Array) -> list[jax.Array]:
@@ -60,22 +68,66 @@ class CaptionTokenizer:
     caption_charset: str
     context_length: int = 16
 
-    def _tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """By decoder id: code of the adapted character, its category, the ids of its UTF-8 bytes (-1 padded)."""
-        size = CharsetTokenizer(self.charset).num_tokens
+    @property
+    def _lowered(self) -> bool:
+        """Whether the adapter makes the lower case, and not the cleaning that follows."""
+        return self.caption_charset == self.caption_charset.lower()
+
+    @property
+    def _adapted(self) -> list[str]:
+        """What reaches the text encoder by decoder id, before it is cleaned; one more for a final sigma."""
         adapter = CharsetAdapter(self.caption_charset)
-        adapted = [adapter(c).lower() for c in self.charset]
-        width = max(len(a.encode("utf-8")) for a in [*adapted, "a"])
-        codes = np.full(size, _NO_CHARACTER, np.int32)
-        categories = np.full(size, _SPACE, np.int32)
-        symbols = np.full((size, width), -1, np.int32)
-        for i, text in enumerate(adapted, start=1):
-            if text:
-                # A character whose lower case is several characters (rare) is split by its first one.
-                codes[i], categories[i] = ord(text[0]), _category(text[0])
-                data = list(text.encode("utf-8")) if categories[i] != _SPACE else []
-                symbols[i, : len(data)] = bpe.byte_order()[data]
+        adapted = [""] * (CharsetTokenizer(self.charset).num_tokens + 1)
+        adapted[1 : len(self.charset) + 1] = map(adapter, self.charset)
+        adapted[-1] = adapter("ς") if self._lowered else "ς"
+        return adapted
+
+    def _tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """By decoder id: codes of the cleaned characters [size, k], their categories [size, k], and the ids of their
+        UTF-8 bytes [size, k, bytes], -1 padded.
+
+        An id is k characters at most, which is 1 but for charsets with letters such as "İ", whose lower case is two.
+        """
+        cleaned = [_cleaned(text) for text in self._adapted]
+        shape = len(cleaned), max(map(len, [*cleaned, "a"]))
+        codes, categories = np.full(shape, _NO_CHARACTER, np.int32), np.full(shape, _SPACE, np.int32)
+        width = max(len(c.encode("utf-8")) for c in "".join(cleaned) + "a")
+        symbols = np.full((*shape, width), -1, np.int32)
+        for i, text in enumerate(cleaned):
+            for k, character in enumerate(text):
+                # The word pattern ignores case: "ſ" is an s in a contraction.
+                codes[i, k] = ord(folded if len(folded := character.casefold()) == 1 else character)
+                categories[i, k] = _category(character)
+                data = [] if categories[i, k] == _SPACE else list(character.encode("utf-8"))
+                symbols[i, k, : len(data)] = bpe.byte_order()[data]
         return codes, categories, symbols
+
+    def _with_final_sigmas(self, ids: jax.Array, inside: jax.Array) -> jax.Array:
+        """`ids` [b, t] with the last of all ids for every "Σ" whose lower case is "ς", by Python's rule.
+
+        It follows a letter that has a case, and none follows it; marks and apostrophes between them don't matter. The
+        text in question is the prediction if the adapter makes the lower case, else what the adapter leaves of it.
+        """
+        texts = ["", *self.charset] if self._lowered else [ftfy.fix_text(text) for text in self._adapted]
+        texts += [""] * (len(self._adapted) - len(texts))
+        capital = np.array([text == "Σ" for text in texts])
+        if not capital.any():
+            return ids
+        cased_before = np.array([f"-{text}Σ".lower().endswith("ς") for text in texts])
+        cased_after = np.array([f"ΑΣ{text}-".lower()[1] == "σ" for text in texts])
+        passed = ~cased_before & np.array([f"Α{text}Σ".lower().endswith("ς") for text in texts])
+
+        stops = jnp.where(inside, jnp.asarray(~passed)[ids], False)  # [b, t]
+        at = jnp.arange(ids.shape[1])
+        before = _shift(jax.lax.cummax(jnp.where(stops, at, -1), axis=1), -1, -1)
+        after = _shift(jax.lax.cummin(jnp.where(stops, at, len(at)), axis=1, reverse=True), 1, len(at))
+
+        def neighbour(table: np.ndarray, position: jax.Array) -> jax.Array:
+            found = jnp.take_along_axis(jnp.asarray(table)[ids], jnp.clip(position, 0, len(at) - 1), axis=1)
+            return found & (position >= 0) & (position < len(at))
+
+        final = jnp.asarray(capital)[ids] & neighbour(cased_before, before) & ~neighbour(cased_after, after)
+        return jnp.where(final, len(texts) - 1, ids)
 
     def __call__(self, ids: jax.Array, num_positions: jax.Array | int) -> jax.Array:
         """Text-encoder ids of predictions.
@@ -89,29 +141,33 @@ class CaptionTokenizer:
             the original, where it spells the three characters "[E]".
         """
         codes_table, categories_table, symbols_table = self._tables()
-        t = ids.shape[1]
+        b, t = ids.shape
         position = jnp.arange(t)
         ends = ids == CharsetTokenizer.eos_id
         if set("[E]") <= set(self.charset):
-            raw = np.zeros(len(codes_table), np.int32)
-            raw[1 : len(self.charset) + 1] = [ord(c) for c in self.charset]
+            raw = np.array([0, *map(ord, self.charset), 0, 0], np.int32)
             ends |= _spells(jnp.asarray(raw)[ids], "[E]")
         inside = jnp.cumsum(ends, axis=1) == 0  # [b, t]
         inside &= position < jnp.reshape(num_positions, (-1, 1))
 
-        codes = jnp.asarray(codes_table)[ids]  # [b, t]
+        ids = self._with_final_sigmas(ids, inside)
+        characters = codes_table.shape[1]
+        t = t * characters  # from here on every position is a character of the cleaned text
+        ids = (ids[:, :, None] * characters + np.arange(characters)).reshape(b, t)  # rows of the flat tables
+        codes = jnp.asarray(codes_table.reshape(-1))[ids]
+        inside = jnp.repeat(inside, characters, axis=1)
         ids, codes = _compact(inside & (codes != _NO_CHARACTER), ids, codes)
-        categories = jnp.asarray(categories_table)[ids]
-        symbols = jnp.asarray(symbols_table)[ids]  # [b, t, bytes]
-        starts, symbols = self._split_words(codes, categories, symbols)
+        categories = jnp.asarray(categories_table.reshape(-1))[ids]
+        width = symbols_table.shape[2]
+        symbols = jnp.asarray(symbols_table.reshape(-1, width))[ids]  # [b, t, bytes]
+        starts, symbols = _split_words(codes, categories, symbols, set(codes_table.reshape(-1).tolist()))
 
-        width = symbols.shape[2]
-        valid = (symbols >= 0).reshape(len(ids), t * width)
+        valid = (symbols >= 0).reshape(b, t * width)
         first_byte = jnp.arange(t * width) % width == 0
         starts = jnp.repeat(starts, width, axis=1) & first_byte
         # Spaces have no symbols, but they end a word: count the starts before they are compacted away.
         word = jnp.cumsum(starts, axis=1)
-        word, symbols = _compact(valid, word, symbols.reshape(len(ids), -1))
+        word, symbols = _compact(valid, word, symbols.reshape(b, -1))
         length = valid.sum(1)
         last = (word != _shift(word, 1, -1)) | (jnp.arange(t * width) == length[:, None] - 1)
         symbols = jnp.where(last & (symbols < 256), symbols + 256, symbols)
@@ -124,35 +180,39 @@ class CaptionTokenizer:
         result = jnp.where(at < eot, symbols, jnp.where(at == eot, bpe.EOT, 0))
         return result.at[:, 0].set(bpe.SOT).astype(jnp.int32)
 
-    def _split_words(self, codes, categories, symbols):
-        """Where CLIP's word pattern starts a match; contractions and special tokens take part. [b, t]."""
-        characters = set(self.caption_charset)
-        categories = jnp.where(codes == _NO_CHARACTER, _SPACE, categories)
-        before = _shift(categories, -1, _SPACE)
-        starts = (categories != before) | (categories == _NUMBER)
 
-        # The pattern tries special tokens and contractions first, but only where a match begins: inside a run of
-        # other characters it never looks. After a special token a match begins again.
-        free = before != _OTHER
-        if "<" in characters and "|" in characters:
-            inside_special = jnp.zeros_like(starts)
-            for _ in range(codes.shape[1] // min(map(len, bpe.SPECIALS))):
-                free = (before != _OTHER) | (_shift(inside_special, -1, 0) & ~inside_special)
-                for text, token in bpe.SPECIALS.items():
-                    found = _spells(codes, text) & free  # [b, t]
-                    covered = jnp.stack([_shift(found, -i, 0) for i in range(len(text))]).any(0)
-                    inside_special |= covered
-                    symbols = jnp.where(covered[..., None], -1, symbols)
-                    symbols = symbols.at[:, :, 0].set(jnp.where(found, token, symbols[:, :, 0]))
-                    starts = jnp.where(covered, found, starts)
-                    starts |= _shift(found, -len(text), 0)
-        if "'" in characters:
-            for text in bpe.CONTRACTIONS:
-                found = _spells(codes, text) & free & (categories == _OTHER)
-                for i in range(1, len(text)):
-                    starts &= ~_shift(found, -i, 0)
+def _split_words(codes, categories, symbols, known: set[int]):
+    """Where CLIP's word pattern starts a match; contractions and special tokens take part. [b, t].
+
+    Args:
+        known: all codes that there are.
+    """
+    categories = jnp.where(codes == _NO_CHARACTER, _SPACE, categories)
+    before = _shift(categories, -1, _SPACE)
+    starts = (categories != before) | (categories == _NUMBER)
+
+    # The pattern tries special tokens and contractions first, but only where a match begins: inside a run of
+    # other characters it never looks. After a special token a match begins again.
+    free = before != _OTHER
+    if {ord("<"), ord("|")} <= known:
+        inside_special = jnp.zeros_like(starts)
+        for _ in range(codes.shape[1] // min(map(len, bpe.SPECIALS))):
+            free = (before != _OTHER) | (_shift(inside_special, -1, 0) & ~inside_special)
+            for text, token in bpe.SPECIALS.items():
+                found = _spells(codes, text) & free  # [b, t]
+                covered = jnp.stack([_shift(found, -i, 0) for i in range(len(text))]).any(0)
+                inside_special |= covered
+                symbols = jnp.where(covered[..., None], -1, symbols)
+                symbols = symbols.at[:, :, 0].set(jnp.where(found, token, symbols[:, :, 0]))
+                starts = jnp.where(covered, found, starts)
                 starts |= _shift(found, -len(text), 0)
-        return starts, symbols
+    if ord("'") in known:
+        for text in bpe.CONTRACTIONS:
+            found = _spells(codes, text) & free & (categories == _OTHER)
+            for i in range(1, len(text)):
+                starts &= ~_shift(found, -i, 0)
+            starts |= _shift(found, -len(text), 0)
+    return starts, symbols
 
 
 def _merge(symbols: jax.Array, word: jax.Array, length: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -62,5 +62,5 @@ def carry_over(values: Sequence[float], text: str, word: str) -> tuple[float, ..
 
 
 def _fold(text: str) -> str:
-    """In lower case, with as many characters as before."""
-    return "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
+    """Without case (a final sigma is a sigma), with as many characters as before."""
+    return "".join(next((f for f in (c.casefold(), c.lower()) if len(f) == 1), c) for c in text)

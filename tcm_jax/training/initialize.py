@@ -59,7 +59,9 @@ def initialize(
     stem = () if old_clip.vision_stem else config.clip.vision_stem
     notes = differences(old_clip, config.clip, "clip")
     if old_charset not in (None, config.charset):
+        kept = "".join(c for c in config.charset if c in old_charset)
         lacking = "".join(sorted(set(config.charset) - set(old_charset)))
+        notes.append(f"characters that keep what the directory's model learned: {kept or 'none'}")
         notes.append(f"characters that the directory's model lacks: {lacking or 'none'}")
 
     def choose(path: str, old: np.ndarray | None, random: jax.Array) -> tuple[Fate, Any]:

@@ -26,7 +26,7 @@ from tcm_jax.models.clip4str import Clip4StrConfig
 from tcm_jax.pretrained import Pretrained, flatten
 from tcm_jax.tasks.evaluation import Sample, evaluate
 from tcm_jax.tasks.recognition import Prediction, Recognition, parameter_group
-from tcm_jax.text.charset import CHARSET_36, load_charset
+from tcm_jax.text.charset import CHARSET_36, CharsetAdapter, load_charset
 from tcm_jax.training.config import ConfigError, RunConfig
 from tcm_jax.training.initialize import initialize
 from tcm_jax.training.mesh import batch_sharding, batch_shards, batch_share, shard_batch
@@ -175,6 +175,12 @@ class RecognitionObjective:
             if key in sections[section]:
                 sections[section][key] = load_charset(sections[section][key])
         self.config = c = from_dict(RecognitionConfig, {**config, **sections})
+        adapt = CharsetAdapter(c.model.caption_charset)
+        if lost := "".join(x for x in c.model.charset if x.isalpha() and not adapt(x)):
+            raise ConfigError(
+                f"config.model.caption_charset lacks {lost!r}, which would never reach the text encoder; "
+                "set it to config.model.charset"
+            )
         self.task = Recognition(c.model, c.data.mean, c.data.std, c.compute_dtype, c.remat)
         half = c.eval.normalization == "half"
         self._reader = Recognition(c.model, HALF, HALF, c.compute_dtype) if half else self.task

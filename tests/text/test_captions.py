@@ -1,7 +1,10 @@
 """The device tokenizer: ids of the decoder to ids of the text encoder, equal to the host's."""
 
+import functools
 import random
+from collections.abc import Callable
 
+import ftfy
 import jax
 import numpy as np
 import pytest
@@ -20,9 +23,13 @@ def decoder_ids(texts: list[str], charset: str, length: int = LENGTH) -> np.ndar
     return np.where(ids > len(charset), 5, ids)
 
 
+@functools.cache
+def compiled(charset: str, caption_charset: str, context: int) -> Callable:
+    return jax.jit(CaptionTokenizer(charset, caption_charset, context))
+
+
 def on_device(texts: list[str], charset: str, caption_charset: str, context: int = 16) -> np.ndarray:
-    tokenizer = CaptionTokenizer(charset, caption_charset, context)
-    return np.asarray(jax.jit(tokenizer)(decoder_ids(texts, charset), LENGTH + 1))
+    return np.asarray(compiled(charset, caption_charset, context)(decoder_ids(texts, charset), LENGTH + 1))
 
 
 def random_texts(count: int) -> list[str]:
@@ -106,15 +113,79 @@ def test_long_captions_keep_their_beginning():
     assert device[0, -1] == bpe.EOT
 
 
-CYRILLIC, JAPANESE, LATIN = "абвгдежзийклмнопрстуфхцчшщъыьэюя0123456789", "あいうえお日本語駅abc'1!", "äöüßéèABC xyz"
+GREEK_LOWER = "αβγδεζηθικλμνξοπρσςτυφχψωάέήίόύώϊϋΐΰ"
+GREEK_CAPITALS = "ΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΆΈΉΊΌΎΏΪΫ"
+SCRIPTS = {
+    "greek": GREEK_LOWER + GREEK_CAPITALS + "012 .'-·",
+    "greek capitals": GREEK_CAPITALS + "09'",
+    "greek with Latin": "abcXYZ" + GREEK_CAPITALS + "σς.:’",
+    "german": "abcdefgßäöüABÄÖÜẞ-'„“ 12",
+    "turkish": "abcçdgğhıijğösşuüABCÇDIİĞÖŞ'",
+    "cyrillic": "абвгдежзийклмнопрстуфхцчшщъыьэюяёіїєґАБВЁІЇ'0123456789",
+    "japanese": "あいうえお日本語駅ｱｲカタカナabc'1!１２Ａ",
+    "other digits": "٠١٢٣٤०१२३๐๑๒ⅣⅫ½²①٣x,.",
+    "hebrew and arabic": "אבגדהוזחטיםןץ״׳ابتثجحخدذرزسشصضطظعغفقكلمنهويءآأ١٢",
+    "devanagari and thai": "कखगघचछजझटठडढणतथिीुूेैोौ्ंกขคงจฉชซิีึื่้๊๋",
+    "ligatures": "ﬁﬂĳŉæœſ“”‘’«»…–—€№™",
+}
 
 
-@pytest.mark.parametrize("charset", [CYRILLIC, JAPANESE, LATIN])
-def test_other_scripts(charset):
+def everything() -> str:
+    """The characters of all scripts, each once."""
+    return "".join(dict.fromkeys("".join(SCRIPTS.values()) + GREEK_LOWER))
+
+
+@pytest.mark.parametrize(
+    "caption_charset", [everything(), "".join(dict.fromkeys(everything().lower())), GREEK_CAPITALS], ids=len
+)
+def test_captions_of_any_script(caption_charset):
+    """Random strings of each script and of all, with an adapter that keeps, lowers or raises the case."""
     rng = random.Random(1)
-    texts = ["".join(rng.choices(charset, k=rng.randint(0, 12))) for _ in range(300)]
-    adapter = CharsetAdapter(charset)
-    plain = [t for t in texts if bpe.clean(adapter(t)) == " ".join(adapter(t).lower().split())]
-    assert len(plain) > 200
+    adapter = CharsetAdapter(caption_charset)
+    texts = []
+    for characters in (*SCRIPTS.values(), everything()):
+        texts += ["".join(rng.choices(characters, k=rng.randint(0, LENGTH))) for _ in range(300)]
+    plain = [t for t in texts if bpe.clean(adapter(t)) == by_characters(adapter(t))]
+    assert len(plain) > 0.98 * len(texts), "only mojibake and marks that are composed are left out"
     expected = bpe.tokenize([adapter(t) for t in plain], 16, truncate=True)
-    np.testing.assert_array_equal(on_device(plain, charset, charset), expected)
+    np.testing.assert_array_equal(on_device(plain, everything(), caption_charset), expected)
+
+
+def by_characters(text: str) -> str:
+    """Each character cleaned alone, then made lower case together."""
+    return " ".join("".join(" " if c.isspace() else ftfy.fix_text(c) for c in text).split()).lower()
+
+
+@pytest.mark.parametrize(
+    ("text", "caption_charset", "caption"),
+    [
+        ("ΟΔΟΣ", GREEK_LOWER, "οδος"),  # a final sigma, as in words that are written in lower case
+        ("ΟΔΟΣ", GREEK_CAPITALS, "οδος"),
+        ("ΣΟΦΟΣ", GREEK_LOWER, "σοφος"),
+        ("Έξοδος", GREEK_LOWER, "έξοδος"),  # the tonos stays
+        ("ΕΞΟΔΟΣ", GREEK_LOWER.replace("ς", ""), "εξοδο"),  # as the adapter of the whole word does
+        ("Ταΐζω", GREEK_LOWER + GREEK_CAPITALS, "ταΐζω"),
+        ("οδός", CHARSET_36, ""),  # a caption charset of another script leaves nothing
+    ],
+)
+def test_greek_captions(text, caption_charset, caption):
+    assert CharsetAdapter(caption_charset)(text).lower() == caption
+    expected = bpe.tokenize([caption], 16)
+    np.testing.assert_array_equal(on_device([text], GREEK_LOWER + GREEK_CAPITALS, caption_charset), expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "caption"),
+    [("STRAẞE", "straße"), ("Straße", "straße"), ("ＡＢ１", "ab1"), ("ﬁn", "fin"), ("it’s", "it's"), ("İZ", "i̇z")],
+)
+def test_characters_that_are_cleaned(text, caption):
+    charset = "".join(dict.fromkeys("STRAẞEtraßeＡＢ１ﬁnit’sİZ"))
+    assert bpe.clean(text) == caption
+    np.testing.assert_array_equal(on_device([text], charset, charset), bpe.tokenize([caption], 16))
+
+
+def test_marks_that_are_not_composed_are_a_known_difference():
+    decomposed = "e\u0301"
+    assert bpe.clean(decomposed) == "é"
+    on_host = bpe.tokenize([decomposed], 16)
+    assert on_device([decomposed], "e\u0301é", "e\u0301é").tolist() != on_host.tolist()

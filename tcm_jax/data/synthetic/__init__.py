@@ -12,6 +12,7 @@ from tcm_jax.data.synthetic.degradation import degrade
 from tcm_jax.data.synthetic.dice import Dice
 from tcm_jax.data.synthetic.fonts import Font, FontLibrary
 from tcm_jax.data.synthetic.scenery import paint
+from tcm_jax.data.synthetic.scripts import capitals, needs_layout
 from tcm_jax.data.synthetic.typesetting import typeset
 from tcm_jax.data.synthetic.warping import place
 from tcm_jax.data.synthetic.words import SPLITS, Words
@@ -36,7 +37,8 @@ class SyntheticWords:
     Attributes:
         fonts: the FontLibrary; fonts.broken are the font files that can't be read, with reasons.
         words: the Words; words.dropped counts the words of the list that can't be used, with reasons.
-        undrawable: the characters of the charset that no font has; no label has them.
+        undrawable: the characters of the charset that no font has, or that the renderer can't lay out (right to left,
+            or joined to others); no label has them.
 
     Raises:
         ValueError: an argument is out of range, no font draws any of the charset, or no word can be used.
@@ -91,7 +93,7 @@ class SyntheticWords:
     def _another(self, dice: Dice, text: str, font: Font) -> str:
         """A word to stand beside `text`, in capitals if that is; empty if the font lacks its characters."""
         word = self.words.word(dice)
-        word = word.upper() if text == text.upper() else word
+        word = capitals(word, self.words.charset) if text == text.upper() else word
         return word if font.covers(word) else ""
 
     def _render(self, dice: Dice, text: str, font: Font) -> np.ndarray:
@@ -112,15 +114,23 @@ def fonts_and_words(
         ValueError, OSError: as `SyntheticWords`.
     """
     fonts = FontLibrary(font_dir)
-    undrawable = "".join(c for c in charset if not fonts.covers(c))
+    unset = "".join(c for c in charset if needs_layout(c))
+    undrawable = unset + "".join(c for c in charset if c not in unset and not fonts.covers(c))
     drawable = "".join(c for c in charset if c not in undrawable)
+    if unset:
+        logging.warning(
+            "the renderer can't lay out %r (right to left, or joined): no word will have it; use real pictures",
+            unset,
+        )
     if not drawable:
-        raise ValueError(f"no font draws any of the charset {charset!r}; give a font_dir that does")
-    words = Words(drawable, max_length, split, word_file, listed)
+        reason = "the renderer can't lay out" if unset else "no font draws"
+        advice = "use real pictures" if unset else "give a font_dir with fonts that do"
+        raise ValueError(f"{reason} any of the charset {charset!r}; {advice}")
+    words = Words(drawable, max_length, split, word_file, listed, undrawable)
     for path, reason in fonts.broken.items():
         logging.warning("font %s is not used: %s", path, reason)
-    if undrawable:
-        logging.warning("no font draws %r; no word will have it", undrawable)
+    if lacking := undrawable.removeprefix(unset):
+        logging.warning("no font draws %r: no word will have it; give a font_dir with fonts that do", lacking)
     if word_file is not None and words.dropped:
         logging.warning("words of %s that are not used: %s", word_file, dict(words.dropped))
     return fonts, words, undrawable

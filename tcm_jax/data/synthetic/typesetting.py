@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from tcm_jax.data.synthetic.dice import Dice
 from tcm_jax.data.synthetic.fonts import Font
+from tcm_jax.data.synthetic.scripts import has_marks
 
 SIZES = (14, 18, 24, 32, 42, 56, 74)  # ems in pixels; a few sizes, so that opened fonts can be reused
 
@@ -43,7 +44,7 @@ def typeset(dice: Dice, font: Font, text: str, em: float, difficulty: float, ano
     canvas = Image.new("L", (width, bottom - top + 2 * pad))
     pen = ImageDraw.Draw(canvas)
     x, y = float(pad - left), float(pad - top)
-    if spacing or jitter:
+    if (spacing or jitter) and not has_marks(text):
         for character in text:
             pen.text((x, y + dice.uniform(-jitter, jitter)), character, fill=255, font=face, anchor="ls")
             x += face.getlength(character) + spacing

@@ -1,6 +1,8 @@
 """Texts of the synthetic words: words of a list, and generated numbers, prices, addresses and so on."""
 
+import itertools
 import string
+import unicodedata
 import zlib
 from bisect import bisect
 from collections import Counter
@@ -8,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tcm_jax.data.synthetic.dice import Dice
+from tcm_jax.data.synthetic.scripts import capitals, has_marks, without_marks
 from tcm_jax.files import local_copy
 from tcm_jax.text.bpe import vocabulary_words
 from tcm_jax.text.charset import CharsetAdapter
@@ -28,21 +31,22 @@ _AROUND = "() [] \"\" '' ** {} ()".split()
 
 
 def split_of(text: str) -> str:
-    """The split that `text` belongs to, whatever its case and punctuation.
+    """The split that `text` belongs to, whatever its case, accents and punctuation.
 
     One in ten is "test". One and two letters or digits are always "train": a reader must have seen them all.
     """
-    key = "".join(c for c in text.casefold() if c.isalnum())
+    key = "".join(c for c in without_marks(text.casefold()) if c.isalnum())
     return "test" if len(key) > 2 and zlib.crc32(key.encode()) % _TEST_SHARE == 0 else "train"
 
 
 def read_words(path: str | Path) -> list[str]:
-    """The words of a UTF-8 file, one per line, without repetition and in the file's order.
+    """The words of a UTF-8 file, one per line, without repetition, in the file's order, composed (NFC).
 
     Raises:
         OSError, UnicodeDecodeError: the file can't be read.
     """
-    lines = (line.strip() for line in local_copy(path).read_text(encoding="utf-8-sig").splitlines())
+    text = unicodedata.normalize("NFC", local_copy(path).read_text(encoding="utf-8-sig"))
+    lines = (line.strip() for line in text.splitlines())
     return list(dict.fromkeys(line for line in lines if line))
 
 
@@ -50,7 +54,8 @@ class Words:
     """Draws (text to render, label) pairs of one split.
 
     The label is the text as the charset can say it: in one case if the set has one case, and without the
-    punctuation that the set lacks. Letters and digits outside the charset are never in a text.
+    punctuation that the set lacks. Letters and digits outside the charset are never in a text. Generated texts have
+    the letters, digits and currencies of the charset; kinds that it can't say (dates without digits) are left out.
 
     Args:
         charset: the characters of the labels.
@@ -58,6 +63,7 @@ class Words:
         split: "train" or "test"; no label of one is a label of the other, whatever its case and punctuation.
         word_file: one word per line, to use instead of the vocabulary of CLIP's tokenizer.
         listed: the share of texts that are words of the list; the others are generated.
+        undrawable: characters that can't be rendered, to tell them from those outside the charset.
 
     Attributes:
         words: the words in use.
@@ -74,12 +80,17 @@ class Words:
         split: str = "train",
         word_file: str | Path | None = None,
         listed: float = 0.6,
+        undrawable: str = "",
     ):
         if split not in SPLITS:
             raise ValueError(f"split {split!r}; expected one of {SPLITS}")
         self.charset, self.max_length, self.split = charset, max_length, split
         self._adapter = CharsetAdapter(charset)
-        self._silent = {c for c in string.punctuation if not self._adapter(c)}
+        self._undrawable = frozenset(undrawable)
+        letters = (capitals(c, charset) for c in charset if c.isalpha())
+        self.capitals = "".join(dict.fromkeys(c for c in letters if len(c) == 1)) or string.ascii_uppercase
+        self._zeros = sorted({ord(c) - unicodedata.decimal(c) for c in charset if c.isdecimal()})
+        self._currencies = [c for c in charset if unicodedata.category(c) == "Sc"]
         self.dropped: Counter[str] = Counter()
         self.words = []
         for word in vocabulary_words() if word_file is None else read_words(word_file):
@@ -90,21 +101,39 @@ class Words:
         if word_file is not None and not self.words:
             raise ValueError(f"word file {word_file} has no word for split {split!r}: {dict(self.dropped)}")
         self._listed = listed if self.words else 0.0
+        dice = Dice(0)
+        kinds = [
+            (weight, generate)
+            for weight, generate in _WEIGHTED
+            if any(not self._unsayable(self._generated(generate, dice)) for _ in range(_ATTEMPTS))
+        ]
+        self._kinds = [generate for _, generate in kinds] or [_random_characters]
+        self._cumulative = list(itertools.accumulate(weight for weight, _ in kinds)) or [1.0]
 
     def _problem(self, text: str) -> str:
         """Why `text` can't be drawn, or ""."""
+        return self._unsayable(text) or ("of the other split" if split_of(text) != self.split else "")
+
+    def _unsayable(self, text: str) -> str:
+        """Why no split can have `text`, or ""."""
         label = self._adapter(text)
         if text != " ".join(text.split()):
             return "white space that a picture doesn't show"
+        if not self._undrawable.isdisjoint(text):
+            return "a character that is not rendered (no font, or right to left)"
+        if has_marks(text) and (has_marks(text[0]) or text != unicodedata.normalize("NFC", text)):
+            return "a combining mark without its letter"
         if not label:
             return "no character of the charset"
         if len(label) > self.max_length:
             return f"longer than {self.max_length} characters"
-        if len(label) < len(text) and len(label) + sum(c in self._silent for c in text) < len(text):
+        if len(label) < len(text) and len(label) + sum(map(self._is_silent, text)) < len(text):
             return "a letter or digit outside the charset"
-        if split_of(text) != self.split:
-            return "of the other split"
         return ""
+
+    def _is_silent(self, character: str) -> bool:
+        """True for punctuation and symbols that labels leave out."""
+        return unicodedata.category(character)[0] in "PS" and not self._adapter(character)
 
     def draw(self, dice: Dice) -> tuple[str, str]:
         """The next text and its label.
@@ -113,12 +142,23 @@ class Words:
             ValueError: no text of this split was found, which needs a very small charset or length.
         """
         if dice.chance(self._listed):
-            return self._checked(_cased(dice, self.word(dice)), dice)
-        generate = _GENERATORS[bisect(_CUMULATIVE, dice.random())]
+            return self._checked(_cased(dice, self.word(dice), self.charset), dice)
+        kind = bisect(self._cumulative, self._cumulative[-1] * dice.random())
+        generate = self._kinds[min(kind, len(self._kinds) - 1)]
         for _ in range(_ATTEMPTS):  # of one kind, so that the rare split has the same mixture of kinds
-            if not self._problem(text := generate(dice, self)):
+            if not self._problem(text := self._generated(generate, dice)):
                 return text, self._adapter(text)
         return self._checked(_random_characters(dice, self), dice)
+
+    def _generated(self, generate: "Callable[[Dice, Words], str]", dice: Dice) -> str:
+        """A text of one kind, with digits and currencies of the charset in place of 0-9 and "$"."""
+        text = generate(dice, self)
+        if self._zeros not in ([], [ord("0")]):
+            zero = dice.pick(self._zeros)
+            text = text.translate({ord(c): zero + int(c) for c in string.digits})
+        if "$" in text and self._currencies not in ([], ["$"]):
+            text = text.replace("$", dice.pick(self._currencies))
+        return text
 
     def _checked(self, text: str, dice: Dice) -> tuple[str, str]:
         """`text`, or random characters of the charset if it can't be drawn, with the label."""
@@ -137,15 +177,15 @@ class Words:
         return self.words[int(len(self.words) * dice.random() ** 1.5)]
 
 
-def _cased(dice: Dice, word: str) -> str:
+def _cased(dice: Dice, word: str, charset: str) -> str:
     roll = dice.random()
     if roll < 0.4:
         return word
     if roll < 0.65:
         return word[0].upper() + word[1:]
     if roll < 0.95:
-        return word.upper()
-    return "".join(c.upper() if dice.chance(0.5) else c for c in word)
+        return capitals(word, charset)
+    return "".join(c.upper() if dice.chance(0.5) and len(c.upper()) == 1 else c for c in word)
 
 
 def _digits(dice: Dice, count: int) -> str:
@@ -197,21 +237,21 @@ def _time(dice: Dice, words: Words) -> str:
 
 
 def _phone(dice: Dice, words: Words) -> str:
-    return _filled(dice, dice.pick(_PHONES))
+    return _filled(dice, dice.pick(_PHONES), words.capitals)
 
 
 def _code(dice: Dice, words: Words) -> str:
-    return _filled(dice, dice.pick(_CODES))
+    return _filled(dice, dice.pick(_CODES), words.capitals)
 
 
-def _filled(dice: Dice, pattern: str) -> str:
+def _filled(dice: Dice, pattern: str, capitals: str) -> str:
     """`pattern` with a digit for every "#" and a capital for every "@"."""
-    fill = {"#": string.digits, "@": string.ascii_uppercase}
+    fill = {"#": string.digits, "@": capitals}
     return "".join(dice.pick(fill[c]) if c in fill else c for c in pattern)
 
 
 def _punctuated(dice: Dice, words: Words) -> str:
-    word, roll = _cased(dice, words.word(dice)), dice.random()
+    word, roll = _cased(dice, words.word(dice), words.charset), dice.random()
     if roll < 0.5:
         return word + dice.pick(_AFTER)
     if roll < 0.75:
@@ -225,13 +265,13 @@ def _joined(dice: Dice, words: Words) -> str:
     joint = dice.pick(("-", "-", "-", "/", "&", "+", ".", "_", "'", "", "", ""))
     if not joint and dice.chance(0.5):
         return left.capitalize() + right.capitalize()
-    return _cased(dice, left + joint + right)
+    return _cased(dice, left + joint + right, words.charset)
 
 
 def _address(dice: Dice, words: Words) -> str:
     name, site = words.word(dice), words.word(dice) + dice.pick(_ENDINGS)
     address = dice.pick((site, "www." + site, name + "@" + site, site + "/" + name))
-    return address.upper() if dice.chance(0.2) else address
+    return capitals(address, words.charset) if dice.chance(0.2) else address
 
 
 def _random_characters(dice: Dice, words: Words) -> str:
@@ -253,5 +293,3 @@ _WEIGHTED: tuple[tuple[float, Callable[[Dice, Words], str]], ...] = (
     (0.05, _address),
     (0.10, _random_characters),
 )
-_GENERATORS = [generate for _, generate in _WEIGHTED]
-_CUMULATIVE = [sum(weight for weight, _ in _WEIGHTED[: i + 1]) for i in range(len(_WEIGHTED) - 1)] + [1.0]

@@ -1,0 +1,104 @@
+"""Recognizers and detectors as programs of `jax.export`, and the weights they take."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax import export
+
+from tcm_jax.data.photos import Scale, bucket_sizes
+from tcm_jax.pretrained import flatten, unflatten
+from tcm_jax.tasks.detection import Detection
+from tcm_jax.tasks.loading import Model
+from tcm_jax.tasks.recognition import Recognition
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+_TEXT = "text_embedding"  # among the weights: the constant text of a detector
+
+Weights = dict[str, np.ndarray]
+Program = Callable[..., dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """A model as a function of weights and images.
+
+    Args:
+        function: (weights, images uint8 [b, h, w, 3]) or, of a detector, (weights, images, sizes int32 [b, 2]); its
+            results by name, [b, ...] each.
+        weights: by path.
+        canvases: height and width of the images, a program for each.
+        has_sizes: whether the function takes sizes.
+    """
+
+    function: Program
+    weights: Weights
+    canvases: Sequence[tuple[int, int]]
+    has_sizes: bool
+
+    def inputs(self, canvas: tuple[int, int]) -> tuple[jax.ShapeDtypeStruct, ...]:
+        """What the function takes besides the weights; the number of images is a symbol, any number."""
+        (b,) = export.symbolic_shape("b")
+        images = jax.ShapeDtypeStruct((b, *canvas, 3), np.uint8)
+        return (images, jax.ShapeDtypeStruct((b, 2), np.int32)) if self.has_sizes else (images,)
+
+
+def of_recognizer(model: Model[Recognition]) -> Exportable:
+    """Results: "ids" int32 [b, t], of which 0 ends the word and i stands for character i - 1 of the charset, and
+    their "probabilities" float32 [b, t].
+    """
+
+    def read(weights: Mapping[str, Any], images: jax.Array) -> dict[str, Any]:
+        return model.predict(unflatten(weights), images)._asdict()
+
+    canvases = [model.task.config.clip.image_size]
+    return _needed(Exportable(read, _arrays(model.contents.variables), canvases, has_sizes=False))
+
+
+def of_detector(model: Model[Detection], scale: Scale) -> Exportable:
+    """Results: as of `results_by_name`."""
+
+    def find(weights: Mapping[str, Any], images: jax.Array, sizes: jax.Array) -> dict[str, Any]:
+        variables = unflatten({path: leaf for path, leaf in weights.items() if path != _TEXT})
+        return results_by_name(*model.predict(variables, images, sizes, weights.get(_TEXT)))
+
+    weights = _arrays(model.contents.variables)
+    text = model.call(model.task.text_embedding, model.contents.variables)
+    if text is not None:
+        weights[_TEXT] = np.asarray(text)
+    return _needed(Exportable(find, weights, bucket_sizes(scale), has_sizes=True))
+
+
+def results_by_name(maps: Any, score_map: jax.Array | None) -> dict[str, jax.Array]:
+    """What a detector's `predict` returns as float32 arrays [b, ...]: "map_0" and so on, which the family's decoding
+    takes, and "score_map" [b, h / 32, w / 32] of a model with text.
+    """
+    named = {f"map_{i}": leaf for i, leaf in enumerate(jax.tree.leaves(maps))}
+    if score_map is not None:
+        named["score_map"] = score_map
+    return {name: array.astype(np.float32) for name, array in named.items()}
+
+
+def programs(model: Exportable, platforms: Sequence[str]) -> Iterator[tuple[tuple[int, int], bytes]]:
+    """For each canvas the program, serialized."""
+    for canvas in model.canvases:
+        yield canvas, bytes(_export(model, canvas, platforms).serialize())
+
+
+def _needed(model: Exportable) -> Exportable:
+    """The model with only the weights that its function uses: a constant text needs no text tower."""
+    paths = sorted(model.weights)  # the order in which JAX flattens a dictionary
+    kept = _export(model, model.canvases[0], PLATFORMS[:1]).module_kept_var_idx
+    weights = {paths[i]: model.weights[paths[i]] for i in kept if i < len(paths)}
+    return Exportable(model.function, weights, model.canvases, model.has_sizes)
+
+
+def _export(model: Exportable, canvas: tuple[int, int], platforms: Iterable[str]) -> export.Exported:
+    shapes = {path: jax.ShapeDtypeStruct(array.shape, array.dtype) for path, array in model.weights.items()}
+    return export.export(jax.jit(model.function), platforms=tuple(platforms))(shapes, *model.inputs(canvas))
+
+
+def _arrays(variables: Mapping[str, Any]) -> Weights:
+    return {path: np.asarray(leaf) for path, leaf in flatten(variables).items()}

@@ -1,0 +1,140 @@
+"""Exported programs: equal to the model in a process that has nothing but JAX and NumPy."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from tcm_jax import Detector, Recognizer
+from tcm_jax.data.photos import bucket_sizes, prepare
+from tcm_jax.export import __main__ as command
+from tcm_jax.export.compare import Comparison
+from tcm_jax.tasks.evaluation import words
+from tests.tiny_detector import SCALE, TINY_DETECTORS, write_tiny_detector
+from tests.tiny_model import write_tiny_model
+
+BARE = """
+import runpy, sys
+runpy.run_path("run.py", run_name="__main__")
+foreign = {"tcm_jax", "flax", "cv2", "PIL", "orbax", "optax"} & set(sys.modules)
+assert not foreign, foreign
+"""
+
+
+def exported(model: Path, folder: Path, *options: str) -> dict:
+    """The manifest of a model that was exported for the CPU."""
+    command.main([str(model), "--output", str(folder), "--platforms", "cpu", *options])
+    return json.loads((folder / "manifest.json").read_text())
+
+
+def run(folder: Path, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+    """What run.py makes of the inputs, in another process."""
+    np.savez(folder / "inputs.npz", **inputs)
+    done = subprocess.run([sys.executable, "-c", BARE, "inputs.npz", "outputs.npz"], cwd=folder, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    return dict(np.load(folder / "outputs.npz"))
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(len(shape)).integers(0, 256, shape, np.uint8)
+
+
+def test_a_recognizer_for_any_number_of_words(tmp_path, capsys):
+    write_tiny_model(tmp_path / "model")
+    manifest = exported(tmp_path / "model", tmp_path / "exported")
+    assert manifest["programs"] == [{"file": "32x32.stablehlo", "canvas": [32, 32]}]
+    assert manifest["platforms"] == ["cpu"] and manifest["license"] == "CC0-1.0"
+    assert "8 of 8 words equal" in capsys.readouterr().out
+
+    one, five = noise(1, 32, 32, 3), noise(5, 32, 32, 3)
+    outputs = run(tmp_path / "exported", one=one, five=five)
+    model = Recognizer(tmp_path / "model", quiet=True).model
+    for name, images in ("one", one), ("five", five):
+        ours = model.predict(model.contents.variables, images)
+        np.testing.assert_array_equal(outputs[f"{name}/ids"], ours.ids)
+        np.testing.assert_allclose(outputs[f"{name}/probabilities"], ours.probabilities, atol=1e-5)
+
+
+def test_run_spells_words_as_the_recognizer_does(tmp_path):
+    write_tiny_model(tmp_path / "model")
+    exported(tmp_path / "model", tmp_path / "exported")
+    model = Recognizer(tmp_path / "model", quiet=True).model
+    images = noise(6, 32, 32, 3)
+    expected = words(model.task.tokenizer, model.predict(model.contents.variables, images))
+    script = f"""
+import sys; sys.path.insert(0, {str(tmp_path / "exported")!r})
+import numpy as np, run
+print(run.Exported({str(tmp_path / "exported")!r}).read(np.load("images.npy")))"""
+    np.save(tmp_path / "images.npy", images)
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, check=True)
+    for (text, probability), word in zip(eval(done.stdout), expected, strict=True):
+        assert text == word.text and probability == pytest.approx(word.confidence, rel=1e-4)
+
+
+@pytest.mark.parametrize("family", TINY_DETECTORS)
+def test_a_detector_for_all_canvases(tmp_path, family, capsys):
+    write_tiny_detector(tmp_path / "model", family)
+    manifest = exported(tmp_path / "model", tmp_path / "exported", "--scale", "64", "64")
+    canvases = bucket_sizes((64, 64))  # 64 x 64, 64 x 32, 32 x 64
+    assert [tuple(program["canvas"]) for program in manifest["programs"]] == list(canvases)
+    assert capsys.readouterr().out.count("largest difference") == 2 * len(canvases)
+    assert "clip_model/text_projection" not in np.load(tmp_path / "exported" / "weights.npz")  # its result is there
+
+    detector = Detector(tmp_path / "model", scale=(64, 64), quiet=True)
+    photo = noise(60, 71, 3)
+    prepared = prepare(photo, (64, 64))
+    outputs = run(tmp_path / "exported", photo=prepared.canvas[: prepared.size[0], : prepared.size[1]])
+    sizes = np.array([prepared.size], np.int32)
+    text = detector.model.task.text_embedding(detector.model.contents.variables)
+    maps, score_map = detector.model.predict(detector.model.contents.variables, prepared.canvas[None], sizes, text)
+    leaves = jax.tree.leaves(maps)
+    assert set(outputs) == {"photo/score_map", *(f"photo/map_{i}" for i in range(len(leaves)))}
+    for i, leaf in enumerate(leaves):
+        np.testing.assert_allclose(outputs[f"photo/map_{i}"], leaf, atol=1e-4)
+    np.testing.assert_allclose(outputs["photo/score_map"], score_map, atol=1e-4)
+
+
+def test_a_program_that_is_not_the_model_is_refused():
+    Comparison((32, 32), 4, True, 1e-5, 4).check("float32")
+    for comparison in Comparison((32, 32), 4, True, 2e-4, 4), Comparison((32, 32), 4, True, 0.0, 3):
+        with pytest.raises(ValueError, match="not the model: 32 x 32, 4 of pictures"):
+            comparison.check("float32")
+    with pytest.raises(ValueError, match="nan"):
+        Comparison((32, 32), 4, True, float("nan"), 4).check("float32")
+
+
+def test_nothing_is_left_of_an_export_that_fails(tmp_path, monkeypatch):
+    write_tiny_model(tmp_path / "model")
+    monkeypatch.setattr("tcm_jax.export.compare._difference", lambda *_: 1.0)
+    with pytest.raises(SystemExit, match="the exported program is not the model"):
+        exported(tmp_path / "model", tmp_path / "exported")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--scale", "128", "96"], "--scale is for detectors"),
+        (["--images", "missing.jpg"], "missing.jpg"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, options, message):
+    write_tiny_model(tmp_path / "model")
+    with pytest.raises(SystemExit, match=message):
+        exported(tmp_path / "model", tmp_path / "exported", *options)
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(SystemExit, match="taken exists"):
+        exported(tmp_path / "model", tmp_path / "taken")
+
+
+def test_sizes_without_a_program_are_named(tmp_path):
+    write_tiny_detector(tmp_path / "model")
+    exported(tmp_path / "model", tmp_path / "exported", "--scale", "64", "64")
+    np.savez(tmp_path / "exported" / "inputs.npz", photo=noise(*SCALE, 3))
+    command_line = [sys.executable, "run.py", "inputs.npz", "outputs.npz"]
+    done = subprocess.run(command_line, cwd=tmp_path / "exported", capture_output=True)
+    assert b"no program holds a photo of 192 x 96 pixels" in done.stderr
