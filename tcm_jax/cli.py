@@ -63,7 +63,7 @@ _COMMANDS = {
     "data": _Command("look at, check, convert and render data", "tcm_jax.data.__main__"),
     "info": _Command("what a model is", "tcm_jax.info"),
     "export": _Command("write a model as programs that run without this package", "tcm_jax.export.__main__"),
-    "demo": _Command("a web page to try it", "tcm_jax.demo.__main__"),
+    "demo": _Command("serve a web page that reads photos", "tcm_jax.demo.__main__"),
     "doctor": _Command("check the installation", "tcm_jax.doctor"),
 }
 

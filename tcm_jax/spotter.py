@@ -175,7 +175,7 @@ class Spotter:
                 )
         lines = reading_order([word.polygon for word in words], [word.turn for word in words])
         ordered = [replace(words[i], line=number) for number, line in enumerate(lines) for i in line]
-        return SpottedPhoto(found.name, found.width, found.height, tuple(ordered))
+        return SpottedPhoto(found.name, found.width, found.height, tuple(ordered), found.score_map, found.scale)
 
     def warmup(self, sizes: Iterable[tuple[int, int]] = ((720, 1280),)) -> None:
         """Compiles all that photos of these sizes (height, width, in pixels) need, so that the first one is quick."""

@@ -22,6 +22,7 @@ from rich.progress import track
 
 from tcm_jax import Detector, Recognizer
 from tcm_jax.compilation import keep_programs
+from tcm_jax.data.images import decode
 from tcm_jax.data.inputs import pixels
 from tcm_jax.data.synthetic import SyntheticWords
 from tcm_jax.data.synthetic.scenes import SyntheticScenes
@@ -79,7 +80,7 @@ def _write_recognizer(options: argparse.Namespace, images: list[np.ndarray]) -> 
     facts = {"task": "recognition", "charset": charset, "resize": "to the canvas, bicubic, as Pillow does"}
     with atomic_folder(options.output) as folder:
         _fill(folder, model, of_recognizer(model), facts, options)
-        crops = images or [word.image for word in words]
+        crops = images or [decode(words[i].image) for i in range(_RENDERED)]
         _compare(compare.of_recognizer(model, folder, crops), options.dtype)
 
 
@@ -95,7 +96,7 @@ def _write_detector(options: argparse.Namespace, images: list[np.ndarray]) -> No
     scenes = SyntheticScenes(size=_RENDERED, image_size=(short, long), words=(4, 12))
     with atomic_folder(options.output) as folder:
         _fill(folder, model, of_detector(model, detector.scale), facts, options)
-        photos = images or [scene.image for scene in scenes]
+        photos = images or [decode(scenes[i].image) for i in range(_RENDERED)]
         _compare(compare.of_detector(model, folder, photos), options.dtype)
 
 
@@ -103,9 +104,11 @@ def _fill(folder: Path, model: Any, exportable: Exportable, facts: dict, options
     files = []
     total = len(exportable.canvases)
     for canvas, program in _bar(programs(exportable, options.platforms), "exporting", total):
-        files.append({"file": "{}x{}.stablehlo".format(*canvas), "canvas": list(canvas)})
-        (folder / files[-1]["file"]).write_bytes(program)
-    np.savez(folder / _WEIGHTS, **exportable.weights)
+        name = "{}x{}.stablehlo".format(*canvas)
+        (folder / name).write_bytes(program)
+        files.append({"file": name, "canvas": list(canvas)})
+    weights: dict[str, Any] = dict(exportable.weights)
+    np.savez(folder / _WEIGHTS, **weights)
     contents = model.contents
     manifest = {
         "format": "tcm_jax export",

@@ -74,7 +74,7 @@ class Exported:
 def main(inputs, outputs):
     model = Exported(Path(__file__).parent)
     reads = model.manifest["task"] == "recognition"
-    found = {}
+    found: dict = {}
     with np.load(inputs, allow_pickle=False) as file:
         for name in file.files:
             results = model.call(file[name]) if reads else model.find(file[name])

@@ -55,12 +55,15 @@ class SpottedPhoto:
         name: the path, or where the photo stood in the input.
         width, height: of the photo in pixels.
         words: in reading order.
+        score_map, scale: of the detector, see `Detections`.
     """
 
     name: str
     width: int
     height: int
     words: tuple[SpottedWord, ...]
+    score_map: np.ndarray | None = None
+    scale: np.ndarray | None = None
 
     @property
     def texts(self) -> list[str]:

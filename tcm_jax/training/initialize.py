@@ -56,7 +56,9 @@ def initialize(
         old_config = from_dict(Clip4StrConfig, pretrained.model, "its model")
         old_clip, old_charset = old_config.clip, old_config.charset
     source = {prefix + path: leaf for path, leaf in flatten(pretrained.variables["params"]).items()}
-    stem = () if old_clip.vision_stem else config.clip.vision_stem
+    kernel = (*old_clip.patch_size, 3, config.clip.vision_width)
+    grows = old_clip.patch_size == config.clip.patch_size and getattr(source.get(_PATCHES), "shape", None) == kernel
+    stem = config.clip.vision_stem if grows and not old_clip.vision_stem else ()
     notes = differences(old_clip, config.clip, "clip")
     if old_charset not in (None, config.charset):
         kept = "".join(c for c in config.charset if c in old_charset)
@@ -67,7 +69,7 @@ def initialize(
     def choose(path: str, old: np.ndarray | None, random: jax.Array) -> tuple[Fate, Any]:
         if old is None and not path.startswith(_CLIP):
             return "new", random
-        if old_charset not in (None, config.charset) and path.endswith(_OF_CHARSET):
+        if old is not None and old_charset not in (None, config.charset) and path.endswith(_OF_CHARSET):
             return "resized", by_character(path, old, random, old_charset, config.charset)
         if stem and (path == _PATCHES or path.startswith(_STEM)):
             return "resized" if path == _PATCHES else "new", stem_over_patches(path, source[_PATCHES], random, stem)

@@ -84,7 +84,10 @@ def test_another_charset_keeps_the_characters_of_both(model):
         np.testing.assert_array_equal(params[f"{decoder}/head/bias"], expected[:5])
         np.testing.assert_array_equal(params[f"{decoder}/head/kernel"][0], expected[:5])
         np.testing.assert_array_equal(params[f"{decoder}/text_embed/embedding"][:, 0], expected)
-    assert report.notes == ["characters that the directory's model lacks: BÄä"]
+    assert report.notes == [
+        "characters that keep what the directory's model learned: c",
+        "characters that the directory's model lacks: BÄä",
+    ]
 
 
 def test_another_charset_in_decoders_of_another_width_is_refused(model):
