@@ -20,7 +20,7 @@ import numpy as np
 from tcm_jax.data.images import CLIP_MEAN, CLIP_STD
 from tcm_jax.models.clip4str import Clip4Str
 from tcm_jax.tasks.recognition import Recognition
-from tcm_jax.training.config import parse
+from tcm_jax.training.objectives import parse
 from tcm_jax.training.recognition import make_optimizer
 from tcm_jax.training.state import init_state, make_step
 
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     options = parser.parse_args()
     values = runpy.run_path(options.config)["get_config"]("real").to_dict() | {"init": "", "dtype": options.dtype}
-    config = parse(values)
+    config = parse(values).config
     task = Recognition(config.model, CLIP_MEAN, CLIP_STD, config.compute_dtype)
     variables = jax.jit(task.init)(jax.random.key(0))
     count = sum(x.size for x in jax.tree.leaves(variables))
