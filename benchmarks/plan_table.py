@@ -53,7 +53,6 @@ def rows() -> list[Row]:
         ("clip4str_huge.py:real", 16, whole, ("v5e:4x4",)),
         ("clip4str_huge.py:real", 8, cut, ("v5e:4x4", "v5e:16x16")),
         ("clip4str_huge.py:real", 32, cut, tuple(t for t in everywhere if t != "v5e:16x16")),
-        ("clip4str_huge.py:real", 32, ("mesh.fsdp=4", "mesh.tensor=4", *cut[1:]), ("v5e:4x4",)),
         ("tcm_db.py:ic15", 4, (), everywhere),
     ]
     return [
