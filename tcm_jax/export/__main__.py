@@ -28,7 +28,7 @@ from tcm_jax.data.synthetic import SyntheticWords
 from tcm_jax.data.synthetic.scenes import SyntheticScenes
 from tcm_jax.export import compare, run
 from tcm_jax.export.programs import PLATFORMS, Exportable, of_detector, of_recognizer, programs
-from tcm_jax.files import atomic_folder, check_writable
+from tcm_jax.files import atomic_folder
 from tcm_jax.image_commands import add_scale_option, find_images
 from tcm_jax.pretrained import read_config
 from tcm_jax.tasks.loading import find_model
@@ -62,7 +62,6 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.
 
 
 def _write(options: argparse.Namespace) -> None:
-    check_writable(options.output, "--output")
     files = find_images(options.images) if options.images else ()
     images = [pixels(file, file) for file in files]
     if read_config(find_model(options.checkpoint))["task"] == "recognition":

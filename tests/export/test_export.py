@@ -47,13 +47,13 @@ def noise(*shape: int) -> np.ndarray:
 
 def test_a_recognizer_for_any_number_of_words(tmp_path, capsys):
     write_tiny_model(tmp_path / "model")
-    manifest = exported(tmp_path / "model", tmp_path / "exported")
+    manifest = exported(tmp_path / "model", tmp_path / "served" / "words")  # whose parent does not exist
     assert manifest["programs"] == [{"file": "32x32.stablehlo", "canvas": [32, 32]}]
     assert manifest["platforms"] == ["cpu"] and manifest["license"] == "CC0-1.0"
     assert "8 of 8 words equal" in capsys.readouterr().out
 
     one, five = noise(1, 32, 32, 3), noise(5, 32, 32, 3)
-    outputs, printed = run(tmp_path / "exported", one=one, five=five)
+    outputs, printed = run(tmp_path / "served" / "words", one=one, five=five)
     model = Recognizer(tmp_path / "model", quiet=True).model
     for name, images in ("one", one), ("five", five):
         ours = model.predict(model.contents.variables, images)
