@@ -18,7 +18,7 @@ STRIDE = 32  # of the last stage
 
 def average_pool(x: jax.Array, stride: int) -> jax.Array:
     """x [b, h, w, d] -> [b, h / stride, w / stride, d]."""
-    return x if stride == 1 else nn.avg_pool(x, window_shape=(stride, stride), strides=(stride, stride))
+    return x if stride == 1 else nn.avg_pool(x, (stride, stride), (stride, stride))
 
 
 def conv_norm(

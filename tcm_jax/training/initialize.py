@@ -56,9 +56,8 @@ def initialize(
         old_config = from_dict(Clip4StrConfig, pretrained.model, "its model")
         old_clip, old_charset = old_config.clip, old_config.charset
     source = {prefix + path: leaf for path, leaf in flatten(pretrained.variables["params"]).items()}
-    kernel = (*old_clip.patch_size, 3, config.clip.vision_width)
-    grows = old_clip.patch_size == config.clip.patch_size and getattr(source.get(_PATCHES), "shape", None) == kernel
-    stem = config.clip.vision_stem if grows and not old_clip.vision_stem else ()
+    without_stem = (*config.clip.patch_size, 3, config.clip.vision_width)
+    stem = config.clip.vision_stem if _PATCHES in source and source[_PATCHES].shape == without_stem else ()
     notes = differences(old_clip, config.clip, "clip")
     if old_charset not in (None, config.charset):
         kept = "".join(c for c in config.charset if c in old_charset)
