@@ -49,7 +49,7 @@ _CONFIG: dict[str, Any] = CONFIG | {
     "lost_seconds": LOST_SECONDS,
     "checkpoint": {"every": 3, "keep": 2},
     "eval": {"every": 7, "batch": 8, "sources": WORDS},
-    "data": {"train": CONFIG["data"]["train"], "augment": False, "workers": 1},
+    "data": {"train": CONFIG["data"]["train"], "augment": 0, "workers": 1},
 }
 
 

@@ -100,7 +100,7 @@ def get_config(variant: str = "real") -> ConfigDict:
     config.data = {
         "root": "data",
         "train": TRAIN.get(variant, []),
-        "augment": True,
+        "augment": 3,
         "workers": 8,
         "mean": CLIP_MEAN,
         "std": CLIP_STD,

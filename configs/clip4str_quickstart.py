@@ -37,7 +37,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.batch, config.steps, config.log_every = 64, 4000, 50
     config.optim.update({"lr": 2e-3, "lr_batch": 64, "decoder_lr_multiplier": 1.0, "weight_decay": 0.05})
     config.optim.update({"clip_norm": 1.0, "text_freeze_layers": 0, "warmup_fraction": 0.1})
-    config.data.augment = False
+    config.data.augment = 0
     config.data.workers = 1
     config.data.train = [{"synthetic": words("train", 0.1, 10_000_000)}]
     config.eval.update({"every": 1000, "batch": 64})
@@ -47,7 +47,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.max_label_length = 25
         config.init = "runs/quickstart"
         config.steps, config.optim.lr, config.optim.ema = 4000, 1e-3, 0.999
-        config.data.augment = True
+        config.data.augment = 3
         rendered = {**words("train", 0.6, 10_000_000), "font_dir": "fonts"}
         config.data.train = [{"synthetic": rendered, "weight": 0.75}, {"path": "icdar2015-words", "weight": 0.25}]
         config.eval.sources = [{"name": name, "path": name, "hold_out": 10} for name in DEVELOPMENT]

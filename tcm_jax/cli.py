@@ -61,6 +61,7 @@ _COMMANDS = {
     "convert": _Command("convert PyTorch checkpoints, and back", "convert.__main__", _convert),
     "plan": _Command("compile a training for a machine that is not there", "tcm_jax.plan", _run_as_program),
     "data": _Command("look at, check, convert and render data", "tcm_jax.data.__main__"),
+    "crops": _Command("cut words out of photos whose text is known", "tcm_jax.crops"),
     "info": _Command("what a model is", "tcm_jax.info"),
     "export": _Command("write a model as programs that run without this package", "tcm_jax.export.__main__"),
     "demo": _Command("serve a web page that reads photos", "tcm_jax.demo.__main__"),

@@ -36,7 +36,7 @@ def candidates(
     image = None if found is None else _picture(photo, found, margin)
     if found is None or image is None:
         return []
-    width, height = _size(found)
+    width, height = extent(found)
     tall = found.vertical or height > TALL * width
     turns = [0, *([90, 270] if tall else []), *([180] if upside_down else [])]
     return [Candidate(np.ascontiguousarray(np.rot90(image, turn // 90)), turn) for turn in turns]
@@ -66,7 +66,7 @@ def _picture(photo: np.ndarray, found: Sides, margin: float) -> np.ndarray | Non
     low, high = found.corners.min(0), found.corners.max(0)
     if (high <= 0).any() or (low >= photo.shape[1::-1]).any():
         return None
-    width, height = _size(found)
+    width, height = extent(found)
     scale = min(1.0, HEIGHT / min(width, height), LENGTH / max(width, height))
     border = margin * min(width, height)
     part, found = _reduced(photo, found, scale, border)
@@ -75,7 +75,7 @@ def _picture(photo: np.ndarray, found: Sides, margin: float) -> np.ndarray | Non
     return np.rot90(image, -1) if found.vertical else image
 
 
-def _size(found: Sides) -> tuple[float, float]:
+def extent(found: Sides) -> tuple[float, float]:
     """Width and height in pixels of the photo."""
     along = [np.linalg.norm(np.diff(side, axis=0), axis=1).sum() for side in (found.top, found.bottom)]
     return float(np.mean(along)), float(np.linalg.norm(found.top - found.bottom, axis=1).mean())

@@ -1,12 +1,15 @@
 """Parameters of a smaller or differently lettered recognizer in the shapes of another one."""
 
+import re
+
 import jax
 import numpy as np
 
-from tcm_jax.models.clip import STEM_CELL
+from tcm_jax.models.clip import STEM_CELL, ClipConfig
 
 _CELLS = "/stem/cells/"
 _PATCHES = "/conv1/kernel"
+_LAST_OF_A_BRANCH = re.compile(r"/resblocks_\d+/(attn/out|c_proj)/|/stem/ln_\d+/")
 
 
 def by_character(path: str, old: np.ndarray, random: jax.Array, old_charset: str, charset: str) -> np.ndarray:
@@ -59,4 +62,21 @@ def stem_over_patches(path: str, patches: np.ndarray, random: jax.Array, widths:
         return kernel  # further inputs are zero at first
     if _CELLS in path:
         return np.eye(*random.shape, dtype=np.float32) if random.ndim == 2 else np.zeros(random.shape, np.float32)
-    return np.asarray(random) if "/conv_" in path else np.zeros(random.shape, np.float32)
+    return added_layer(path, random)
+
+
+def is_added(path: str, old: ClipConfig, new: ClipConfig) -> bool:
+    """Whether a parameter that the image tower `old` lacks belongs to a further layer of a deeper one, `new`."""
+    if "/visual/transformer/" in path and isinstance(old.vision_layers, int) and isinstance(new.vision_layers, int):
+        return old.vision_layers < new.vision_layers
+    deeper = len(new.vision_stem) > len(old.vision_stem) > 0
+    return "/visual/stem/" in path and deeper and set(new.vision_stem) == set(old.vision_stem)
+
+
+def added_layer(path: str, random: jax.Array) -> np.ndarray:
+    """A parameter of a further layer of an image tower, which passes on what it is given until it has learned.
+
+    What a block adds to its input ends in a product with a matrix of zeros, and what a convolution of the stem adds in
+    a LayerNorm that scales by zero.
+    """
+    return np.zeros(random.shape, np.float32) if _LAST_OF_A_BRANCH.search(path) else np.asarray(random)

@@ -11,7 +11,7 @@ from tcm_jax.config import from_dict
 from tcm_jax.models.clip import ClipConfig, resize_positional_embedding
 from tcm_jax.models.clip4str import Clip4StrConfig
 from tcm_jax.pretrained import Pretrained, flatten
-from tcm_jax.training.growth import by_character, stem_over_patches
+from tcm_jax.training.growth import added_layer, by_character, is_added, stem_over_patches
 from tcm_jax.training.transfer import Fate, Report, differences, split_heads_as, transfer
 
 _CLIP = "clip_model/"
@@ -32,7 +32,8 @@ def initialize(
     keep the characters of both (`growth.by_character`). A decoder or a layer of one that the directory lacks stays
     random. With another label length the decoders' position queries are cut, or the further ones stay random. CLIP's
     attention heads may be split otherwise: CLIP4STR-H reads 16 heads of 80 as 20 of 64. A stem is put in front of a ViT
-    that had none (`growth.stem_over_patches`).
+    that had none (`growth.stem_over_patches`), and a deeper image tower starts as that of the CLIP4STR that it goes on
+    from (`growth.added_layer`); a CLIP has to have all layers.
 
     Args:
         params: random parameters of the model; config: of the model.
@@ -73,7 +74,8 @@ def initialize(
         if stem and (path == _PATCHES or path.startswith(_STEM)):
             return "resized" if path == _PATCHES else "new", stem_over_patches(path, source[_PATCHES], random, stem)
         if old is None:
-            return "new", None
+            deeper = old_charset is not None and is_added(path, old_clip, config.clip)
+            return "new", added_layer(path, random) if deeper else None
         if path == _IMAGE_POSITIONS and old_clip.grid != config.clip.grid and old.shape[1] == random.shape[1]:
             return "resized", np.asarray(resize_positional_embedding(jnp.asarray(old), old_clip.grid, config.clip.grid))
         if path == _TEXT_POSITIONS and len(old) > len(random):

@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from tcm_jax.config import from_dict
-from tcm_jax.data.augment import RandAugment
+from tcm_jax.data.augment import OPERATIONS, RandAugment
 from tcm_jax.data.build import Entry, evaluation_source, parse_entries, training_source
 from tcm_jax.data.images import CLIP_MEAN, CLIP_STD, HALF
 from tcm_jax.data.labels import LabelFilter
@@ -104,20 +104,23 @@ class DataConfig:
     Args:
         root: where relative paths of training and evaluation data start.
         train: entries, {path, weight} or {synthetic: {...}, weight}; see `tcm_jax.data.build`.
-        augment: RandAugment on every image; workers: processes that prepare batches, 0 is a thread.
+        augment: operations of RandAugment on every image, each done half of the time; 0 for none.
+        workers: processes that prepare batches, 0 is a thread.
         filter: options of `LabelFilter`.
         mean, std: of the image normalization, for values in 0..1.
     """
 
     root: str = "data"
     train: tuple[Mapping[str, Any], ...] = ()
-    augment: bool = True
+    augment: int = 3
     workers: int = 0
     filter: Mapping[str, Any] = field(default_factory=dict)
     mean: tuple[float, ...] = CLIP_MEAN
     std: tuple[float, ...] = CLIP_STD
 
     def __post_init__(self):
+        if isinstance(self.augment, bool) or not 0 <= self.augment <= len(OPERATIONS):
+            raise ValueError(f"config.data.augment is {self.augment}; expected 0 .. {len(OPERATIONS)} operations")
         for key in self.filter:
             if key not in _FILTER:
                 raise ValueError(f"config.data.filter has no field {key!r}; known are {', '.join(_FILTER)}")
@@ -205,7 +208,7 @@ class RecognitionObjective:
 
     def sample(self) -> WordSample:
         c = self.config
-        augment = RandAugment() if c.data.augment else None
+        augment = RandAugment(c.data.augment) if c.data.augment else None
         return WordSample(self.task.tokenizer, c.model.clip.image_size, c.model.max_label_length, augment)
 
     def partition_rules(self) -> Rules:

@@ -30,14 +30,15 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        everything = Counter(_module(path) for path in (*self.loaded, *self.resized, *self.new, *self.unused))
+        everything = Counter(
+            part for path in (*self.loaded, *self.resized, *self.new, *self.unused) for part in _parts(path)
+        )
 
         def names(paths: list[str]) -> str:
-            """Modules by name and number where all of one is listed, else the paths."""
-            counts = Counter(map(_module, paths))
-            whole = [module for module in counts if 1 < counts[module] == everything[module]]
-            parts = [path for path in paths if _module(path) not in whole]
-            return ", ".join([*(f"all {counts[m]} of {m}" for m in whole), *sorted(parts)])
+            """The largest parts of the model all of which is listed, by name and number, and the other paths."""
+            counts = Counter(part for path in paths for part in _parts(path))
+            whole = (next((p for p in _parts(path) if 1 < counts[p] == everything[p]), path) for path in paths)
+            return ", ".join(sorted({f"all {counts[name]} of {name}" if name in counts else name for name in whole}))
 
         lines = [f"loaded {len(self.loaded)} tensors"]
         for title, paths in (
@@ -108,7 +109,7 @@ def _flat_heads(path: str, leaf: np.ndarray | jax.Array) -> tuple[int, ...]:
     return (*leaf.shape[:-2], -1, leaf.size)  # [d, k, e] or [k, e]
 
 
-def _module(path: str) -> str:
-    """The part of the model that a path belongs to: "clip_model/visual", "cross_decoder", "params/neck"."""
-    parts = path.split("/")
-    return "/".join(parts[:2]) if parts[0] in _COLLECTIONS or parts[:2] == ["clip_model", "visual"] else parts[0]
+def _parts(path: str) -> list[str]:
+    """The parts of the model that a path belongs to, larger ones first: "clip_model", "clip_model/visual" and so on."""
+    ends = [i for i, character in enumerate(path) if character == "/"]
+    return [path[:end] for end in ends if path[:end] not in _COLLECTIONS]

@@ -38,7 +38,7 @@ CONFIG = {
     "optim": {"lr": 1e-3, "lr_batch": 8, "decoder_lr_multiplier": 2.0, "text_freeze_layers": 0},
     "data": {
         "train": [{"synthetic": {"seed": 0, "size": 100, "difficulty": 0.0}}],
-        "augment": False,
+        "augment": 0,
         "workers": 0,
     },
     "eval": {"every": 3, "batch": 8, "sources": []},

@@ -27,6 +27,7 @@ def change(config: dict, path: str, value) -> dict:
         ),
         ("optim.weightdecay", 0.1, "config.optim has no field 'weightdecay'; did you mean 'weight_decay'"),
         ("data.filter", {"max_length": 3}, "config.data.filter has no field 'max_length'"),
+        ("data.augment", 17, "config.data.augment is 17; expected 0 .. 16 operations"),
         ("data.train", [{"pth": "x"}], r"config.data.train\[0\] has no field 'pth'; did you mean 'path'"),
         ("eval.sources", [{"path": "x", "synthetic": {}}], r"config.eval.sources\[0\] has the keys"),
         ("task", "spotting", "config.task is 'spotting'; expected one of recognition, detection"),

@@ -10,6 +10,7 @@ from tcm_jax.models.clip import Clip, VisionTransformer, resize_positional_embed
 from tcm_jax.pretrained import Pretrained, flatten
 from tcm_jax.tasks.recognition import Recognition
 from tcm_jax.training.initialize import initialize
+from tcm_jax.training.transfer import Report
 from tcm_jax.training.objectives import parse
 
 
@@ -98,9 +99,20 @@ def test_another_charset_in_decoders_of_another_width_is_refused(model):
         initialize(fill(template(other), 0.0), other, directory)
 
 
-def test_a_stem_starts_as_the_patches_behind_it(model):
+PATCHES = {"clip_model/visual/conv1/kernel"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "resized", "added"),
+    [
+        ({}, {"vision_stem": (56, 56)}, PATCHES, {"stem"}),
+        ({"vision_stem": (16, 16)}, {"vision_stem": (16, 16, 16), "vision_layers": 4}, set(), {"stem", "transformer"}),
+    ],
+    ids=["a stem over patches", "further layers"],
+)
+def test_a_grown_image_tower_starts_as_the_smaller_one(model, old, new, resized, added):
     patches = changed(model, image_size=(32, 64), patch_size=(32, 4))
-    stem = changed(patches, vision_stem=(56, 56))
+    small, large = changed(patches, **old), changed(patches, **new)
     images = np.asarray(jax.random.normal(jax.random.key(2), (2, 32, 64, 3)))
 
     def image_encoder(config, params):
@@ -110,13 +122,20 @@ def test_a_stem_starts_as_the_patches_behind_it(model):
     def random(config):
         return Recognition(config, (0.5,) * 3, (0.5,) * 3).init(jax.random.key(0))["params"]
 
-    old = random(patches)
-    directory = Pretrained("recognition", dataclasses.asdict(patches), {"params": jax.tree.map(np.asarray, old)}, {})
-    params, report = initialize(random(stem), stem, directory)
-    assert report.resized == ["clip_model/visual/conv1/kernel"]
-    assert {path.split("/")[2] for path in report.new} == {"stem"}
-    np.testing.assert_allclose(image_encoder(stem, params), image_encoder(patches, old), atol=1e-5)
-    assert np.abs(image_encoder(stem, random(stem)) - image_encoder(patches, old)).max() > 0.1
+    start = random(small)
+    directory = Pretrained("recognition", dataclasses.asdict(small), {"params": jax.tree.map(np.asarray, start)}, {})
+    params, report = initialize(random(large), large, directory)
+    assert set(report.resized) == set(resized)
+    assert {path.split("/")[2] for path in report.new} == added
+    np.testing.assert_allclose(image_encoder(large, params), image_encoder(small, start), atol=1e-5)
+    assert np.abs(image_encoder(large, random(large)) - image_encoder(small, start)).max() > 0.1
+
+
+def test_a_directory_without_layers_that_it_should_have_is_refused(model):
+    directory = stored(model)
+    del directory.variables["params"]["clip_model"]["visual"]["transformer"]["resblocks_0"]
+    with pytest.raises(ValueError, match="visual/transformer/resblocks_0/attn/key/kernel .* is missing"):
+        initialize(fill(template(model), 0.0), model, directory)
 
 
 def test_a_stem_that_loses_pixels_is_refused(model):
@@ -181,7 +200,7 @@ def test_heads_of_the_decoders_may_not(model):
         initialize(fill(template(other), 0.0), other, stored(model))
 
 
-def test_a_deeper_tower_is_refused(model):
+def test_a_clip_with_fewer_layers_is_refused(model):
     deep = changed(model, vision_layers=2)
     with pytest.raises(ValueError, match="clip_model/visual/transformer/resblocks_1/.* is missing"):
         initialize(fill(template(deep), 0.0), deep, stored_clip(model.clip))
@@ -192,6 +211,15 @@ def test_what_is_not_used_is_listed(model):
     _, report = initialize(fill(template(small), 0.0), small, stored(model))
     assert all(path.startswith("cross_decoder/") for path in report.unused)
     assert f"not used {len(report.unused)}: all {len(report.unused)} of cross_decoder" in str(report)
+
+
+def test_parts_that_are_whole_are_listed_by_their_name():
+    report = Report(loaded=["a/b/x"], new=["e", "a/d/1/y", "a/d/0/x", "a/d/0/y"], unused=["a/b/y"])
+    assert str(report).splitlines() == [
+        "loaded 1 tensors",
+        "newly initialized 4: all 3 of a/d, e",
+        "not used 1: a/b/y",
+    ]
 
 
 def test_another_task_is_refused(model):
