@@ -4,9 +4,9 @@ python -m tcm_jax.crops data/icdar2015 data/words
 python -m tcm_jax.crops data/icdar2015 data/outlines --margin 0 0.25 --jitter 0.06 --copies 3 --hold-out 10
 python -m tcm_jax.crops data/icdar2015 data/found --detector --hold-out 10
 
-They are cut out as a Spotter does it: seen from the front, bent ones straightened. With --detector by the outlines that a
-detector finds, each with the text of the word that it overlaps, so that a recognizer learns from what it will have to
-read.
+They are cut out as a Spotter does it: seen from the front, bent ones straightened. With --detector by the outlines that
+a detector finds, each with the text of the word that it overlaps, so that a recognizer learns from what it will have
+to read.
 """
 
 import argparse

@@ -10,8 +10,8 @@ from tcm_jax.models.clip import Clip, VisionTransformer, resize_positional_embed
 from tcm_jax.pretrained import Pretrained, flatten
 from tcm_jax.tasks.recognition import Recognition
 from tcm_jax.training.initialize import initialize
-from tcm_jax.training.transfer import Report
 from tcm_jax.training.objectives import parse
+from tcm_jax.training.transfer import Report
 
 
 @pytest.fixture
