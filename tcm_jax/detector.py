@@ -31,7 +31,8 @@ class Detector:
     Args:
         checkpoint: a model directory, or the working directory of a training run (its `best`, else its `last`);
             None: the model that comes with the package.
-        scale: longest and shorter side, in pixels, that photos are resized to; None: the model's.
+        scale: longest and shorter side, in pixels, that photos are resized to; None: the model's, and for large words
+            the model's coarse scale too, if it has one.
         buckets: "few" pads resized photos to one of the canvases `photos.bucket_sizes(scale)`, each a program that
             is compiled when it first occurs; "exact" to multiples of 32, as the original does.
         upright: turn photos as their EXIF orientation says, as viewers do. The original and its benchmarks don't.
@@ -60,17 +61,17 @@ class Detector:
         self._variables = jax.device_put(self.model.contents.variables)
         self._text = jax.jit(partial(self.model.call, self.model.task.text_embedding))(self._variables)
         self._predict = jax.jit(self.model.predict)
+        preprocessing = self.model.contents.preprocessing
         self.photos = PhotoStream(
             self.model.task,
             lambda canvas, size: self._predict(self._variables, canvas, size, self._text),
-            scale or self.model.contents.preprocessing.get("scale"),
+            scale or preprocessing.get("scale"),
+            None if scale else preprocessing.get("coarse_scale"),
             buckets,
         )
         self.scale, self.buckets, self.upright = self.photos.scale, buckets, upright
         if not quiet:
-            long, short = self.scale
-            resized = f"photos resized to a shorter side of {short}, at most {long} pixels long"
-            print(f"Detecting with {self.model}, {resized}", file=sys.stderr)
+            print(f"Detecting with {self.model}, photos {self.photos.resizing}", file=sys.stderr)
 
     def detect(self, images: Input | Iterable[Input], errors: Errors = "raise") -> Any:  # Detections or a list
         """Finds the text in one or many photos.

@@ -86,8 +86,7 @@ def _run(options: argparse.Namespace, detectors: Sequence[Detector], sets: Seque
     rows = {}
     summaries = []
     for checkpoint, detector in zip(options.checkpoint, detectors, strict=True):
-        long, short = detector.scale
-        print(f"Evaluating {detector.model}; photos resized to a shorter side of {short}, at most {long} pixels long")
+        print(f"Evaluating {detector.model}; photos {detector.photos.resizing}")
         print(_what_counts(options.score_threshold, detector), flush=True)
         start = time.monotonic()
         results = [_evaluate(options, detector, source) for source in sets]
@@ -159,6 +158,7 @@ def _summary(
             "mean": list(model.task.mean),
             "std": list(model.task.std),
             "scale": list(detector.scale),
+            "coarse_scale": list(detector.photos.coarse_scale or ()),
             "dtype": model.dtype,
             "score_threshold": options.score_threshold,
             "paths": options.paths,

@@ -65,8 +65,7 @@ def prepare(options: argparse.Namespace) -> Callable[[], None]:
 def _run(options: argparse.Namespace, spotters: Sequence[Spotter], sets: Sequence[SceneSubset]) -> None:
     summaries = []
     for checkpoint, spotter in zip(options.checkpoint, spotters, strict=True):
-        long, short = spotter.detector.scale
-        print(f"Detecting with {spotter.detector.model}; photos resized to a shorter side of {short}, at most {long}")
+        print(f"Detecting with {spotter.detector.model}; photos {spotter.detector.photos.resizing}")
         print(f"Reading with {spotter.recognizer.model}")
         least = f", detected with at least {options.score_threshold:g}" if options.score_threshold else ""
         print(f"Counting words with a score of at least {spotter.min_score:g}{least}; letter case aside", flush=True)
@@ -147,6 +146,7 @@ def _summary(
             "model": asdict(detector.task.config),
             "recognizer": asdict(recognizer.task.config),
             "scale": list(spotter.detector.scale),
+            "coarse_scale": list(spotter.detector.photos.coarse_scale or ()),
             "dtype": detector.dtype,
             "score_threshold": options.score_threshold,
             "min_score": spotter.min_score,

@@ -17,6 +17,7 @@ from tcm_jax.data.photos import BUCKETS, Buckets, Photo, Scale, padded, prepare
 from tcm_jax.data.records import TextRegion
 from tcm_jax.detectors.interface import Instance
 from tcm_jax.tasks.detection import Detection
+from tcm_jax.tasks.scales import LEAST_SIDE, merged
 
 SCHEMA_VERSION = 1
 _ON_DEVICE = 2  # photos: one is computed, one waits or is on its way back
@@ -76,11 +77,11 @@ class Detections:
 
 
 class Prepared(NamedTuple):
-    """A photo on its way to the device: its pixels, uint8 RGB [h, w, 3], and what the network gets."""
+    """A photo on its way to the device: its pixels, uint8 RGB [h, w, 3], and what the network gets, for each scale."""
 
     name: str
     pixels: np.ndarray
-    photo: Photo
+    photos: tuple[Photo, ...]
 
 
 def _alone(detections: Detections, pixels: np.ndarray) -> Detections:
@@ -95,21 +96,33 @@ class PhotoStream:
         predict: `task.predict` of canvases uint8 [1, H, W, 3] and sizes int [1, 2], jitted and bound to parameters;
             it should return before the device is done.
         scale: longest and shorter side, in pixels, that photos are resized to; in any order, as in the original.
+        coarse_scale: the same for a second, smaller copy, in which large words are found (`scales.merged`); None for
+            none, as in the original.
         buckets: "few" or "exact" canvases, see `photos.canvas_size`.
 
     Raises:
-        ValueError: `scale` or `buckets` is none.
+        ValueError: `scale`, `coarse_scale` or `buckets` is none.
     """
 
-    def __init__(self, task: Detection, predict: Predict, scale: Any, buckets: Buckets = "few"):
+    def __init__(
+        self, task: Detection, predict: Predict, scale: Any, coarse_scale: Any = None, buckets: Buckets = "few"
+    ):
         if buckets not in BUCKETS:
             raise ValueError(f"buckets is {buckets!r}; expected one of {', '.join(BUCKETS)}")
         self.task, self.predict = task, predict
-        self.scale, self.buckets = _checked_scale(scale), buckets
+        self.scale, self.coarse_scale = checked_scale(scale), checked_scale(coarse_scale) if coarse_scale else None
+        self.scales = [self.scale, *([self.coarse_scale] if self.coarse_scale else [])]
+        self.buckets = buckets
         workers = min(8, os.cpu_count() or 1)
         # Those that wait for the device must not keep the others from preparing.
         self._pool = ThreadPoolExecutor(workers + _ON_DEVICE, thread_name_prefix="photos")
         self.ahead = workers + 1  # photos that are prepared before they are needed
+
+    @property
+    def resizing(self) -> str:
+        """What happens to photos, in words."""
+        sides = [f"a shorter side of {short}, at most {long} pixels long" for long, short in self.scales]
+        return ", and for large words to ".join([f"resized to {sides[0]}", *sides[1:]])
 
     def stream(
         self,
@@ -159,7 +172,7 @@ class PhotoStream:
 
     def prepare(self, photo: np.ndarray, name: str) -> Prepared:
         """Resizes a photo, uint8 RGB [h, w, 3]."""
-        return Prepared(name, photo, prepare(photo, self.scale, self.buckets))
+        return Prepared(name, photo, tuple(prepare(photo, scale, self.buckets) for scale in self.scales))
 
     def _start(self, prepared: Prepared | ImageError, then: Then) -> Future:
         """Starts the computation; the result is that of `_finish`."""
@@ -167,18 +180,24 @@ class PhotoStream:
             failed: Future = Future()
             failed.set_result(prepared)
             return failed
-        photo = prepared.photo
-        output = self.predict(photo.canvas[None], np.array([photo.size], np.int32))
-        return self._pool.submit(self._finish, then, prepared, *output)
+        outputs = [self.predict(photo.canvas[None], np.array([photo.size], np.int32)) for photo in prepared.photos]
+        return self._pool.submit(self._finish, then, prepared, outputs)
 
-    def _finish(self, then: Then, prepared: Prepared, *output: Any) -> Any:
+    def _finish(self, then: Then, prepared: Prepared, outputs: Sequence[Any]) -> Any:
         """Waits for the device, decodes, and hands on."""
-        photo = prepared.photo
-        maps, score_map = jax.tree.map(lambda a: valid(a[0], photo), jax.device_get(output))
-        instances = (Instance(polygon / photo.scale, score) for polygon, score in self.task.detector.decode(maps))
+        (instances, score_map), *coarse = map(self._decode, prepared.photos, outputs)
+        for (large, _), photo in zip(coarse, prepared.photos[1:], strict=True):
+            instances = merged(instances, large, LEAST_SIDE / float(photo.scale.min()))
         height, width = prepared.pixels.shape[:2]
-        found = Detections(prepared.name, width, height, tuple(instances), score_map, photo.scale)
+        scale = prepared.photos[0].scale
+        found = Detections(prepared.name, width, height, tuple(instances), score_map, scale)
         return then(found, prepared.pixels)
+
+    def _decode(self, photo: Photo, output: Any) -> tuple[list[Instance], np.ndarray | None]:
+        """Instances in pixels of the photo, and the score map."""
+        maps, score_map = jax.tree.map(lambda a: valid(a[0], photo), jax.device_get(output))
+        found = self.task.detector.decode(maps)
+        return [Instance(polygon / photo.scale, score) for polygon, score in found], score_map
 
 
 def valid(array: np.ndarray, photo: Photo) -> np.ndarray:
@@ -188,8 +207,8 @@ def valid(array: np.ndarray, photo: Photo) -> np.ndarray:
     return array[:rows, :columns]
 
 
-def _checked_scale(scale: Any) -> Scale:
-    """The longest side first."""
+def checked_scale(scale: Any) -> Scale:
+    """The longest side first; ValueError if these are no two sides."""
     try:
         short, long = sorted(int(side) for side in scale)
     except (TypeError, ValueError):

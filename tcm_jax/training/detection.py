@@ -17,7 +17,7 @@ from tcm_jax.data.scenes.augment import SceneAugment
 from tcm_jax.data.scenes.build import SceneEntry, evaluation_scenes, training_scenes
 from tcm_jax.data.scenes.samples import SceneSample
 from tcm_jax.pretrained import Pretrained, flatten
-from tcm_jax.tasks.detecting import PhotoStream
+from tcm_jax.tasks.detecting import PhotoStream, checked_scale
 from tcm_jax.tasks.detection import Detection, DetectionConfig, detection_config
 from tcm_jax.tasks.scene_evaluation import SceneResult, ScoredPhoto, evaluate_scenes
 from tcm_jax.training import paramwise
@@ -108,9 +108,22 @@ class SceneEvalConfig:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """scale: longest and shorter side that photos are resized to when text is detected."""
+    """How photos are resized when text is detected.
+
+    Args:
+        scale: longest and shorter side.
+        coarse_scale: the same of a second copy for large words, see `tcm_jax.tasks.scales`; () for none.
+    """
 
     scale: tuple[int, int] = (1280, 736)
+    coarse_scale: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        try:
+            checked_scale(self.scale)
+            checked_scale(self.coarse_scale or self.scale)
+        except ValueError as error:
+            raise ValueError(f"config.preprocessing: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +189,8 @@ class DetectionObjective:
             "scale": list(self.config.preprocessing.scale),
             "multiple": STRIDE,
         }
+        if coarse := self.config.preprocessing.coarse_scale:
+            preprocessing["coarse_scale"] = list(coarse)
         return Pretrained("detection", asdict(self.config.model), variables, preprocessing, **origin)
 
     def evaluate(
@@ -192,7 +207,8 @@ class DetectionObjective:
         with jax.set_mesh(make_mesh(devices=jax.local_devices()[:1])):
             own = jax.tree.map(lambda x: x.addressable_data(0), gathered)
             text = self._text(own)
-            photos = PhotoStream(self.task, predict, self.config.preprocessing.scale)
+            resizing = self.config.preprocessing
+            photos = PhotoStream(self.task, predict, resizing.scale, resizing.coarse_scale)
             results = [evaluate_scenes(photos, source, on_photo=watch) for source in sources]
         hmean = float(np.mean([result.fixed.hmean for result in results]))
         rows = {result.name: _numbers(result) for result in results}

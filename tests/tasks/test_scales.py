@@ -1,0 +1,76 @@
+"""Detections at two scales as one, and the second, smaller copy of a photo."""
+
+import numpy as np
+import pytest
+
+from tcm_jax import Detector
+from tcm_jax.detectors.interface import Instance
+from tcm_jax.pretrained import load
+from tcm_jax.tasks.scales import LEAST_SIDE, merged
+from tests.tiny_detector import write_tiny_detector
+
+
+def box(x, y, w, h, score=0.9):
+    return Instance(np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]], np.float32), score)
+
+
+LARGE = box(100, 100, 400, 100)  # a word in letters of 100 pixels
+
+
+@pytest.mark.parametrize(
+    ("fine", "kept"),
+    [
+        ([], []),
+        ([box(0, 0, 60, 20)], [0]),  # another word
+        ([box(110, 110, 50, 80), box(300, 110, 50, 80), box(0, 0, 60, 20)], [2]),  # two of its letters, another word
+    ],
+    ids=["nothing", "another word", "letters"],
+)
+def test_a_large_word_comes_where_there_is_nothing_or_in_place_of_its_letters(fine, kept):
+    assert merged(fine, [LARGE], 30) == [*(fine[i] for i in kept), LARGE]
+
+
+@pytest.mark.parametrize(
+    "fine",
+    [
+        [box(105, 95, 400, 100)],
+        [box(100, 100, 180, 100), box(300, 100, 200, 100)],
+        [box(60, 60, 200, 200)],
+    ],
+    ids=["the same word", "two words that fill it", "a word that it cuts"],
+)
+def test_what_the_large_copy_shows_stays(fine):
+    assert merged(fine, [LARGE], 30) == fine
+
+
+def test_small_and_empty_polygons_of_the_small_copy_do_not_count():
+    line = Instance(np.array([[0, 0], [50, 50], [100, 100]], np.float32), 0.9)
+    assert merged([], [LARGE, line], 101) == [] and merged([], [line], 0) == []
+
+
+def test_polygons_that_cross_themselves():
+    bow = Instance(np.array([[150, 110], [200, 160], [200, 110], [150, 160]], np.float32), 0.9)
+    assert merged([bow], [LARGE], 30) == [LARGE] and merged([], [bow], 30) == [bow]
+
+
+def test_a_detector_with_a_coarse_scale_looks_twice(tmp_path):
+    write_tiny_detector(tmp_path / "one")
+    model = load(tmp_path / "one")
+    model.preprocessing["coarse_scale"] = [64, 32]
+    model.save(tmp_path / "two")
+    photo = np.random.default_rng(0).integers(0, 256, (96, 160, 3), np.uint8)
+    twice = Detector(tmp_path / "two", quiet=True)
+    fine, coarse = (Detector(tmp_path / "one", scale=scale, quiet=True).detect(photo) for scale in (None, (64, 32)))
+    expected = merged(fine.instances, coarse.instances, LEAST_SIDE / float(coarse.scale.min()))
+    found = twice.detect(photo)
+    assert len(expected) == len(found.instances) and len(coarse.instances) > 0
+    for a, b in zip(expected, found.instances, strict=True):
+        np.testing.assert_array_equal(a.polygon, b.polygon)
+    np.testing.assert_array_equal(found.scale, fine.scale)
+    np.testing.assert_array_equal(found.score_map, fine.score_map)
+    assert twice.photos.resizing == (
+        "resized to a shorter side of 96, at most 192 pixels long, "
+        "and for large words to a shorter side of 32, at most 64 pixels long"
+    )
+    # Who asks for a scale gets it alone.
+    assert Detector(tmp_path / "two", scale=(192, 96), quiet=True).photos.scales == [(192, 96)]
