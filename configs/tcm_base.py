@@ -133,7 +133,7 @@ def base(family: str, side: int, learnable: int, scale: tuple[int, int]) -> Conf
     }
     config.model.detector = ConfigDict()
     prompts(config, True, learnable)
-    config.preprocessing = {"scale": scale, "coarse_scale": ()}  # longest and shorter side of test images
+    config.preprocessing = {"scale": scale, "coarse_scales": ()}  # longest and shorter side of test images
 
     config.optim = ConfigDict()
     config.optim.method, config.optim.lr, config.optim.weight_decay = "ranger", 1e-3, 0.0
@@ -235,7 +235,7 @@ def make_real(config: ConfigDict) -> None:
     make_small(config)
     config.init = "runs/detector"
     config.batch, config.steps, config.optim.lr = 8, 4500, 1e-3
-    config.preprocessing.scale, config.preprocessing.coarse_scale = (1536, 864), (384, 224)
+    config.preprocessing.update({"scale": (1536, 864), "coarse_scales": ((384, 224), (192, 112))})
     config.data.augment.update({"min_side": 0.1, "max_side": 0.4, "tries": 50})
     config.data.train = [
         {"synthetic": scenes("train", 10_000_000, 480, words=(0, 12), difficulty=0.8), "weight": 0.4},

@@ -32,7 +32,7 @@ class Detector:
         checkpoint: a model directory, or the working directory of a training run (its `best`, else its `last`);
             None: the model that comes with the package.
         scale: longest and shorter side, in pixels, that photos are resized to; None: the model's, and for large words
-            the model's coarse scale too, if it has one.
+            the model's coarse scales too, if it has some.
         buckets: "few" pads resized photos to one of the canvases `photos.bucket_sizes(scale)`, each a program that
             is compiled when it first occurs; "exact" to multiples of 32, as the original does.
         upright: turn photos as their EXIF orientation says, as viewers do. The original and its benchmarks don't.
@@ -66,7 +66,7 @@ class Detector:
             self.model.task,
             lambda canvas, size: self._predict(self._variables, canvas, size, self._text),
             scale or preprocessing.get("scale"),
-            None if scale else preprocessing.get("coarse_scale"),
+            () if scale else preprocessing.get("coarse_scales", ()),
             buckets,
         )
         self.scale, self.buckets, self.upright = self.photos.scale, buckets, upright

@@ -158,7 +158,7 @@ def _summary(
             "mean": list(model.task.mean),
             "std": list(model.task.std),
             "scale": list(detector.scale),
-            "coarse_scale": list(detector.photos.coarse_scale or ()),
+            "coarse_scales": detector.photos.scales[1:],
             "dtype": model.dtype,
             "score_threshold": options.score_threshold,
             "paths": options.paths,

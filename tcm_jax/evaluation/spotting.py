@@ -146,7 +146,7 @@ def _summary(
             "model": asdict(detector.task.config),
             "recognizer": asdict(recognizer.task.config),
             "scale": list(spotter.detector.scale),
-            "coarse_scale": list(spotter.detector.photos.coarse_scale or ()),
+            "coarse_scales": spotter.detector.photos.scales[1:],
             "dtype": detector.dtype,
             "score_threshold": options.score_threshold,
             "min_score": spotter.min_score,

@@ -96,23 +96,22 @@ class PhotoStream:
         predict: `task.predict` of canvases uint8 [1, H, W, 3] and sizes int [1, 2], jitted and bound to parameters;
             it should return before the device is done.
         scale: longest and shorter side, in pixels, that photos are resized to; in any order, as in the original.
-        coarse_scale: the same for a second, smaller copy, in which large words are found (`scales.merged`); None for
-            none, as in the original.
+        coarse_scales: the same for further, ever smaller copies, in which large words are found (`scales.merged`); the
+            original has none.
         buckets: "few" or "exact" canvases, see `photos.canvas_size`.
 
     Raises:
-        ValueError: `scale`, `coarse_scale` or `buckets` is none.
+        ValueError: `buckets` or a scale is none.
     """
 
     def __init__(
-        self, task: Detection, predict: Predict, scale: Any, coarse_scale: Any = None, buckets: Buckets = "few"
+        self, task: Detection, predict: Predict, scale: Any, coarse_scales: Sequence = (), buckets: Buckets = "few"
     ):
         if buckets not in BUCKETS:
             raise ValueError(f"buckets is {buckets!r}; expected one of {', '.join(BUCKETS)}")
         self.task, self.predict = task, predict
-        self.scale, self.coarse_scale = checked_scale(scale), checked_scale(coarse_scale) if coarse_scale else None
-        self.scales = [self.scale, *([self.coarse_scale] if self.coarse_scale else [])]
-        self.buckets = buckets
+        self.scales = [checked_scale(each) for each in (scale, *coarse_scales)]
+        self.scale, self.buckets = self.scales[0], buckets
         workers = min(8, os.cpu_count() or 1)
         # Those that wait for the device must not keep the others from preparing.
         self._pool = ThreadPoolExecutor(workers + _ON_DEVICE, thread_name_prefix="photos")
@@ -121,8 +120,9 @@ class PhotoStream:
     @property
     def resizing(self) -> str:
         """What happens to photos, in words."""
-        sides = [f"a shorter side of {short}, at most {long} pixels long" for long, short in self.scales]
-        return ", and for large words to ".join([f"resized to {sides[0]}", *sides[1:]])
+        (long, short), *coarse = self.scales
+        also = "; for large words also " + " and ".join(f"{long} x {short}" for long, short in coarse) if coarse else ""
+        return f"resized to a shorter side of {short}, at most {long} pixels long{also}"
 
     def stream(
         self,

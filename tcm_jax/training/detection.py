@@ -112,16 +112,16 @@ class Preprocessing:
 
     Args:
         scale: longest and shorter side.
-        coarse_scale: the same of a second copy for large words, see `tcm_jax.tasks.scales`; () for none.
+        coarse_scales: the same of further, smaller copies for large words, see `tcm_jax.tasks.scales`.
     """
 
     scale: tuple[int, int] = (1280, 736)
-    coarse_scale: tuple[int, ...] = ()
+    coarse_scales: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self):
         try:
-            checked_scale(self.scale)
-            checked_scale(self.coarse_scale or self.scale)
+            for scale in (self.scale, *self.coarse_scales):
+                checked_scale(scale)
         except ValueError as error:
             raise ValueError(f"config.preprocessing: {error}") from error
 
@@ -189,8 +189,8 @@ class DetectionObjective:
             "scale": list(self.config.preprocessing.scale),
             "multiple": STRIDE,
         }
-        if coarse := self.config.preprocessing.coarse_scale:
-            preprocessing["coarse_scale"] = list(coarse)
+        if coarse := self.config.preprocessing.coarse_scales:
+            preprocessing["coarse_scales"] = [list(scale) for scale in coarse]
         return Pretrained("detection", asdict(self.config.model), variables, preprocessing, **origin)
 
     def evaluate(
@@ -208,7 +208,7 @@ class DetectionObjective:
             own = jax.tree.map(lambda x: x.addressable_data(0), gathered)
             text = self._text(own)
             resizing = self.config.preprocessing
-            photos = PhotoStream(self.task, predict, resizing.scale, resizing.coarse_scale)
+            photos = PhotoStream(self.task, predict, resizing.scale, resizing.coarse_scales)
             results = [evaluate_scenes(photos, source, on_photo=watch) for source in sources]
         hmean = float(np.mean([result.fixed.hmean for result in results]))
         rows = {result.name: _numbers(result) for result in results}

@@ -1,4 +1,4 @@
-"""Detections at two scales as one, and the second, smaller copy of a photo."""
+"""Detections at several scales as one, and the smaller copies of a photo."""
 
 import numpy as np
 import pytest
@@ -53,24 +53,25 @@ def test_polygons_that_cross_themselves():
     assert merged([bow], [LARGE], 30) == [LARGE] and merged([], [bow], 30) == [bow]
 
 
-def test_a_detector_with_a_coarse_scale_looks_twice(tmp_path):
+def test_a_detector_with_coarse_scales_looks_again(tmp_path):
     write_tiny_detector(tmp_path / "one")
     model = load(tmp_path / "one")
-    model.preprocessing["coarse_scale"] = [64, 32]
-    model.save(tmp_path / "two")
+    model.preprocessing["coarse_scales"] = [[96, 48], [64, 32]]
+    model.save(tmp_path / "three")
     photo = np.random.default_rng(0).integers(0, 256, (96, 160, 3), np.uint8)
-    twice = Detector(tmp_path / "two", quiet=True)
-    fine, coarse = (Detector(tmp_path / "one", scale=scale, quiet=True).detect(photo) for scale in (None, (64, 32)))
-    expected = merged(fine.instances, coarse.instances, LEAST_SIDE / float(coarse.scale.min()))
-    found = twice.detect(photo)
-    assert len(expected) == len(found.instances) and len(coarse.instances) > 0
+    thrice = Detector(tmp_path / "three", quiet=True)
+    scales = (None, (96, 48), (64, 32))
+    fine, *coarse = (Detector(tmp_path / "one", scale=scale, quiet=True).detect(photo) for scale in scales)
+    expected = fine.instances
+    for one in coarse:
+        assert one.instances
+        expected = merged(expected, one.instances, LEAST_SIDE / float(one.scale.min()))
+    found = thrice.detect(photo)
+    assert len(expected) == len(found.instances)
     for a, b in zip(expected, found.instances, strict=True):
         np.testing.assert_array_equal(a.polygon, b.polygon)
     np.testing.assert_array_equal(found.scale, fine.scale)
     np.testing.assert_array_equal(found.score_map, fine.score_map)
-    assert twice.photos.resizing == (
-        "resized to a shorter side of 96, at most 192 pixels long, "
-        "and for large words to a shorter side of 32, at most 64 pixels long"
-    )
+    assert thrice.photos.resizing.endswith("at most 192 pixels long; for large words also 96 x 48 and 64 x 32")
     # Who asks for a scale gets it alone.
-    assert Detector(tmp_path / "two", scale=(192, 96), quiet=True).photos.scales == [(192, 96)]
+    assert Detector(tmp_path / "three", scale=(192, 96), quiet=True).photos.scales == [(192, 96)]

@@ -95,7 +95,7 @@ def test_starting_from_a_detector(tmp_path, config, finished, capsys):
         ("data", {"train": [{"path": "x", "fromat": "mlt"}]}, r"config.data.train\[0\] has no field 'fromat'"),
         ("model", {"family": "dbnet"}, "config.model.family is 'dbnet'; expected one of db, pan, fce"),
         ("preprocessing", {"scales": (1, 2)}, "config.preprocessing has no field 'scales'; did you mean 'scale'"),
-        ("preprocessing", {"coarse_scale": (384,)}, r"config.preprocessing: scale is \(384,\)"),
+        ("preprocessing", {"coarse_scales": (384,)}, "config.preprocessing: scale is 384"),
     ],
 )
 def test_mistakes_are_named(config, section, values, message):
