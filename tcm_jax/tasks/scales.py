@@ -23,7 +23,8 @@ _PARTS = 0.5  # share of a word that its letters cover; what covers more may be 
 def merged(fine: Sequence[Instance], coarse: Sequence[Instance], least_side: float) -> list[Instance]:
     """`fine`, what the large copy of a photo shows, and of `coarse`, what the small one shows, the large words.
 
-    Those are added where the large copy shows nothing, or parts, in whose place they come.
+    Those come where the large copy shows nothing, or in place of parts of them or of the same word, whose outline is
+    the better one there.
 
     Args:
         fine, coarse: polygons in pixels of the photo.
@@ -36,11 +37,12 @@ def merged(fine: Sequence[Instance], coarse: Sequence[Instance], least_side: flo
         if shape.area == 0 or min_area_rect(np.asarray(instance.polygon, np.float64))[1] < least_side:
             continue
         common = shapely.area(shapely.intersection(shape, own))
-        inside = common > _INSIDE * areas
-        same = common > _SAME * (areas + shape.area - common)
-        others, parts = common[~inside].sum() / shape.area, common[inside].sum() / shape.area
-        if not same.any() and others < _FREE and parts < _PARTS:
-            kept &= ~inside
+        overlap = common / (areas + shape.area - common)
+        same = overlap.max(initial=0) > _SAME
+        replaced = np.arange(len(own)) == overlap.argmax() if same else common > _INSIDE * areas
+        others, parts = common[~replaced].sum() / shape.area, common[replaced].sum() / shape.area
+        if others < _FREE and (same or parts < _PARTS):
+            kept &= ~replaced
             added.append(instance)
     return [instance for instance, keep in zip(fine, kept, strict=True) if keep] + added
 

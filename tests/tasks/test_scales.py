@@ -23,21 +23,22 @@ LARGE = box(100, 100, 400, 100)  # a word in letters of 100 pixels
         ([], []),
         ([box(0, 0, 60, 20)], [0]),  # another word
         ([box(110, 110, 50, 80), box(300, 110, 50, 80), box(0, 0, 60, 20)], [2]),  # two of its letters, another word
+        ([box(0, 0, 60, 20), box(105, 95, 400, 90)], [0]),  # another word, the same
     ],
-    ids=["nothing", "another word", "letters"],
+    ids=["nothing", "another word", "letters", "the same word"],
 )
-def test_a_large_word_comes_where_there_is_nothing_or_in_place_of_its_letters(fine, kept):
+def test_a_large_word_comes_where_there_is_nothing_or_in_place_of_its_letters_and_of_itself(fine, kept):
     assert merged(fine, [LARGE], 30) == [*(fine[i] for i in kept), LARGE]
 
 
 @pytest.mark.parametrize(
     "fine",
     [
-        [box(105, 95, 400, 100)],
         [box(100, 100, 180, 100), box(300, 100, 200, 100)],
         [box(60, 60, 200, 200)],
+        [box(105, 95, 250, 90), box(400, 60, 200, 200)],
     ],
-    ids=["the same word", "two words that fill it", "a word that it cuts"],
+    ids=["two words that fill it", "a word that it cuts", "the same word, and one that it cuts"],
 )
 def test_what_the_large_copy_shows_stays(fine):
     assert merged(fine, [LARGE], 30) == fine
