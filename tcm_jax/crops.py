@@ -26,7 +26,7 @@ from tcm_jax.data.records import Record, SceneSource, SourceError
 from tcm_jax.data.scenes.sources import open_scenes
 from tcm_jax.detector import Detector
 from tcm_jax.files import as_path
-from tcm_jax.image_commands import MODEL_HELP, add_scale_option
+from tcm_jax.image_commands import INTERRUPTED, MODEL_HELP, add_scale_option
 from tcm_jax.metrics.detection import ImagePolygons, geometry, pairs
 from tcm_jax.spotting.crops import MARGIN, TALL, extent, rectify
 from tcm_jax.spotting.outlines import sides
@@ -77,6 +77,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.
         _cut(options)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted; nothing is written", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 def _cut(options: argparse.Namespace) -> None:

@@ -21,7 +21,7 @@ from tcm_jax.data.inputs import image_files
 from tcm_jax.files import as_path, matching, reaching
 
 MODEL_HELP = "model directory or training workdir (its best, else its last); default: the package's own"
-_INTERRUPTED = 130  # the shells' exit code for Ctrl-C
+INTERRUPTED = 130  # the shells' exit code for Ctrl-C
 
 
 def add_scale_option(add: Callable[..., argparse.Action]) -> argparse.Action:
@@ -101,7 +101,7 @@ class Progression:
         """Ends the program if Ctrl-C was pressed (code 130) or images couldn't be read (code 1)."""
         if self._interrupted:
             print(f"interrupted after {self._done:,} of {self._total:,} images", file=sys.stderr)
-            sys.exit(_INTERRUPTED)
+            sys.exit(INTERRUPTED)
         if self._failed:
             sys.exit(f"{self._failed:,} of {self._total:,} images can't be read")
 
