@@ -53,7 +53,7 @@ def test_words_are_cut_out_with_a_margin(photos, capsys):
     found = cut(photos)
     assert [text for text, _ in found] == ["one", "two", "three", "four", "I"]
     shapes = [picture.shape[:2] for _, picture in found]
-    assert shapes == [(24, 64), (12, 42), (24, 54), (24, 64), (62, 12)]  # a tenth of their heights on every side
+    assert shapes == [(28, 68), (14, 44), (28, 58), (28, 68), (64, 14)]  # a fifth of their heights on every side
     picture = found[0][1]
     assert (picture[4:-4, 4:-4] == DARK).all() and (picture[0] == PALE).all() and (picture[:, -1] == PALE).all()
     text = capsys.readouterr().out

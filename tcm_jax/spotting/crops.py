@@ -7,7 +7,7 @@ import numpy as np
 
 from tcm_jax.spotting.outlines import Sides, sides
 
-MARGIN = 0.1  # around a word, in its heights
+MARGIN = 0.2  # around a word, in its heights
 HEIGHT, LENGTH = 96, 1024  # pixels of the shorter and the longer side of a picture, at most
 TALL = 1.5  # words this many times taller than wide may run up or down; in photos of streets most of them do
 
