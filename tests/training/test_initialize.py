@@ -145,6 +145,14 @@ def test_a_stem_that_loses_pixels_is_refused(model):
         initialize(fill(template(narrow), 0.0), narrow, stored(patches))
 
 
+def test_further_convolutions_of_other_widths_are_refused(model):
+    """Shapes would fit, but a convolution from one width to another can't pass on what it is given."""
+    patches = changed(model, image_size=(32, 64), patch_size=(32, 4))
+    small, large = changed(patches, vision_stem=(16, 24)), changed(patches, vision_stem=(16, 24, 16, 24))
+    with pytest.raises(ValueError, match="stem/conv_2/kernel .* is missing"):
+        initialize(fill(template(large), 0.0), large, stored(small))
+
+
 @pytest.mark.parametrize("length", [3, 40])
 def test_another_label_length_keeps_the_position_queries_of_both(model, length):
     other = dataclasses.replace(model, max_label_length=length)
