@@ -143,7 +143,7 @@ def _annotated(source: SceneSource, words: Mapping[int, list[Word]], broken: lis
     """Photos with their words; messages of those that can't be read go to `broken`."""
     for index in progress(list(words), "cutting"):
         try:
-            photo = pixels(source[index].image, source.scene_name(index))
+            photo = _pixels(source, index)
         except ImageError as error:
             broken.append(str(error))
         else:
@@ -152,17 +152,17 @@ def _annotated(source: SceneSource, words: Mapping[int, list[Word]], broken: lis
 
 def _found(source: SceneSource, words: Mapping[int, list[Word]], detector: Detector, broken: list[str]) -> Photos:
     """Photos with those of their words that a detector finds."""
-
-    def read(index: int) -> np.ndarray:
-        return pixels(source[index].image, source.scene_name(index))
-
-    photos = ((partial(read, index), source.scene_name(index)) for index in progress(list(words), "cutting"))
+    photos = ((partial(_pixels, source, index), source.scene_name(index)) for index in progress(list(words), "cutting"))
     for index, outcome in zip(words, detector.photos.stream(photos, "return", _with_photo), strict=True):
         if isinstance(outcome, ImageError):
             broken.append(str(outcome))
         else:
             photo, found = outcome
             yield photo, overlapped(words[index], found)
+
+
+def _pixels(source: SceneSource, index: int) -> np.ndarray:
+    return pixels(source[index].image, source.scene_name(index))
 
 
 def _with_photo(found: Detections, photo: np.ndarray) -> tuple[np.ndarray, Detections]:

@@ -11,6 +11,7 @@ import shapely
 
 from tcm_jax.detectors.interface import Instance
 from tcm_jax.detectors.polygons import min_area_rect
+from tcm_jax.metrics.detection import shapely_polygons
 
 # Chosen on 135 photos of ICDAR 2003's training set, where values near them give H-means within one per cent.
 LEAST_SIDE = 12.0  # pixels of the small copy; of what is thinner there, the large copy tells more
@@ -30,10 +31,10 @@ def merged(fine: Sequence[Instance], coarse: Sequence[Instance], least_side: flo
         fine, coarse: polygons in pixels of the photo.
         least_side: of a large word, in pixels of the photo.
     """
-    own = _shapes(fine)
+    own, found = (shapely.make_valid(shapely_polygons([x.polygon for x in each])) for each in (fine, coarse))
     areas = shapely.area(own)
     kept, added = np.ones(len(fine), bool), []
-    for instance, shape in zip(coarse, _shapes(coarse), strict=True):
+    for instance, shape in zip(coarse, found, strict=True):
         if shape.area == 0 or min_area_rect(np.asarray(instance.polygon, np.float64))[1] < least_side:
             continue
         common = shapely.area(shapely.intersection(shape, own))
@@ -45,8 +46,3 @@ def merged(fine: Sequence[Instance], coarse: Sequence[Instance], least_side: flo
             kept &= ~replaced
             added.append(instance)
     return [instance for instance, keep in zip(fine, kept, strict=True) if keep] + added
-
-
-def _shapes(instances: Sequence[Instance]) -> np.ndarray:
-    """Shapely's areas, an array of objects; of a polygon that crosses itself, what lies inside."""
-    return shapely.make_valid(np.array([shapely.Polygon(instance.polygon) for instance in instances], object))
