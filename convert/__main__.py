@@ -2,6 +2,8 @@
 
 python -m convert SOURCE DEST         SOURCE: a .pt, .pth, .ckpt, .bin, .safetensors file or a Hugging Face folder
 python -m convert DEST OUT --to-torch OUT: a .pt, .pth, .bin or .safetensors file
+
+Installed, it is `tcm-jax convert`.
 """
 
 import argparse
@@ -12,11 +14,6 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from convert import checkpoints, conversion
-from convert.architecture import Architecture, clip_of
-from convert.clip_sizes import Options
-from convert.engine import ConversionError
-from convert.mmcv_config import DECODING
 from tcm_jax import pretrained
 from tcm_jax.files import as_path
 from tcm_jax.models.clip4str import Clip4StrConfig
@@ -24,6 +21,12 @@ from tcm_jax.models.layers import ACTIVATIONS
 from tcm_jax.pretrained import Pretrained
 from tcm_jax.tasks.detection import DetectionConfig, detection_config
 from tcm_jax.text.charset import load_charset
+
+from . import checkpoints, conversion
+from .architecture import Architecture, clip_of
+from .clip_sizes import Options
+from .engine import ConversionError
+from .mmcv_config import DECODING
 
 NECK_FIELDS = ("lateral_channels", "out_channels", "channels", "repeats", "fourier_degree")
 
@@ -175,7 +178,7 @@ def _from_torch(args: argparse.Namespace) -> bool:
     if not args.verify:
         return True
     checkpoints.import_torch(args.source)
-    from convert.verify import report, verify  # needs PyTorch
+    from .verify import report, verify  # needs PyTorch
 
     model = pretrained.load(args.dest)
     rows = verify(model, architecture)

@@ -16,11 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convert import clip_sizes, detector_sizes
-from convert.checkpoints import Checkpoint
-from convert.clip_sizes import Options, Reading, Sizes, merge, reading
-from convert.engine import ConversionError, Shape
-from convert.rules import Layout
 from tcm_jax import pretrained
 from tcm_jax.config import from_dict
 from tcm_jax.models.clip import Clip, ClipConfig
@@ -28,6 +23,12 @@ from tcm_jax.models.clip4str import Clip4Str, Clip4StrConfig
 from tcm_jax.models.layers import ACTIVATIONS
 from tcm_jax.tasks.detection import DETECTORS, Detection, DetectionConfig
 from tcm_jax.text.charset import CHARSET_94
+
+from . import clip_sizes, detector_sizes
+from .checkpoints import Checkpoint
+from .clip_sizes import Options, Reading, Sizes, merge, reading
+from .engine import ConversionError, Shape
+from .rules import Layout
 
 Config = ClipConfig | Clip4StrConfig | DetectionConfig
 

@@ -23,9 +23,10 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from convert.engine import ConversionError
-from convert.torch_files import import_torch, read_torch, read_torchscript
 from tcm_jax.files import as_path, atomic_file, local_copy
+
+from .engine import ConversionError
+from .torch_files import import_torch, read_torch, read_torchscript
 
 Container = Literal["safetensors", "torch", "torchscript"]
 

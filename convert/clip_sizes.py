@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convert.checkpoints import Checkpoint
-from convert.engine import ConversionError, Shape
-from convert.rules import Layout
 from tcm_jax.config import from_dict
 from tcm_jax.data.images import CLIP_MEAN, CLIP_STD
 from tcm_jax.models.clip import ClipConfig
+
+from .checkpoints import Checkpoint
+from .engine import ConversionError, Shape
+from .rules import Layout
 
 # Sizes of a CLIP: key, axis, number of dimensions.
 _CLIP = {

@@ -9,18 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from convert import checkpoints, engine, rules
-from convert.architecture import Architecture, Config, identify, template
-from convert.checkpoints import Checkpoint
-from convert.clip_sizes import Options
-from convert.detector_sizes import INITIAL_GAMMA
-from convert.engine import ConversionError
 from tcm_jax import pretrained
 from tcm_jax.config import from_dict
 from tcm_jax.models.clip import ClipConfig
 from tcm_jax.models.clip4str import Clip4StrConfig
 from tcm_jax.pretrained import Pretrained
 from tcm_jax.tasks.detection import DetectionConfig, detection_config
+
+from . import checkpoints, engine, rules
+from .architecture import Architecture, Config, identify, template
+from .checkpoints import Checkpoint
+from .clip_sizes import Options
+from .detector_sizes import INITIAL_GAMMA
+from .engine import ConversionError
 
 CONFIGS: dict[str, type[Config]] = {
     "clip": ClipConfig,

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from convert import clip_sizes, mmcv_config
-from convert.clip_sizes import Options, Reading, Sizes, merge
-from convert.engine import ConversionError
 from tcm_jax.models.tcm import RELEASED_PROMPT, TcmConfig, resnet_clip
 from tcm_jax.tasks.detection import DETECTORS, DetectionConfig, detection_config
+
+from . import clip_sizes, mmcv_config
+from .clip_sizes import Options, Reading, Sizes, merge
+from .engine import ConversionError
 
 # Image size (long, short) of the released tests on ICDAR2015.
 SCALES = {"db": (4068, 1024), "pan": (1333, 736), "fce": (2260, 2260)}

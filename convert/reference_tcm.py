@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convert.reference import State, attention_pool, batch_norm, conv, linear, norm, resnet_stages, transformer
 from tcm_jax.detectors.db import Db
 from tcm_jax.detectors.fce import Fce
 from tcm_jax.detectors.pan import Pan
 from tcm_jax.models.tcm import TcmConfig
 from tcm_jax.tasks.detection import DetectionConfig
 from tcm_jax.text import bpe
+
+from .reference import State, attention_pool, batch_norm, conv, linear, norm, resnet_stages, transformer
 
 
 def forward(s: State, config: DetectionConfig, images: Tensor) -> dict[str, Tensor]:

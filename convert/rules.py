@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from convert import rules_tcm
-from convert.engine import Rule, attention, copy, dense, norm
-from convert.rules_clip import huggingface, resnet, text, vit
+from . import rules_tcm
+from .engine import Rule, attention, copy, dense, norm
+from .rules_clip import huggingface, resnet, text, vit
 
 
 def _decoder(source: str, target: str) -> list[Rule]:

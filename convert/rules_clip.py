@@ -1,6 +1,6 @@
 """The rules for CLIP's towers: PyTorch keys on the left, leaves of the Flax models on the right."""
 
-from convert.engine import (
+from .engine import (
     Rule,
     attention,
     batch_norm,

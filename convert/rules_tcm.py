@@ -1,6 +1,6 @@
 """The rules for text detectors: TCM's prompts and context decoders, necks and heads of DB, PAN and FCE."""
 
-from convert.engine import (
+from .engine import (
     Rule,
     batch_norm,
     convolution,
@@ -11,7 +11,7 @@ from convert.engine import (
     norm,
     split_heads,
 )
-from convert.rules_clip import resnet, text
+from .rules_clip import resnet, text
 
 
 def _conv(source: str, target: str) -> list[Rule]:

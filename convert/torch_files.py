@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convert.engine import ConversionError
+from .engine import ConversionError
 
 
 def import_torch(path: Path):

@@ -9,8 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from convert import reference, reference_tcm
-from convert.architecture import Architecture, clip_of
 from tcm_jax.models.clip import Clip, ClipConfig
 from tcm_jax.models.clip4str import Clip4Str, Clip4StrConfig
 from tcm_jax.models.decoding import decode
@@ -18,6 +16,9 @@ from tcm_jax.pretrained import Pretrained
 from tcm_jax.tasks.detection import Detection, DetectionConfig
 from tcm_jax.text import bpe
 from tcm_jax.text.charset import CharsetTokenizer
+
+from . import reference, reference_tcm
+from .architecture import Architecture, clip_of
 
 TOLERANCE = 2e-4  # of the largest absolute value
 BATCH = 4

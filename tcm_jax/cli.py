@@ -4,7 +4,8 @@ tcm-jax spot photo.jpg
 tcm-jax evaluate --checkpoint models/clip4str-b16 data/test
 
 Each sub-command is the main function of a module that also works as `python -m MODULE`, and loads when it is called:
-`tcm-jax --help` imports neither JAX nor Flax.
+`tcm-jax --help` imports neither JAX nor Flax. The converters, `python -m convert` in a checkout, are installed as
+tcm_jax.convert (setup.py).
 """
 
 import argparse
@@ -13,7 +14,6 @@ import runpy
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import tcm_jax
 
@@ -26,18 +26,6 @@ def _run_as_program(module: str, arguments: list[str], prog: str) -> None:
     """For modules whose flags are absl's, which belong to the program that runs: the help shows those of `__main__`."""
     sys.argv = [prog, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
-
-
-def _convert(module: str, arguments: list[str], prog: str) -> int | None:
-    """Converters lie beside the package, where only a checkout has them."""
-    root = Path(__file__).parents[1]
-    if not (root / module.replace(".", "/")).with_suffix(".py").is_file():
-        sys.exit(
-            "error: the converters are not part of the installed package; clone the repository, install it with "
-            'pip install -e ".[torch]", and convert there'
-        )
-    sys.path.insert(0, str(root))  # an installed command starts without it
-    return _call(module, arguments, prog)
 
 
 @dataclass(frozen=True)
@@ -58,7 +46,7 @@ _COMMANDS = {
     "read": _Command("read word images", "tcm_jax.predict", named=True),
     "train": _Command("train a recognizer or a detector", "tcm_jax.train", _run_as_program),
     "evaluate": _Command("score models on test sets", "tcm_jax.evaluate"),
-    "convert": _Command("convert PyTorch checkpoints, and back", "convert.__main__", _convert),
+    "convert": _Command("convert PyTorch checkpoints, and back", "tcm_jax.convert.__main__"),
     "plan": _Command("compile a training for a machine that is not there", "tcm_jax.plan", _run_as_program),
     "data": _Command("look at, check, convert and render data", "tcm_jax.data.__main__"),
     "crops": _Command("cut words out of photos whose text is known", "tcm_jax.crops"),

@@ -64,7 +64,6 @@ def test_exit_codes_of_sub_commands(capsys, tmp_path):
     assert code == 1 and errors.startswith("error: ")
 
 
-def test_converters_without_a_checkout(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "__file__", str(tmp_path / "tcm_jax/cli.py"))
-    code, _, _ = run(capsys, "convert", "model.pth", "model")
-    assert "clone the repository" in code
+def test_converters_come_with_the_package(capsys, tmp_path):
+    code, _, errors = run(capsys, "convert", str(tmp_path / "nowhere.pth"), str(tmp_path / "model"))
+    assert code == 1 and f"{tmp_path}/nowhere.pth" in errors

@@ -210,7 +210,7 @@ def test_no_model(tmp_path):
     with pytest.raises(FileNotFoundError, match="has no config.json and weights.safetensors"):
         find_model(tmp_path)
     (tmp_path / "model.ckpt").write_bytes(b"")
-    with pytest.raises(FileNotFoundError, match="is a file; .* converted with `python -m convert`"):
+    with pytest.raises(FileNotFoundError, match="is a file; .* converted with `tcm-jax convert`"):
         find_model(tmp_path / "model.ckpt")
 
 

@@ -148,7 +148,7 @@ def find_model(checkpoint: str | os.PathLike) -> Path:
     if not exists:
         problem = "does not exist"
     elif is_file:
-        problem = "is a file; a checkpoint of PyTorch is converted with `python -m convert` first"
+        problem = "is a file; a checkpoint of PyTorch is converted with `tcm-jax convert` first"
     else:
         problem = f"has no {pretrained.CONFIG} and {pretrained.WEIGHTS}, nor has a folder best or last in it"
     raise FileNotFoundError(f"{root} {problem}; expected a model directory or a training's working directory")
