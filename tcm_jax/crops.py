@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tcm_jax.data.commands.common import print_left_out, progress
+from tcm_jax.data.commands.common import INTERRUPTED, print_left_out, progress
 from tcm_jax.data.commands.words import WRITERS
 from tcm_jax.data.images import ImageError
 from tcm_jax.data.inputs import pixels
@@ -26,9 +26,9 @@ from tcm_jax.data.records import Record, SceneSource, SourceError
 from tcm_jax.data.scenes.sources import open_scenes
 from tcm_jax.detector import Detector
 from tcm_jax.files import as_path
-from tcm_jax.image_commands import INTERRUPTED, MODEL_HELP, add_scale_option
+from tcm_jax.image_commands import MODEL_HELP, add_scale_option
 from tcm_jax.metrics.detection import ImagePolygons, geometry, pairs
-from tcm_jax.spotting.crops import MARGIN, TALL, extent, rectify
+from tcm_jax.spotting.crops import MARGIN, candidates, extent
 from tcm_jax.spotting.outlines import sides
 from tcm_jax.tasks.detecting import Detections
 
@@ -66,9 +66,9 @@ class Cuts(NamedTuple):
         height = 0.0 if found is None else min(extent(found))
         for _ in range(self.copies):
             polygon = word.polygon + rng.normal(0, self.jitter * height, word.polygon.shape)
-            picture = rectify(photo, polygon, rng.uniform(*self.margin))
-            turned = picture is not None and len(picture) > TALL * picture.shape[1] and len(word.text) > _EITHER_WAY
-            yield None if turned else picture
+            pictures = candidates(photo, polygon, rng.uniform(*self.margin))
+            turned = len(pictures) > 1 and len(word.text) > _EITHER_WAY
+            yield pictures[0].image if pictures and not turned else None
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.crops") -> None:

@@ -16,12 +16,12 @@ from typing import IO, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tcm_jax.data.commands.common import INTERRUPTED
 from tcm_jax.data.images import ImageError
 from tcm_jax.data.inputs import image_files
 from tcm_jax.files import as_path, matching, reaching
 
 MODEL_HELP = "model directory or training workdir (its best, else its last); default: the package's own"
-INTERRUPTED = 130  # the shells' exit code for Ctrl-C
 
 
 def add_scale_option(add: Callable[..., argparse.Action]) -> argparse.Action:
