@@ -102,6 +102,13 @@ def test_words_of_the_test_split_never_occur_in_train(charset):
     assert set(string.digits) & train and not any(len(key) <= 2 for key in test)
 
 
+def test_single_characters_are_many_enough_to_learn_from():
+    train, test = (list(SyntheticWords(CHARSET_94, split=split, size=2000).labels()) for split in ("train", "test"))
+    single = [label for label in train if len(label) == 1]
+    assert 60 < len(single) < 200 and len(set(single)) > 35
+    assert all(label.isalnum() is False for label in test if len(label) == 1)
+
+
 def test_the_split_is_by_the_word_itself():
     held_out = [word for word in vocabulary_words() if split_of(word) == "test"]
     assert len(held_out) / len(vocabulary_words()) == pytest.approx(0.1, abs=0.01)
@@ -227,6 +234,15 @@ def test_degrade_without_difficulty_only_rounds():
     for i in range(60):
         result = degrade(Dice(i), image, 20, 1.0)
         assert result.shape == image.shape and result.dtype == np.uint8
+
+
+def test_an_interrupted_command_says_so(tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SyntheticWords, "__getitem__", interrupted)
+    assert main(["synth", "-n", "2", "-o", str(tmp_path / "sheet.png")]) == 130
+    assert capsys.readouterr().err.strip() == "interrupted" and not list(tmp_path.iterdir())
 
 
 def test_the_preview_writes_a_sheet_or_a_folder(tmp_path, capsys):

@@ -56,7 +56,7 @@ def test_a_charset_without_latin_letters_has_texts_of_its_own():
     assert "_number" in kinds and "_address" not in kinds
     assert set(words.capitals) == set("ΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΪΫ")
     kinds = {generate.__name__ for generate in Words(CYRILLIC, 12)._kinds}
-    assert kinds == {"_code", "_joined", "_punctuated", "_random_characters"}
+    assert kinds == {"_code", "_joined", "_punctuated", "_random_characters", "_single"}
 
 
 def test_numbers_and_prices_have_the_charset_s_digits_and_currencies():

@@ -36,7 +36,7 @@ def typeset(dice: Dice, font: Font, text: str, em: float, difficulty: float, ano
     """Draws `text` with the next larger of `SIZES`; `another` gives words for the surroundings."""
     size = next((s for s in SIZES if s >= em), SIZES[-1])
     face = font.at(size)
-    spacing = round(size * dice.uniform(-0.03, 0.1 + 0.25 * difficulty)) if dice.chance(0.25) else 0
+    spacing = round(size * _spacing(dice, difficulty)) if dice.chance(0.25) else 0
     jitter = size * 0.05 * difficulty if dice.chance(0.1 * difficulty) else 0.0
     left, top, right, bottom = map(round, face.getbbox(text, anchor="ls"))
     pad = size
@@ -65,6 +65,12 @@ def typeset(dice: Dice, font: Font, text: str, em: float, difficulty: float, ano
     under, reach = decorate(dice, letters, size, decoration)
     box = (box[0] - reach, box[1] - reach, box[2] + reach, box[3] + reach)
     return Typeset(np.dstack((letters, under)), box, size, decoration, neighbours)
+
+
+def _spacing(dice: Dice, difficulty: float) -> float:
+    """Between letters, in ems; signs may spread a word over a whole front."""
+    most = 1.0 if dice.chance(0.3 * difficulty) else 0.1 + 0.25 * difficulty
+    return dice.uniform(-0.03, most)
 
 
 def _surround(dice, pen, face, box, baseline, size, another) -> None:

@@ -105,7 +105,7 @@ class Words:
         kinds = [
             (weight, generate)
             for weight, generate in _WEIGHTED
-            if any(not self._unsayable(self._generated(generate, dice)) for _ in range(_ATTEMPTS))
+            if any(not self._problem(self._generated(generate, dice)) for _ in range(10 * _ATTEMPTS))
         ]
         self._kinds = [generate for _, generate in kinds] or [_random_characters]
         self._cumulative = list(itertools.accumulate(weight for weight, _ in kinds)) or [1.0]
@@ -274,6 +274,12 @@ def _address(dice: Dice, words: Words) -> str:
     return capitals(address, words.charset) if dice.chance(0.2) else address
 
 
+def _single(dice: Dice, words: Words) -> str:
+    """One letter or digit: stretched to the width of a word, it looks like nothing else."""
+    others = "".join(c for c in words.charset if c.isalnum() and c not in words.capitals)
+    return "&" if dice.chance(0.03) else dice.pick(words.capitals + others)
+
+
 def _random_characters(dice: Dice, words: Words) -> str:
     """Any characters of the charset: the only source of rare ones, and no word to guess from."""
     most = words.max_length if dice.chance(0.3) else min(8, words.max_length)
@@ -292,4 +298,5 @@ _WEIGHTED: tuple[tuple[float, Callable[[Dice, Words], str]], ...] = (
     (0.11, _joined),
     (0.05, _address),
     (0.10, _random_characters),
+    (0.12, _single),
 )
