@@ -30,8 +30,8 @@ quickstart = runpy.run_path(str(Path(__file__).with_name("clip4str_quickstart.py
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    if variant not in ("", "shallow", "gpu", "tiny"):
-        raise ValueError(f"clip4str_small: unknown variant {variant!r}; known are shallow, gpu and tiny")
+    if variant not in ("", "shallow", "deep", "gpu", "tiny"):
+        raise ValueError(f"clip4str_small: unknown variant {variant!r}; known are shallow, deep, gpu and tiny")
     if variant == "tiny":
         config = quickstart["get_config"]("tiny")
         config.model.clip.vision_stem = (8, 8)
@@ -52,6 +52,19 @@ def get_config(variant: str = "") -> ConfigDict:
         {"synthetic": rendered, "weight": 0.6},
         {"path": "icdar2015-words", "weight": 0.16},
         {"path": "icdar2015-outlines", "weight": 0.14},
+        {"path": "icdar2015-found", "weight": 0.1},
+    ]
+    if variant == "deep":
+        return config
+    config.model.clip.vision_layers = 12
+    config.init = "runs/deep"
+    config.steps, config.eval.every = 10_000, 2500
+    hard = {**rendered, "difficulty": 0.9, "seed": 1, "listed": 0.75}
+    config.data.train = [
+        {"synthetic": {**rendered, "listed": 0.75}, "weight": 0.45},
+        {"synthetic": hard, "weight": 0.25},
+        {"path": "icdar2015-words", "weight": 0.1},
+        {"path": "icdar2015-outlines", "weight": 0.1},
         {"path": "icdar2015-found", "weight": 0.1},
     ]
     if variant == "gpu":

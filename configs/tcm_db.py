@@ -135,6 +135,8 @@ def get_config(variant: str = "ic15") -> ConfigDict:
     config.optim.method, config.optim.lr, config.optim.weight_decay = OPTIM[released]
     if name in tcm["SMALL"]:
         config.model.detector.update({"lateral_channels": 32, "out_channels": 16, "score_threshold": 0.5})
+    if name == "real":  # gaps between words in photos are what it sees least
+        config.model.detector.update({"separate_words": True, "score_threshold": 0.82})
     if name == "ablation":
         config.model.detector.score_threshold = 0.3  # so short a training leaves probabilities low
     if name in tcm["FORMS"]:

@@ -122,6 +122,65 @@ def test_an_outline_that_closes_on_itself_is_no_text():
         assert detector(text_representation=representation, approximate=False).decode(probabilities) == []
 
 
+def joined(gap, *widths, value=0.9, height=11) -> np.ndarray:
+    """A map with one region: pieces of these widths in a row, with five columns of probability `gap` between them."""
+    probabilities = drawn((10, 20, 14 + sum(widths) + 5 * len(widths), 19 + height), shape=(64, 192), value=gap)
+    left = 10
+    for width in widths:
+        probabilities[20 : 20 + height, left : left + width] = value
+        left += width + 5
+    probabilities[:, left - 5 :] = 0
+    return probabilities
+
+
+def apart(probabilities, **changes) -> list:
+    return sorted(detector(separate_words=True, **changes).decode(probabilities), key=lambda found: bounds(found)[0])
+
+
+def test_words_that_are_run_together():
+    """Both words are 40 x 11 pixels; 0.5 lies between them, the fourth threshold is the first above it."""
+    probabilities = joined(0.5, 40, 40)
+    assert len(detector().decode(probabilities)) == 1
+    first, second = apart(probabilities)
+    assert bounds(second)[0] - bounds(first)[0] == pytest.approx(45, abs=1e-3)
+    move = 390 * (1.5 + 3 * 4 * 0.06) / 98  # area * ratio / perimeter, between the centres of pixels
+    assert bounds(first) == pytest.approx([10 - move, 20 - move, 49 + move, 30 + move], abs=0.5)  # whole pixels
+    assert first.score == pytest.approx(0.9)
+
+
+def test_a_word_of_words_that_are_run_together():
+    """The gaps are of different depth."""
+    probabilities = np.maximum(joined(0.4, 20, 45), joined(0, 20, 20, 20))
+    probabilities[20:31, 55:60] = 0.6
+    assert [round(bounds(found)[0] + 8) // 25 for found in apart(probabilities)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "probabilities",
+    [
+        joined(0.5, 9, 9, 9),  # letters
+        joined(0.5, 40, 9),  # a word and a letter
+        joined(0.8, 40, 40),  # no gap
+        np.maximum(joined(0.5, 40, 40), drawn((30, 25, 90, 28), shape=(64, 192), value=0.9)),  # a bridge
+    ],
+    ids=["letters", "a letter", "no gap", "a bridge"],
+)
+def test_what_stays_together(probabilities):
+    (one,) = apart(probabilities)
+    (same,) = detector().decode(probabilities)
+    np.testing.assert_allclose(one.polygon, same.polygon)
+
+
+def test_scores_of_separate_words_are_near_their_highest_probabilities():
+    probabilities = drawn((20, 20, 60, 30), value=0.4)
+    probabilities[22:29, 20:61] = 0.8
+    assert detector().decode(probabilities)[0].score == pytest.approx((4 * 0.4 + 7 * 0.8) / 11)
+    assert apart(probabilities)[0].score == pytest.approx(0.8)
+    assert apart(probabilities, score_threshold=0.81) == []
+    probabilities[0, :] = np.nan
+    assert len(apart(probabilities)) == 1 and apart(np.full((32, 32), np.nan)) == []
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_types_of_maps(dtype):
     probabilities = drawn((20, 20, 60, 30)).astype(dtype)

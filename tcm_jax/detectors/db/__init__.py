@@ -35,6 +35,8 @@ class Db(TextDetector):
         filter_min_width: applies min_width to polygons too.
         approximate, arc_length_ratio: whether and how coarsely contours are simplified.
         unclip_ratio: how far they are widened. max_candidates: contours that are looked at.
+        separate_words: tell words apart that are run together, and score by the highest probabilities; no part of the
+            original.
     """
 
     stages: ClassVar[tuple[int, ...]] = (0, 1, 2, 3)
@@ -48,6 +50,7 @@ class Db(TextDetector):
         "arc_length_ratio",
         "unclip_ratio",
         "max_candidates",
+        "separate_words",
     )
     mean: ClassVar[tuple[float, float, float]] = (122.67891434, 116.66876762, 104.00698793)
 
@@ -72,6 +75,7 @@ class Db(TextDetector):
     arc_length_ratio: float = 0.001
     unclip_ratio: float = 1.6
     max_candidates: int = 3000
+    separate_words: bool = False
 
     def neck(self, dtype: Dtype) -> nn.Module:
         return Fpnc(self.lateral_channels, self.out_channels, dtype)
@@ -129,4 +133,5 @@ class Db(TextDetector):
             arc_length_ratio=self.arc_length_ratio,
             unclip_ratio=self.unclip_ratio,
             max_candidates=self.max_candidates,
+            separate_words=self.separate_words,
         )

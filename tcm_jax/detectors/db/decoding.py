@@ -6,6 +6,7 @@ Sources: mmocr 0.4 models/textdet/postprocess/db_postprocessor.py and TCM's ocrc
 import cv2
 import numpy as np
 
+from tcm_jax.detectors.db.separation import Region, separated
 from tcm_jax.detectors.interface import Instance
 from tcm_jax.detectors.polygons import expand, min_area_rect, perimeter
 
@@ -24,6 +25,7 @@ def decode(
     arc_length_ratio: float,
     unclip_ratio: float,
     max_candidates: int,
+    separate_words: bool,
 ) -> list[Instance]:
     """Text instances of one image, in the order of their contours.
 
@@ -39,21 +41,29 @@ def decode(
         min_width: rectangles must be wider; with filter_min_width those around polygons at least as wide.
         approximate: simplify contours, to arc_length_ratio of their length.
         max_candidates: contours after the first 1 + max_candidates are not looked at, as in the original.
+        separate_words: search for words that are run together (`separation`), which changes what a score is.
     """
     probabilities = np.ascontiguousarray(probabilities, np.float32)
-    mask = (probabilities > np.float32(mask_threshold)).view(np.uint8)
-    contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
-    instances = []
-    for contour in contours[: max_candidates + 1]:
+
+    def contours(mask: np.ndarray, mode: int = cv2.RETR_EXTERNAL) -> list[np.ndarray]:
+        found, _ = cv2.findContours(mask.view(np.uint8), mode, cv2.CHAIN_APPROX_SIMPLE)
+        found = found[: max_candidates + 1]
         if approximate:
-            contour = cv2.approxPolyDP(contour, arc_length_ratio * cv2.arcLength(contour, True), True)
-        if len(contour) < MIN_POINTS:
-            continue
-        score = mean_inside(probabilities, contour)
+            found = [cv2.approxPolyDP(c, arc_length_ratio * cv2.arcLength(c, True), True) for c in found]
+        return [contour for contour in found if len(contour) >= MIN_POINTS]
+
+    if separate_words:
+        probabilities = np.nan_to_num(probabilities)
+        regions = separated(probabilities, float(np.float32(mask_threshold)), contours)
+    else:
+        mask = probabilities > np.float32(mask_threshold)
+        regions = (Region(c, mean_inside(probabilities, c), 0.0) for c in contours(mask, cv2.RETR_LIST))
+    instances = []
+    for contour, score, widening in regions:
         if score < score_threshold:
             continue
         points = contour[:, 0]  # [n, 2]
-        pieces = expand(points, cv2.contourArea(contour) * unclip_ratio / perimeter(points))
+        pieces = expand(points, cv2.contourArea(contour) * (unclip_ratio + widening) / perimeter(points))
         if len(pieces) != 1:
             continue
         polygon = pieces[0]
