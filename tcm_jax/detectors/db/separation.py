@@ -61,7 +61,9 @@ def _separated(
         pieces = contours(values > higher)
         if len(pieces) > 1 and _are_words(pieces):
             for piece in pieces:
-                yield from _separated(probabilities, piece + (x, y), float(higher), threshold, contours)
+                yield from _separated(
+                    probabilities, piece + np.array((x, y), np.int32), float(higher), threshold, contours
+                )
             return
     yield Region(contour, float(np.quantile(values[inside > 0], _QUANTILE)), _WIDENING * (above - threshold))
 
