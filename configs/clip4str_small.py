@@ -1,13 +1,14 @@
-"""CLIP4STR-S, the recognizer that comes with the package: for CPUs, trained by this project (5.8 M parameters).
+"""CLIP4STR-S, the recognizer that comes with the package: for CPUs, trained by this project (6.6 M parameters).
 
     python -m tcm_jax.train --config configs/clip4str_small.py:shallow --workdir runs/shallow --config.data.root=DATA
+    python -m tcm_jax.train --config configs/clip4str_small.py:deep --workdir runs/deep --config.data.root=DATA
     python -m tcm_jax.train --config configs/clip4str_small.py --workdir runs/small --config.data.root=DATA
 
-It grows in two steps, each without a loss of what was learned, as what is new adds nothing at first. `shallow` goes on
-from the quickstart's second model (`configs/clip4str_quickstart.py:real`, trained twice: runs/real2), which reads
+It grows in three steps, each without a loss of what was learned, as what is new adds nothing at first. `shallow` goes
+on from the quickstart's second model (`configs/clip4str_quickstart.py:real`, trained twice: runs/real2), which reads
 lower-case letters and digits in columns of pixels: three convolutions come in front of the columns, and capitals and
-punctuation into its charset, where a capital starts as its small letter. Then five further convolutions and four
-further layers follow.
+punctuation into its charset, where a capital starts as its small letter. Five further convolutions and four further
+layers follow (`deep`), then four more layers.
 
 Words are rendered or real. Of ICDAR2015's training set (CC BY 4.0) DATA has icdar2015-words, the published word crops
 and a labels.tsv, and what `tcm-jax crops` makes of its photos: icdar2015-outlines and icdar2015-found (docs/data.md).
@@ -16,7 +17,8 @@ directory. See docs/results.md for all commands.
 
 Variants:
     (none)  on two CPU cores
-    shallow what it goes on from
+    deep    what it goes on from
+    shallow what that goes on from
     gpu     longer and on larger batches, for one GPU
     tiny    seconds, for tests
 """

@@ -28,7 +28,7 @@ from tcm_jax.detector import Detector
 from tcm_jax.files import as_path
 from tcm_jax.image_commands import MODEL_HELP, add_scale_option
 from tcm_jax.metrics.detection import ImagePolygons, geometry, pairs
-from tcm_jax.spotting.crops import MARGIN, candidates, extent
+from tcm_jax.spotting.crops import extent, is_tall, rectify
 from tcm_jax.spotting.outlines import sides
 from tcm_jax.tasks.detecting import Detections
 
@@ -64,11 +64,10 @@ class Cuts(NamedTuple):
         rng = np.random.default_rng((self.seed, word.number))
         found = sides(word.polygon)
         height = 0.0 if found is None else min(extent(found))
+        turned = found is not None and is_tall(found) and len(word.text) > _EITHER_WAY
         for _ in range(self.copies):
             polygon = word.polygon + rng.normal(0, self.jitter * height, word.polygon.shape)
-            pictures = candidates(photo, polygon, rng.uniform(*self.margin))
-            turned = len(pictures) > 1 and len(word.text) > _EITHER_WAY
-            yield pictures[0].image if pictures and not turned else None
+            yield None if turned else rectify(photo, polygon, rng.uniform(*self.margin))
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.crops") -> None:
@@ -194,14 +193,13 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help=f"by the outlines that this finds; a {MODEL_HELP}",
     )
     add_scale_option(add)
-    default = f"default: {MARGIN} {MARGIN}, as a Spotter"
     add(
         "--margin",
         nargs=2,
         type=float,
-        default=(MARGIN, MARGIN),
+        default=(0.2, 0.2),
         metavar=("LEAST", "MOST"),
-        help=f"around a word, in its heights ({default})",
+        help="around a word, in its heights (default: 0.2 0.2)",
     )
     add("--jitter", type=float, default=0.0, help="move each point of an outline by so many heights (default: 0)")
     add("--copies", type=int, default=1, help="pictures of each word (default: 1)")

@@ -19,7 +19,7 @@ CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("clip4str_*.py"))
 VARIANTS = {
     "clip4str_quickstart": ["", "real", "tiny"],
     "clip4str_language": ["german", "greek", "tiny"],
-    "clip4str_small": ["", "shallow", "gpu", "tiny"],
+    "clip4str_small": ["", "deep", "shallow", "gpu", "tiny"],
 }
 PAPER = ["real", "synth", "rbu", "tiny"]
 CASES = [(path, variant) for path in CONFIGS for variant in VARIANTS.get(path.stem, PAPER)]

@@ -1,5 +1,6 @@
 """Upright pictures of words, cut out of a photo by their polygons."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -7,7 +8,7 @@ import numpy as np
 
 from tcm_jax.spotting.outlines import Sides, sides
 
-MARGIN = 0.2  # around a word, in its heights
+MARGINS = (0.1, 0.3)  # around a word, in its heights: outlines may be too narrow as well as too wide
 HEIGHT, LENGTH = 96, 1024  # pixels of the shorter and the longer side of a picture, at most
 TALL = 1.5  # words this many times taller than wide may run up or down; in photos of streets most of them do
 
@@ -25,24 +26,28 @@ class Candidate(NamedTuple):
 
 
 def candidates(
-    photo: np.ndarray, polygon: np.ndarray, margin: float = MARGIN, upside_down: bool = False
+    photo: np.ndarray, polygon: np.ndarray, margins: Sequence[float] = MARGINS, upside_down: bool = False
 ) -> list[Candidate]:
     """The pictures of a word of which the one that is read best is right; none where `rectify` gives none.
 
-    That is the upright one; for a tall one, which may be turned text as well as letters one below the other, also the
-    two that are turned by 90 degrees; and with `upside_down` the one that stands on its head.
+    With each margin, that is the upright one; for a tall one, which may be turned text as well as letters one below the
+    other, also the two that are turned by 90 degrees; and with `upside_down` the one that stands on its head.
     """
     found = sides(polygon)
-    image = None if found is None else _picture(photo, found, margin)
-    if found is None or image is None:
+    if found is None:
         return []
+    images = [image for margin in margins if (image := _picture(photo, found, margin)) is not None]
+    turns = [0, *([90, 270] if is_tall(found) else []), *([180] if upside_down else [])]
+    return [Candidate(np.ascontiguousarray(np.rot90(image, turn // 90)), turn) for image in images for turn in turns]
+
+
+def is_tall(found: Sides) -> bool:
+    """Whether the text of a word may run up or down."""
     width, height = extent(found)
-    tall = found.vertical or height > TALL * width
-    turns = [0, *([90, 270] if tall else []), *([180] if upside_down else [])]
-    return [Candidate(np.ascontiguousarray(np.rot90(image, turn // 90)), turn) for turn in turns]
+    return found.vertical or height > TALL * width
 
 
-def rectify(photo: np.ndarray, polygon: np.ndarray, margin: float = MARGIN) -> np.ndarray | None:
+def rectify(photo: np.ndarray, polygon: np.ndarray, margin: float) -> np.ndarray | None:
     """The upright picture of one word, uint8 RGB [h, w, 3], or None where there is none.
 
     Quadrilaterals are seen from the front (a perspective warp), bent strips are straightened, as `outlines.sides`

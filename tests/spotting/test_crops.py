@@ -81,7 +81,7 @@ def test_bent_text_is_straightened():
 @pytest.mark.parametrize("degrees, turn", [(0, 90), (180, 270)])
 def test_one_candidate_of_a_steep_arc_is_the_word(degrees, turn):
     word = drawn("straight", (180, 40))
-    found = candidates(*bent(word, 100, degrees), margin=0)
+    found = candidates(*bent(word, 100, degrees), margins=[0])
     assert [candidate.turn for candidate in found] == [0, 90, 270]
     differences = {candidate.turn: difference(candidate.image, word) for candidate in found}
     assert differences[turn] == min(differences.values()) < 12
@@ -90,7 +90,7 @@ def test_one_candidate_of_a_steep_arc_is_the_word(degrees, turn):
 def test_tall_text_is_turned_both_ways():
     word = drawn()
     photo = in_photo(word, [[220, 100], [220, 220], [180, 220], [180, 100]])  # read downwards
-    upright, left, right = candidates(photo, np.array([[180, 100], [220, 100], [220, 220], [180, 220]]), margin=0)
+    upright, left, right = candidates(photo, np.array([[180, 100], [220, 100], [220, 220], [180, 220]]), margins=[0])
     assert (upright.turn, left.turn, right.turn) == (0, 90, 270)
     assert difference(left.image, word) < 3
     assert (right.image == left.image[::-1, ::-1]).all()
@@ -99,9 +99,19 @@ def test_tall_text_is_turned_both_ways():
 
 def test_other_text_is_turned_on_request_only():
     photo = in_photo(drawn(), box := [[100, 100], [220, 100], [220, 140], [100, 140]])
-    assert [c.turn for c in candidates(photo, box)] == [0]
-    upright, over = candidates(photo, box, upside_down=True)
+    assert [c.turn for c in candidates(photo, box, margins=[0])] == [0]
+    upright, over = candidates(photo, box, margins=[0], upside_down=True)
     assert (over.turn, over.image.tolist()) == (180, upright.image[::-1, ::-1].tolist())
+
+
+def test_a_word_is_cut_out_with_each_margin():
+    photo = in_photo(drawn(), box := [[100, 100], [220, 100], [220, 140], [100, 140]])
+    assert [c.image.shape[:2] for c in candidates(photo, box, margins=[0, 0.1, 0.25])] == [
+        (40, 120),
+        (48, 128),
+        (60, 140),
+    ]
+    assert [c.turn for c in candidates(photo, np.array(box)[:, ::-1], margins=[0, 0.1])] == [0, 90, 270] * 2
 
 
 def test_small_words_are_not_enlarged_and_large_ones_reduced():
@@ -133,7 +143,7 @@ def test_parts_outside_the_photo_repeat_its_border():
 @pytest.mark.parametrize("offset", [(0, -50), (-80, 0), (0, 60), (100, 0)])
 def test_a_word_outside_the_photo_has_no_picture(offset):
     box = np.array([[10, 10], [60, 10], [60, 30], [10, 30]]) + offset
-    assert rectify(np.zeros((60, 100, 3), np.uint8), box) is None
+    assert rectify(np.zeros((60, 100, 3), np.uint8), box, margin=0) is None
     assert candidates(np.zeros((60, 100, 3), np.uint8), box) == []
 
 
@@ -147,7 +157,7 @@ def test_any_polygon_in_any_photo():
         polygon = rng.normal(0, spread, (rng.integers(0, 20), 2)) + (width / 2, height / 2)
         if i % 5 == 0:
             polygon = polygon.astype(np.int32)
-        for image, _ in candidates(photo, polygon, margin=0.1, upside_down=True):
+        for image, _ in candidates(photo, polygon, margins=[0, 0.1], upside_down=True):
             assert image.dtype == np.uint8 and image.ndim == 3 and image.flags.c_contiguous
             assert 1 <= min(image.shape[:2]) <= 1.2 * HEIGHT + 1
             assert max(image.shape[:2]) <= 1.2 * LENGTH

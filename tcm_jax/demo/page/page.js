@@ -241,9 +241,9 @@ function megabytes(bytes) {
   return `${(bytes / 1e6).toFixed(bytes < 1e6 ? 2 : 1).replace(/\.0$/, "")} MB`;
 }
 
-/** From red for 0.4 over yellow to green for 1. */
+/** From red for 0.5 over yellow to green for 1. */
 function colour(score) {
-  return `hsl(${Math.round(140 * Math.min(1, Math.max(0, (score - 0.4) / 0.6)))} 90% 48%)`;
+  return `hsl(${Math.round(140 * Math.min(1, Math.max(0, (score - 0.5) / 0.5)))} 90% 48%)`;
 }
 
 part("limit").textContent = `, at most ${megabytes(settings.max_bytes)}.`;
