@@ -25,7 +25,7 @@ from tcm_jax.spotting.lines import reading_order
 from tcm_jax.spotting.results import SpottedPhoto, SpottedWord
 from tcm_jax.text.lexicon import DISTANCE
 
-_MIN_SCORE = 0.5  # of three values, see docs/results.md
+_MIN_SCORE = 0.5  # of four values, see docs/results.md
 
 Path = str | os.PathLike
 
