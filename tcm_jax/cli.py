@@ -10,12 +10,15 @@ tcm_jax.convert (setup.py).
 
 import argparse
 import importlib
+import os
 import runpy
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import tcm_jax
+
+_BROKEN_PIPE = 141  # the shells' exit code for it
 
 
 def _call(module: str, arguments: list[str], prog: str) -> int | None:
@@ -62,9 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     name = _parser().parse_args(given[:1]).command
     command = _COMMANDS[name]
-    if command.named:
-        return command.start(command.module, given, "tcm-jax")
-    return command.start(command.module, given[1:], f"tcm-jax {name}")
+    arguments, prog = (given, "tcm-jax") if command.named else (given[1:], f"tcm-jax {name}")
+    try:
+        code = command.start(command.module, arguments, prog)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever reads the output has enough of it, as in `tcm-jax info MODEL | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at the exit
+        return _BROKEN_PIPE
 
 
 def _parser() -> argparse.ArgumentParser:

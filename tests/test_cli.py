@@ -7,6 +7,7 @@ import pytest
 
 import tcm_jax
 from tcm_jax import cli
+from tcm_jax.defaults import RECOGNIZER
 
 
 def run(capsys, *arguments):
@@ -67,3 +68,11 @@ def test_exit_codes_of_sub_commands(capsys, tmp_path):
 def test_converters_come_with_the_package(capsys, tmp_path):
     code, _, errors = run(capsys, "convert", str(tmp_path / "nowhere.pth"), str(tmp_path / "model"))
     assert code == 1 and f"{tmp_path}/nowhere.pth" in errors
+
+
+def test_output_that_nobody_reads_on():
+    command = [sys.executable, "-m", "tcm_jax.cli", "info", str(RECOGNIZER)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert (process.wait(60), process.stderr.read()) == (141, "")
+    process.stderr.close()
