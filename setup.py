@@ -1,4 +1,4 @@
-"""All of the package is declared in pyproject.toml, except that the converters, which lie beside it, come with it."""
+"""Finds the packages and installs the converters, which lie beside tcm_jax, in it; all else is in pyproject.toml."""
 
 from setuptools import find_namespace_packages, setup
 

@@ -45,6 +45,8 @@ def get_config(variant: str = "real") -> ConfigDict:
     config.stall_seconds = 600  # without a step: the stacks of all threads are printed
     config.lost_seconds = 60  # without a word of a process: the others end
 
+    config.preprocessing = {"margins": (0.0,)}  # of the pictures of a word that are read
+
     config.model = ConfigDict()
     config.model.clip = {
         "embed_dim": 512,

@@ -59,11 +59,13 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "deep":
         return config
     config.model.clip.vision_layers = 12
+    config.preprocessing.margins = (0.0, -0.08, 0.12)
     config.init = "runs/deep"
     config.steps, config.eval.every = 10_000, 2500
-    hard = {**rendered, "difficulty": 0.9, "seed": 1, "listed": 0.75}
+    plain = {**rendered, "listed": 0.75}
+    hard = {**plain, "difficulty": 0.9, "seed": 1}
     config.data.train = [
-        {"synthetic": {**rendered, "listed": 0.75}, "weight": 0.45},
+        {"synthetic": plain, "weight": 0.45},
         {"synthetic": hard, "weight": 0.25},
         {"path": "icdar2015-words", "weight": 0.1},
         {"path": "icdar2015-outlines", "weight": 0.1},

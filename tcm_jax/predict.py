@@ -33,7 +33,7 @@ from tcm_jax.image_commands import (
     picture_paths,
     print_row,
 )
-from tcm_jax.reading_options import add_reading_options, reading_arguments
+from tcm_jax.reading_options import add_reading_options, margins_option, reading_arguments
 from tcm_jax.recognizer import Reading, Recognizer
 from tcm_jax.tasks.loading import DTYPES, NORMALIZATIONS
 
@@ -63,6 +63,7 @@ def _read(options: argparse.Namespace, files: list[str]) -> Progression:
         options.checkpoint,
         batch_size=options.batch,
         normalization=options.normalization,
+        margins=options.margins,
         dtype=options.dtype,
         quiet=options.quiet,
         **reading_arguments(options),
@@ -167,6 +168,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="of the images: as in training, or with mean and deviation 0.5 (default: checkpoint)",
     )
     add("--batch", type=int, default=64, help="images at a time (default: 64)")
+    margins_option(add)
     add_reading_options(add)
 
     detect = commands.add_parser(

@@ -1,4 +1,4 @@
-"""The options of commands that read words: which characters and which words are expected."""
+"""The options of commands that read words: what is read of an image, which characters and words are expected."""
 
 import argparse
 from collections.abc import Callable
@@ -7,6 +7,18 @@ from typing import Any
 from tcm_jax.files import as_path
 from tcm_jax.text.allow_list import ON_DISALLOWED
 from tcm_jax.text.lexicon import DISTANCE
+
+
+def margins_option(add: Callable[..., argparse.Action]) -> argparse.Action:
+    """Declares by the parser's `add` which pictures of a word are read."""
+    return add(
+        "--margins",
+        type=float,
+        nargs="+",
+        metavar="X",
+        help="read each image with a frame of this share of its shorter side around it, or cut off if negative, and "
+        "take the likeliest reading, such as 0 -0.08 0.12; 0 alone is the image as it is (default: the model's)",
+    )
 
 
 def add_reading_options(add: Callable[..., argparse.Action]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tcm_jax.data.images import ImageError, resize
+from tcm_jax.data.images import ImageError, pictures
 from tcm_jax.data.inputs import Errors, Input, check_errors, is_single, named, pixels
 from tcm_jax.defaults import RECOGNIZER
 from tcm_jax.tasks.evaluation import Word, words
@@ -66,6 +66,8 @@ class Recognizer:
         batch_size: most images at a time.
         normalization: "checkpoint" as in training, "half" with mean and deviation 0.5, as the original's
             scripts for testing and reading do.
+        margins: each image is read with a frame of these shares of its shorter side around it, or cut off if
+            negative, and the likeliest reading counts; (0,) reads the image as it is. None: those of the model.
         allow: characters that are expected, such as "0-9A-Z"; None: all that the model reads.
         on_disallowed: "mask" lets the model choose among the expected characters only, and confidences are those of
             this choice; "drop" reads all characters, and leaves out the others with their probabilities.
@@ -87,6 +89,7 @@ class Recognizer:
         *,
         batch_size: int = 64,
         normalization: str = "checkpoint",
+        margins: Sequence[float] | None = None,
         allow: str | None = None,
         on_disallowed: str = "mask",
         lexicon: str | os.PathLike | Sequence[str] | None = None,
@@ -99,7 +102,7 @@ class Recognizer:
         if on_disallowed not in ON_DISALLOWED:
             raise ValueError(f"on_disallowed is {on_disallowed!r}; expected one of {', '.join(ON_DISALLOWED)}")
         self._lexicon = None if lexicon is None else Lexicon(lexicon, lexicon_distance)
-        self.model = load_model(RECOGNIZER if checkpoint is None else checkpoint, normalization, dtype)
+        self.model = load_model(RECOGNIZER if checkpoint is None else checkpoint, normalization, dtype, margins=margins)
         self.batch_size = batch_size
         self._task = self.model.task
         allowed = None if allow is None else AllowList(allow, self._task.config.charset)
@@ -148,19 +151,19 @@ class Recognizer:
     def warmup(self) -> None:
         """Compiles the programs for all sizes of batches, so that the first images are read quickly."""
         sizes = {min(1 << i, self.batch_size) for i in range(self.batch_size.bit_length() + 1)}
-        image = np.zeros((*self._task.config.clip.image_size, 3), np.uint8)
+        word = np.zeros((len(self._task.margins), *self._task.config.clip.image_size, 3), np.uint8)
         for size in sorted(sizes):
-            jax.block_until_ready(self._dispatch([image] * size))
+            jax.block_until_ready(self._dispatch([word] * size))
 
     def _prepare(self, image: Input, name: str) -> np.ndarray | ImageError:
-        """The pixels [H, W, 3] for the model."""
+        """The pictures [v, H, W, 3] for the model."""
         try:
-            return resize(pixels(image, name), self._task.config.clip.image_size)
+            return pictures(pixels(image, name), self._task.config.clip.image_size, self._task.margins)
         except ImageError as error:
             return error
 
     def _dispatch(self, images: list[np.ndarray]) -> Prediction | None:
-        """Starts the reading of at most `batch_size` images."""
+        """Starts the reading of at most `batch_size` words, [v, H, W, 3] each."""
         if not images:
             return None
         size = min(1 << (len(images) - 1).bit_length(), self.batch_size)

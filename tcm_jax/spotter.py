@@ -26,6 +26,7 @@ from tcm_jax.spotting.results import SpottedPhoto, SpottedWord
 from tcm_jax.text.lexicon import DISTANCE
 
 _MIN_SCORE = 0.5  # of four values, see docs/results.md
+ONCE = (0.0,)  # margins of a recognizer's pictures: words are cut out with margins of their own
 
 Path = str | os.PathLike
 
@@ -44,7 +45,8 @@ class Spotter:
     batches, and threads prepare photos and cut out words while the device works.
 
     Args:
-        detector, recognizer: what finds and what reads words.
+        detector, recognizer: what finds and what reads words; each word is cut out with several margins, so that
+            margins of the recognizer's own would multiply the work.
         min_score: words read with a smaller probability are left out.
     """
 
@@ -95,6 +97,7 @@ class Spotter:
             on_disallowed=on_disallowed,
             lexicon=lexicon,
             lexicon_distance=lexicon_distance,
+            margins=ONCE,
             dtype=dtype,
             quiet=quiet,
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tcm_jax import evaluate
+from tcm_jax import Recognizer, evaluate
 from tcm_jax.data.images import encode_png
 from tcm_jax.data.lmdb_source import write_lmdb
 from tcm_jax.data.records import Record
@@ -138,6 +138,19 @@ def test_only_held_out_records(root, tiny_model, outputs):
     paths = "--predictions", str(outputs / "held.jsonl"), "--output", str(outputs / "held.json")
     evaluate.main([str(root / "mine"), "--checkpoint", str(tiny_model), "--hold-out", "2", "--batch", "8", *paths])
     assert [row["label"] for row in read_jsonl(outputs / "held.jsonl")] == ["stop"]
+
+
+def test_several_pictures_of_a_word(root, tiny_model, outputs):
+    """As `Recognizer` reads them, which a test compares with readings of one picture."""
+    paths = "--predictions", str(outputs / "several.jsonl"), "--output", str(outputs / "several.json")
+    options = "--margins", "0", "-0.2", "0.3", "--charset", "94", "--batch", "8"
+    evaluate.main([str(root / "mine"), "--checkpoint", str(tiny_model), *options, *paths])
+    assert read_json(outputs / "several.json")["config"]["margins"] == [0, -0.2, 0.3]
+    rows = {row["label"]: row for row in read_jsonl(outputs / "several.jsonl")}
+    recognizer = Recognizer(tiny_model, margins=(0, -0.2, 0.3), quiet=True)
+    for reading, label in zip(recognizer.read(map(pixels, range(2))), LABELS, strict=False):
+        assert rows[label]["prediction"] == reading.text
+        assert rows[label]["confidence"] == pytest.approx(reading.confidence, rel=1e-4)
 
 
 @pytest.mark.parametrize(

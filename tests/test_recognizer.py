@@ -173,6 +173,22 @@ def test_says_where_it_runs(tiny_model, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_of_several_pictures_of_a_word_the_likeliest_reading_counts(tiny_model, tmp_path):
+    margins, images = (0.0, -0.2, 0.3), [picture(n) for n in range(6)]
+    each = [Recognizer(tiny_model, batch_size=4, margins=(margin,), quiet=True).read(images) for margin in margins]
+    best = [max(readings, key=lambda reading: reading.confidence) for readings in zip(*each, strict=True)]
+    assert not all(map(same, best, each[0]))
+    several = Recognizer(tiny_model, batch_size=4, margins=margins, quiet=True)
+    assert all(map(same, several.read(images), best))
+
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    config["preprocessing"]["margins"] = margins
+    (model / "config.json").write_text(json.dumps(config))
+    assert all(map(same, Recognizer(model, batch_size=4, quiet=True).read(images), best))
+    assert all(map(same, Recognizer(model, batch_size=4, margins=(0,), quiet=True).read(images), each[0]))
+
+
 def test_normalization_and_dtype(tiny_model, recognizer):
     half = Recognizer(tiny_model, batch_size=4, normalization="half", dtype="bfloat16", quiet=True)
     assert half.model.task.mean == half.model.task.std == HALF
@@ -187,6 +203,7 @@ def test_normalization_and_dtype(tiny_model, recognizer):
         ({"normalization": "clip"}, "normalization is 'clip'; expected one of checkpoint, half"),
         ({"dtype": "float16"}, "dtype is 'float16'; expected one of auto, float32, bfloat16"),
         ({"batch_size": 0}, "batch_size is 0"),
+        ({"margins": (0, -0.5)}, r"^margins are \(0, -0.5\); expected numbers above -0.5"),
     ],
 )
 def test_bad_options(tiny_model, options, message):
@@ -226,6 +243,10 @@ def test_no_model(tmp_path):
         ),
         (lambda c: c | {"model": c["model"] | {"decoder_depth": 2}}, "has shape None, but"),
         (lambda c: c | {"format": "other"}, "format is 'other'"),
+        (
+            lambda c: c | {"preprocessing": c["preprocessing"] | {"margins": ["a"]}},
+            "config.json describes no model for recognition: margins are",
+        ),
     ],
 )
 def test_broken_model(tiny_model, tmp_path, change, message):

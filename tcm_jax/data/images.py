@@ -1,8 +1,10 @@
-"""Image files to uint8 RGB arrays, and the resize of the benchmarks."""
+"""Image files to uint8 RGB arrays, and these to what a recognizer is shown."""
 
 import contextlib
 import io
+from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
@@ -72,6 +74,31 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     picture = Image.fromarray(image)
     picture = picture.resize((width, picture.height), Image.Resampling.BICUBIC)
     return np.array(picture.resize((width, height), Image.Resampling.BICUBIC))  # [H, W, 3]
+
+
+def pictures(image: np.ndarray, size: tuple[int, int], margins: Sequence[float]) -> np.ndarray:
+    """What a recognizer is shown of `image`, uint8 RGB [h, w, 3]: uint8 [v, H, W, 3], one `resize` for each margin."""
+    return np.stack([resize(framed(image, margin), size) for margin in margins])
+
+
+def framed(image: np.ndarray, margin: float) -> np.ndarray:
+    """`image`, uint8 RGB [h, w, 3], with a frame that repeats its border; a negative margin is cut off.
+
+    margin: width of the frame as a share of the shorter side, above -0.5.
+    """
+    width = round(margin * min(image.shape[:2]))
+    if width > 0:
+        return cv2.copyMakeBorder(image, width, width, width, width, cv2.BORDER_REPLICATE)
+    height, length = (side + 2 * max(width, -((side - 1) // 2)) for side in image.shape[:2])  # a pixel at least
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - length) // 2
+    return image[top : top + height, left : left + length]
+
+
+def check_margins(margins: Sequence[float]) -> None:
+    """Raises ValueError unless these are margins for `pictures`."""
+    several = isinstance(margins, list | tuple) and len(margins) > 0
+    if not several or not all(isinstance(margin, int | float) and -0.5 < margin <= 1 for margin in margins):
+        raise ValueError(f"margins are {margins!r}; expected numbers above -0.5 and up to 1, such as [0, -0.08, 0.12]")
 
 
 def encoded(image: bytes | np.ndarray) -> bytes:

@@ -22,7 +22,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from tcm_jax.data.images import ImageError, decode, resize
+from tcm_jax.data.images import ImageError, decode, pictures
 from tcm_jax.data.records import Record, Scene, SceneSource, Source
 from tcm_jax.data.share import WHOLE, Rows, Share
 
@@ -123,6 +123,7 @@ def eval_batches(
     *,
     image_size: tuple[int, int],
     batch_size: int,
+    margins: Sequence[float] = (0.0,),
     workers: int = 0,
     share: Share = WHOLE,
 ) -> Iterator[dict]:
@@ -131,10 +132,11 @@ def eval_batches(
 
     An image that can't be decoded keeps its row, black: a benchmark counts a fixed number of words.
 
-    Args: as of `train_batches`.
+    Args: as of `train_batches`, and
+        margins: of the v pictures of each image, see `tcm_jax.data.images.pictures`.
 
     Yields:
-        {"image": uint8 [b, H, W, 3], "text": b labels as the source gives them, "name": b names, "valid":
+        {"image": uint8 [b, v, H, W, 3], "text": b labels as the source gives them, "name": b names, "valid":
         bool [b], False in rows of padding and in those that another process scores, "undecodable": names of the
         records with a black image}; b is the share's part of B.
 
@@ -146,10 +148,12 @@ def eval_batches(
     if len(source) == 0:
         raise ValueError(f"source {source.name} has no records; {getattr(source, 'report', '')}")
     count = -(-len(source) // batch_size)
-    records = grain.MapDataset.source(_Padded(source, count * batch_size, rows)).map(_PrepareEvaluation(image_size))
+    prepare = _PrepareEvaluation(image_size, tuple(margins))
+    records = grain.MapDataset.source(_Padded(source, count * batch_size, rows)).map(prepare)
     batches = rows.of(records, 0, _stack_evaluation)
     expected = sum(rows.scored(row) for row in range(len(source)))
-    return _counted(_iterate(batches, workers, rows.local * image_size[0] * image_size[1] * 3), expected, source.name)
+    batch_bytes = rows.local * len(margins) * image_size[0] * image_size[1] * 3
+    return _counted(_iterate(batches, workers, batch_bytes), expected, source.name)
 
 
 class _Decodable:
@@ -211,14 +215,14 @@ class _Prepared:
 
 
 class _PrepareEvaluation:
-    """A row with its image resized."""
+    """A row with the pictures [v, H, W, 3] of its image."""
 
-    def __init__(self, size: tuple[int, int]):
-        self.size = size
+    def __init__(self, size: tuple[int, int], margins: tuple[float, ...]):
+        self.size, self.margins = size, margins
 
     def __call__(self, element: tuple[_Row, bool]) -> tuple[_Row, bool]:
         row, valid = element
-        return row._replace(pixels=resize(row.pixels, self.size)), valid
+        return row._replace(pixels=pictures(row.pixels, self.size, self.margins)), valid
 
 
 # The strings of a batch stay lists: as numpy arrays of fixed-width strings they could be cut on the way
@@ -232,7 +236,7 @@ def _stack_training(samples: Sequence[_Sample]) -> dict:
 def _stack_evaluation(elements: Sequence[tuple[_Row, bool]]) -> dict:
     rows, valid = zip(*elements, strict=True)
     return {
-        "image": np.stack([row.pixels for row in rows]),  # [b, H, W, 3]
+        "image": np.stack([row.pixels for row in rows]),  # [b, v, H, W, 3]
         "text": [row.record.label for row in rows],
         "valid": np.array(valid),
         "name": [row.record.name for row in rows],

@@ -18,7 +18,7 @@ from tcm_jax.evaluation.tables import spotting_table
 from tcm_jax.metrics.detection import ImagePolygons, Score, combine, hmean_iou
 from tcm_jax.metrics.spotting import RULES, ImageWords, spotting
 from tcm_jax.recognizer import Recognizer
-from tcm_jax.spotter import Spotter
+from tcm_jax.spotter import ONCE, Spotter
 from tcm_jax.spotting.results import SpottedPhoto, SpottedWord
 from tcm_jax.tasks.tally import warn_undecodable
 from tcm_jax.training.workdir import write_json
@@ -56,7 +56,7 @@ def prepare(options: argparse.Namespace) -> Callable[[], None]:
     for source in sets:
         if not any(region.text for i in range(len(source)) for region in source.regions(i) if not region.ignore):
             raise ValueError(f"{source.name} has no texts to compare with; --recognizer needs a set with texts")
-    recognizer = Recognizer(options.recognizer, dtype=options.dtype, quiet=True)
+    recognizer = Recognizer(options.recognizer, margins=ONCE, dtype=options.dtype, quiet=True)
     limits = {} if options.min_score is None else {"min_score": options.min_score}
     spotters = [Spotter(detector, recognizer, **limits) for detector in detectors]
     return functools.partial(_run, options, spotters, sets)

@@ -20,6 +20,7 @@ from tcm_jax.data.sources import FilteredSource
 from tcm_jax.evaluation.outputs import origin, progress_bars, results_path
 from tcm_jax.files import as_path, atomic_file, check_writable
 from tcm_jax.metrics.recognition import Result, combine, format_table
+from tcm_jax.reading_options import margins_option
 from tcm_jax.tasks.evaluation import Predict, Sample, evaluate
 from tcm_jax.tasks.loading import NORMALIZATIONS, Model, load_model
 from tcm_jax.text.charset import CHARSET_36, CHARSET_62, CHARSET_94, load_charset
@@ -50,6 +51,7 @@ def add_options(add: Callable[..., argparse.Action]) -> list[argparse.Action]:
             help="characters that a prediction passes to the text encoder: those of the checkpoint, or those "
             "that are compared, as the original does with --cased and --punctuation (default: checkpoint)",
         ),
+        margins_option(add),
         add("--normalization", choices=NORMALIZATIONS, default="checkpoint", help=_NORMALIZATION_HELP),
         add("--batch", type=int, default=128, help="images at a time (default: 128)"),
         add("--workers", type=int, default=0, help="processes that decode images; 0: a thread (default: 0)"),
@@ -75,6 +77,7 @@ def prepare(options: argparse.Namespace) -> Callable[[], None]:
         options.normalization,
         options.dtype,
         charset if options.captions == "test" else None,
+        options.margins,
     )
     sets = _open_sets(options, charset, model.task.config.max_label_length)
     predict = _predictor(model, options.batch)
@@ -110,6 +113,7 @@ def _run(
                     tokenizer=model.task.tokenizer,
                     image_size=model.task.config.clip.image_size,
                     batch_size=options.batch,
+                    margins=model.task.margins,
                     workers=options.workers,
                     on_sample=on_sample,
                 )
@@ -155,6 +159,7 @@ def _summary(
                 "mean": list(model.task.mean),
                 "std": list(model.task.std),
             },
+            "margins": list(model.task.margins),
             "dtype": model.dtype,
             "batch": options.batch,
             "paths": options.paths,
@@ -200,7 +205,7 @@ def _predictor(model: Model, batch: int) -> Predict:
         raise ValueError(f"--batch is {batch}; expected a multiple of the number of devices, {devices}")
     mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
     everywhere, by_image = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("data",)))
-    predict = jax.jit(model.predict, in_shardings=(everywhere, by_image))
+    predict = jax.jit(model.predict, in_shardings=(everywhere, by_image), out_shardings=by_image)
     return functools.partial(predict, jax.device_put(model.contents.variables, everywhere))
 
 

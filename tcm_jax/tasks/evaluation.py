@@ -1,6 +1,6 @@
 """Evaluation of a recognizer: one pass over the records of a data set."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -52,6 +52,7 @@ def evaluate(
     tokenizer: CharsetTokenizer,
     image_size: tuple[int, int],
     batch_size: int,
+    margins: Sequence[float] = (0.0,),
     workers: int = 0,
     share: Share | None = None,
     on_sample: Callable[[Sample], None] | None = None,
@@ -66,11 +67,12 @@ def evaluate(
     result.
 
     Args:
-        predict: reads uint8 images [b, H, W, 3], b being the share's part of batch_size; b never changes, as the
+        predict: reads uint8 images [b, v, H, W, 3], b being the share's part of batch_size; b never changes, as the
             last batch is padded. A jitted function bound to its parameters.
         source: cleaned labels; `name` and `label_filter.charset` are used.
         tokenizer: of the ids that `predict` returns; image_size: (H, W).
-        batch_size: over all processes; workers: processes that decode images, 0 for a thread.
+        batch_size: over all processes; margins: of the v pictures of each word; workers: processes that decode images,
+            0 for a thread.
         share: the rows of this process; default one equal part for each process.
         on_sample: called for every word of this process, in order.
 
@@ -98,6 +100,7 @@ def evaluate(
         source,
         image_size=image_size,
         batch_size=batch_size,
+        margins=margins,
         workers=workers,
         share=share or Share.of(jax.process_index(), jax.process_count()),
     )

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import os
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from tcm_jax import pretrained
 from tcm_jax.config import from_dict
-from tcm_jax.data.images import HALF
+from tcm_jax.data.images import HALF, check_margins
 from tcm_jax.files import as_path, reaching
 from tcm_jax.models.clip4str import Clip4StrConfig
 from tcm_jax.pretrained import Pretrained
@@ -71,6 +71,7 @@ def load_model(
     normalization: str = "checkpoint",
     dtype: str = "auto",
     caption_charset: str | None = None,
+    margins: Sequence[float] | None = None,
 ) -> Model[Recognition]:
     """Reads a recognizer.
 
@@ -80,6 +81,7 @@ def load_model(
         normalization: "checkpoint" as in training, "half" with mean and deviation 0.5.
         dtype: of the computation; "auto" is float32 on a CPU and bfloat16 elsewhere.
         caption_charset: overrides which characters of a prediction reach the text encoder.
+        margins: of the pictures of each word that are read; None: those of the model, else the word as it is.
 
     Raises:
         FileNotFoundError: no model at `checkpoint`.
@@ -95,8 +97,11 @@ def load_model(
         mean, std = contents.preprocessing["mean"], contents.preprocessing["std"]
         if normalization == "half":
             mean, std = HALF, HALF
-        return Recognition(config, mean, std, jnp.dtype(compute_dtype(dtype)))
+        ways = contents.preprocessing.get("margins", (0.0,)) if margins is None else margins
+        return Recognition(config, mean, std, jnp.dtype(compute_dtype(dtype)), margins=ways)
 
+    if margins is not None:
+        check_margins(margins)  # else it would be the model's fault
     return _load(checkpoint, "recognition", build, normalization)
 
 

@@ -1,13 +1,14 @@
 """The recognition objective: CLIP4STR's permuted-sequence loss, decoding, and parameter groups."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from tcm_jax.data.images import check_margins
 from tcm_jax.models.clip4str import Clip4Str, Clip4StrConfig
 from tcm_jax.models.decoder import cloze_mask
 from tcm_jax.models.decoding import Stop, decode
@@ -43,10 +44,23 @@ class Recognition:
         dtype: of the computation; parameters are float32.
         mean, std: of the image normalization, for pixel values in 0..1.
         remat: what blocks keep for the backward pass, one of `tcm_jax.models.layers.REMAT_POLICIES`.
+        margins: of the pictures of a word that are read, see `tcm_jax.data.images.pictures`.
+
+    Raises:
+        ValueError: a margin that can't be.
     """
 
-    def __init__(self, config: Clip4StrConfig, mean, std, dtype=jnp.float32, remat: str = "none"):
-        self.config = config
+    def __init__(
+        self,
+        config: Clip4StrConfig,
+        mean,
+        std,
+        dtype=jnp.float32,
+        remat: str = "none",
+        margins: Sequence[float] = (0.0,),
+    ):
+        check_margins(margins)
+        self.config, self.margins = config, tuple(margins)
         self.model = Clip4Str(config, dtype, remat)
         self.tokenizer = CharsetTokenizer(config.charset)
         self.mean, self.std = tuple(mean), tuple(std)
@@ -171,9 +185,21 @@ class Recognition:
         max_length: int | None = None,
         stop: Stop = "eos",
     ) -> Prediction:
-        """Reads uint8 images [b, h, w, 3]; see `decode` for the options."""
-        logits = decode(self.model, variables, self.normalize(images), max_length, stop, mask).logits
-        return Prediction(logits.argmax(-1), jax.nn.softmax(logits).max(-1))
+        """Reads uint8 images [b, h, w, 3], or [b, v, h, w, 3], v pictures of each word of which the likeliest reading
+        counts; see `decode` for the options.
+        """
+        pictures = self.normalize(images.reshape(-1, *images.shape[-3:]))
+        logits = decode(self.model, variables, pictures, max_length, stop, mask).logits
+        prediction = Prediction(logits.argmax(-1), jax.nn.softmax(logits).max(-1))
+        return prediction if images.ndim == 4 else self._likeliest(prediction, images.shape[1])
+
+    def _likeliest(self, prediction: Prediction, pictures: int) -> Prediction:
+        """Of every so many readings in a row the one with the largest product of probabilities, EOS included."""
+        ids, probabilities = (x.reshape(-1, pictures, x.shape[-1]) for x in prediction)  # [b, v, t]
+        ends = ids == self.tokenizer.eos_id
+        behind = ends.cumsum(-1) > ends  # the first EOS
+        best = jnp.where(behind, 1, probabilities).prod(-1).argmax(1)[:, None, None]
+        return Prediction(*(jnp.take_along_axis(x, best, axis=1)[:, 0] for x in (ids, probabilities)))
 
 
 def parameter_group(path: str, ndim: int, text_freeze_layers: int = -1, image_freeze_layers: int = -1) -> str:

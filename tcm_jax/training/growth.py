@@ -69,10 +69,9 @@ def is_added(path: str, old: ClipConfig, new: ClipConfig) -> bool:
     """Whether a parameter that the image tower `old` lacks belongs to a further layer of a deeper one, `new`."""
     if "/visual/transformer/" in path and isinstance(old.vision_layers, int) and isinstance(new.vision_layers, int):
         return old.vision_layers < new.vision_layers
+    # Further convolutions of the last one's width add to their input.
     further = len(new.vision_stem) - len(old.vision_stem)
-    deeper = (
-        further > 0 and new.vision_stem == old.vision_stem + old.vision_stem[-1:] * further
-    )  # each adds to its input
+    deeper = further > 0 and new.vision_stem == old.vision_stem + old.vision_stem[-1:] * further
     return "/visual/stem/" in path and deeper
 
 

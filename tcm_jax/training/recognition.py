@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from tcm_jax.config import from_dict
 from tcm_jax.data.augment import OPERATIONS, RandAugment
 from tcm_jax.data.build import Entry, evaluation_source, parse_entries, training_source
-from tcm_jax.data.images import CLIP_MEAN, CLIP_STD, HALF
+from tcm_jax.data.images import CLIP_MEAN, CLIP_STD, HALF, check_margins
 from tcm_jax.data.labels import LabelFilter
 from tcm_jax.data.pipeline import AnySource
 from tcm_jax.data.samples import WordSample
@@ -158,11 +158,30 @@ class EvalConfig:
         return parse_entries(self.sources, "config.eval.sources", Entry)
 
 
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is shown to the model when words are read.
+
+    Args:
+        margins: of the pictures of each word, of which the likeliest reading counts, see
+            `tcm_jax.data.images.pictures`; validations read so, and it is stored with the model.
+    """
+
+    margins: tuple[float, ...] = (0.0,)
+
+    def __post_init__(self):
+        try:
+            check_margins(self.margins)
+        except ValueError as error:
+            raise ValueError(f"config.preprocessing: {error}") from error
+
+
 @dataclass(frozen=True, kw_only=True)
 class RecognitionConfig(RunConfig):
     """The run of a recognizer."""
 
     model: Clip4StrConfig
+    preprocessing: Preprocessing = Preprocessing()
     optim: OptimConfig
     data: DataConfig
     eval: EvalConfig = field(default_factory=EvalConfig)
@@ -223,7 +242,9 @@ class RecognitionObjective:
         return {"params": params}, report
 
     def pretrained(self, variables: Tree, **origin: Any) -> Pretrained:
-        preprocessing = {"mean": list(self.task.mean), "std": list(self.task.std)}
+        preprocessing: dict[str, Any] = {"mean": list(self.task.mean), "std": list(self.task.std)}
+        if (margins := self.config.preprocessing.margins) != (0.0,):
+            preprocessing["margins"] = list(margins)
         return Pretrained("recognition", asdict(self.config.model), variables, preprocessing, **origin)
 
     def evaluate(
@@ -243,6 +264,7 @@ class RecognitionObjective:
                 tokenizer=self.task.tokenizer,
                 image_size=self.config.model.clip.image_size,
                 batch_size=-(-self.config.eval.batch // shards) * shards,  # the last batch is padded anyway
+                margins=self.config.preprocessing.margins,
                 share=batch_share(mesh),
                 workers=self.config.data.workers,
                 on_sample=watch,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from word_files import ListSource, gray, jpeg, records
 
-from tcm_jax.data.images import ImageError, decode, resize
+from tcm_jax.data.images import ImageError, decode, framed, resize
 from tcm_jax.data.labels import LabelFilter
 from tcm_jax.data.lmdb_source import write_lmdb
 from tcm_jax.data.pipeline import eval_batches, train_batches
@@ -159,11 +159,13 @@ def test_arguments_that_do_not_fit(options, problem):
 
 def test_evaluation_is_one_pass_with_a_padded_end():
     made = records(10)
-    batches = list(eval_batches(ListSource(made), image_size=SIZE, batch_size=4))
+    batches = list(eval_batches(ListSource(made), image_size=SIZE, batch_size=4, margins=(0.0, 0.5)))
     assert [batch["valid"].sum() for batch in batches] == [4, 4, 2]
-    assert all(batch["image"].shape == (4, *SIZE, 3) for batch in batches)
+    assert all(batch["image"].shape == (4, 2, *SIZE, 3) for batch in batches)
     assert [text for batch in batches for text in batch["text"]] == [f"w{i}" for i in range(10)] + ["", ""]
-    np.testing.assert_array_equal(batches[2]["image"][1], resize(decode(made[9].image), SIZE))
+    last = decode(made[9].image)
+    for picture, image in zip(batches[2]["image"][1], (last, framed(last, 0.5)), strict=True):
+        np.testing.assert_array_equal(picture, resize(image, SIZE))
     assert not batches[2]["image"][2:].any()
 
 

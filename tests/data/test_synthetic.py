@@ -106,7 +106,7 @@ def test_single_characters_are_many_enough_to_learn_from():
     train, test = (list(SyntheticWords(CHARSET_94, split=split, size=2000).labels()) for split in ("train", "test"))
     single = [label for label in train if len(label) == 1]
     assert 60 < len(single) < 200 and len(set(single)) > 35
-    assert all(label.isalnum() is False for label in test if len(label) == 1)
+    assert not any(label.isalnum() for label in test if len(label) == 1)
 
 
 def test_the_split_is_by_the_word_itself():

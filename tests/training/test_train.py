@@ -20,19 +20,22 @@ from tcm_jax.training.workdir import ResumeError
 from tests.training.conftest import CONFIG
 
 VALIDATION = [{"name": "words", "max_samples": 8, "synthetic": {"seed": 1, "split": "test", "size": 16}}]
+PREPROCESSING = {"margins": (0.0, 0.1)}
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     """The working directory of a run without a break."""
     workdir = tmp_path_factory.mktemp("finished")
-    train.run(CONFIG | {"eval": {"every": 3, "batch": 8, "sources": VALIDATION}}, workdir)
+    validation = {"every": 3, "batch": 8, "sources": VALIDATION}
+    train.run(CONFIG | {"eval": validation, "preprocessing": PREPROCESSING}, workdir)
     return workdir
 
 
 @pytest.fixture
 def config(config) -> dict:
     config["eval"]["sources"] = VALIDATION
+    config["preprocessing"] = PREPROCESSING
     return config
 
 
@@ -83,6 +86,7 @@ def test_what_a_run_leaves(finished):
     assert best.extra == {"step": 3, "accuracy": validation[0]["accuracy"]}
     assert last.model["charset"] == "0123456789abcdefghijklmnopqrstuvwxyz"
     assert last.preprocessing["mean"] == [0.48145466, 0.4578275, 0.40821073]
+    assert last.preprocessing["margins"] == [0.0, 0.1]
 
 
 def test_nothing_is_compiled_after_the_first_step_and_the_first_validation(tmp_path, config, compiled):

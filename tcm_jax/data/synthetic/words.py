@@ -67,6 +67,8 @@ class Words:
 
     Attributes:
         words: the words in use.
+        capitals: the capitals of the charset's letters, or those of ASCII if it has none.
+        singles: the letters and digits that are texts of their own: `capitals`, then those of the charset.
         dropped: reason -> number of words of the list that are not.
 
     Raises:
@@ -89,6 +91,7 @@ class Words:
         self._undrawable = frozenset(undrawable)
         letters = (capitals(c, charset) for c in charset if c.isalpha())
         self.capitals = "".join(dict.fromkeys(c for c in letters if len(c) == 1)) or string.ascii_uppercase
+        self.singles = self.capitals + "".join(c for c in charset if c.isalnum() and c not in self.capitals)
         self._zeros = sorted({ord(c) - unicodedata.decimal(c) for c in charset if c.isdecimal()})
         self._currencies = [c for c in charset if unicodedata.category(c) == "Sc"]
         self.dropped: Counter[str] = Counter()
@@ -102,6 +105,8 @@ class Words:
             raise ValueError(f"word file {word_file} has no word for split {split!r}: {dict(self.dropped)}")
         self._listed = listed if self.words else 0.0
         dice = Dice(0)
+        # Of a kind that both splits have, one text in ten is "test": far fewer than this many attempts find one. What
+        # is left out are kinds that a split never has, such as single letters.
         kinds = [
             (weight, generate)
             for weight, generate in _WEIGHTED
@@ -276,8 +281,7 @@ def _address(dice: Dice, words: Words) -> str:
 
 def _single(dice: Dice, words: Words) -> str:
     """One letter or digit: stretched to the width of a word, it looks like nothing else."""
-    others = "".join(c for c in words.charset if c.isalnum() and c not in words.capitals)
-    return "&" if dice.chance(0.03) else dice.pick(words.capitals + others)
+    return "&" if dice.chance(0.03) else dice.pick(words.singles)
 
 
 def _random_characters(dice: Dice, words: Words) -> str:
