@@ -53,7 +53,7 @@ def curve(config: dict[str, Any]) -> dict[str, Any]:
         program = train_program(objective, mesh, records=100)
         step = program.lower().compile({"xla_backend_optimization_level": 0})
         state = program.first_state(sharded_init(objective, mesh)(jax.random.key(0)))
-        batches = train_batches(objective.training_sources(), objective.sample(), batch_size=8, seed=0)
+        batches = train_batches(objective.training_sources(), objective.sample(), batch_size=8, seed=2)
         stop = shard_batch({"stop": np.zeros(8, np.int32)}, mesh)
         found: dict[str, list[float]] = {"loss": [], "grad_norm": [], "records": []}
         for batch in itertools.islice(device_batches(batches, mesh), STEPS):
