@@ -112,7 +112,7 @@ class Recognizer:
         self._predict = jax.jit(self.model.predict)
         self._pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="recognizer")
         if not quiet:
-            print(f"Reading with {self.model}", file=sys.stderr)
+            print(f"Reading with {self.model}{self._task.looks}", file=sys.stderr)
 
     def read(self, images: Input | Iterable[Input], errors: Errors = "raise") -> Any:  # Reading or a list
         """Reads one or many images.

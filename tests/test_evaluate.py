@@ -140,11 +140,12 @@ def test_only_held_out_records(root, tiny_model, outputs):
     assert [row["label"] for row in read_jsonl(outputs / "held.jsonl")] == ["stop"]
 
 
-def test_several_pictures_of_a_word(root, tiny_model, outputs):
+def test_several_pictures_of_a_word(root, tiny_model, outputs, capsys):
     """As `Recognizer` reads them, which a test compares with readings of one picture."""
     paths = "--predictions", str(outputs / "several.jsonl"), "--output", str(outputs / "several.json")
     options = "--margins", "0", "-0.2", "0.3", "--charset", "94", "--batch", "8"
     evaluate.main([str(root / "mine"), "--checkpoint", str(tiny_model), *options, *paths])
+    assert ", each word with margins 0, -0.2, 0.3; comparing letters" in capsys.readouterr().out
     assert read_json(outputs / "several.json")["config"]["margins"] == [0, -0.2, 0.3]
     rows = {row["label"]: row for row in read_jsonl(outputs / "several.jsonl")}
     recognizer = Recognizer(tiny_model, margins=(0, -0.2, 0.3), quiet=True)

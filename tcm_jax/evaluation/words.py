@@ -92,7 +92,7 @@ def _run(
     predict: Predict,
     output: Path,
 ) -> None:
-    print(f"Evaluating {model}; comparing {_describe(charset)}", flush=True)
+    print(f"Evaluating {model}{model.task.looks}; comparing {_describe(charset)}", flush=True)
     start = time.monotonic()
     results = []
     predictions = atomic_file(options.predictions) if options.predictions else contextlib.nullcontext()

@@ -65,6 +65,12 @@ class Recognition:
         self.tokenizer = CharsetTokenizer(config.charset)
         self.mean, self.std = tuple(mean), tuple(std)
 
+    @property
+    def looks(self) -> str:
+        """How often words are read, for people: empty if once, as they are."""
+        shares = ", ".join(f"{margin:g}" for margin in self.margins)
+        return "" if self.margins == (0,) else f", each word with margins {shares}"
+
     def init(self, key: jax.Array) -> Variables:
         """Random parameters, {"params": tree}."""
         images = jnp.zeros((1, *self.config.clip.image_size, 3))
