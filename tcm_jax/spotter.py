@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tcm_jax import compilation
-from tcm_jax.data.images import ImageError
+from tcm_jax.data.images import ONCE, ImageError
 from tcm_jax.data.inputs import Errors, Input, check_errors, is_single, named, pixels
 from tcm_jax.detector import Detections, Detector
 from tcm_jax.recognizer import Reading, Recognizer
@@ -26,7 +26,6 @@ from tcm_jax.spotting.results import SpottedPhoto, SpottedWord
 from tcm_jax.text.lexicon import DISTANCE
 
 _MIN_SCORE = 0.5  # of four values, see docs/results.md
-ONCE = (0.0,)  # margins of a recognizer's pictures: words are cut out with margins of their own
 
 Path = str | os.PathLike
 
@@ -97,7 +96,7 @@ class Spotter:
             on_disallowed=on_disallowed,
             lexicon=lexicon,
             lexicon_distance=lexicon_distance,
-            margins=ONCE,
+            margins=ONCE,  # words are cut out with margins of their own
             dtype=dtype,
             quiet=quiet,
         )

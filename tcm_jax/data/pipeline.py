@@ -22,7 +22,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from tcm_jax.data.images import ImageError, decode, pictures
+from tcm_jax.data.images import ONCE, ImageError, decode, pictures
 from tcm_jax.data.records import Record, Scene, SceneSource, Source
 from tcm_jax.data.share import WHOLE, Rows, Share
 
@@ -123,7 +123,7 @@ def eval_batches(
     *,
     image_size: tuple[int, int],
     batch_size: int,
-    margins: Sequence[float] = (0.0,),
+    margins: Sequence[float] = ONCE,
     workers: int = 0,
     share: Share = WHOLE,
 ) -> Iterator[dict]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tcm_jax.data.images import ImageError
+from tcm_jax.data.images import ONCE, ImageError
 from tcm_jax.data.inputs import Input
 from tcm_jax.data.records import SceneSource, TextRegion
 from tcm_jax.data.scenes.build import SceneSubset
@@ -18,7 +18,7 @@ from tcm_jax.evaluation.tables import spotting_table
 from tcm_jax.metrics.detection import ImagePolygons, Score, combine, hmean_iou
 from tcm_jax.metrics.spotting import RULES, ImageWords, spotting
 from tcm_jax.recognizer import Recognizer
-from tcm_jax.spotter import ONCE, Spotter
+from tcm_jax.spotter import Spotter
 from tcm_jax.spotting.results import SpottedPhoto, SpottedWord
 from tcm_jax.tasks.tally import warn_undecodable
 from tcm_jax.training.workdir import write_json

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from tcm_jax.data.images import ONCE
 from tcm_jax.data.pipeline import eval_batches
 from tcm_jax.data.share import Share
 from tcm_jax.data.sources import FilteredSource
@@ -52,7 +53,7 @@ def evaluate(
     tokenizer: CharsetTokenizer,
     image_size: tuple[int, int],
     batch_size: int,
-    margins: Sequence[float] = (0.0,),
+    margins: Sequence[float] = ONCE,
     workers: int = 0,
     share: Share | None = None,
     on_sample: Callable[[Sample], None] | None = None,

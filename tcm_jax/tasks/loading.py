@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from tcm_jax import pretrained
 from tcm_jax.config import from_dict
-from tcm_jax.data.images import HALF, check_margins
+from tcm_jax.data.images import HALF, ONCE, check_margins
 from tcm_jax.files import as_path, reaching
 from tcm_jax.models.clip4str import Clip4StrConfig
 from tcm_jax.pretrained import Pretrained
@@ -97,7 +97,7 @@ def load_model(
         mean, std = contents.preprocessing["mean"], contents.preprocessing["std"]
         if normalization == "half":
             mean, std = HALF, HALF
-        ways = contents.preprocessing.get("margins", (0.0,)) if margins is None else margins
+        ways = contents.preprocessing.get("margins", ONCE) if margins is None else margins
         return Recognition(config, mean, std, jnp.dtype(compute_dtype(dtype)), margins=ways)
 
     if margins is not None:

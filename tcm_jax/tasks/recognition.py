@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tcm_jax.data.images import check_margins
+from tcm_jax.data.images import ONCE, check_margins
 from tcm_jax.models.clip4str import Clip4Str, Clip4StrConfig
 from tcm_jax.models.decoder import cloze_mask
 from tcm_jax.models.decoding import Stop, decode
@@ -57,7 +57,7 @@ class Recognition:
         std,
         dtype=jnp.float32,
         remat: str = "none",
-        margins: Sequence[float] = (0.0,),
+        margins: Sequence[float] = ONCE,
     ):
         check_margins(margins)
         self.config, self.margins = config, tuple(margins)
@@ -69,7 +69,7 @@ class Recognition:
     def looks(self) -> str:
         """How often words are read, for people: empty if once, as they are."""
         shares = ", ".join(f"{margin:g}" for margin in self.margins)
-        return "" if self.margins == (0,) else f", each word with margins {shares}"
+        return "" if self.margins == ONCE else f", each word with margins {shares}"
 
     def init(self, key: jax.Array) -> Variables:
         """Random parameters, {"params": tree}."""

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from tcm_jax.config import from_dict
 from tcm_jax.data.augment import OPERATIONS, RandAugment
 from tcm_jax.data.build import Entry, evaluation_source, parse_entries, training_source
-from tcm_jax.data.images import CLIP_MEAN, CLIP_STD, HALF, check_margins
+from tcm_jax.data.images import CLIP_MEAN, CLIP_STD, HALF, ONCE, check_margins
 from tcm_jax.data.labels import LabelFilter
 from tcm_jax.data.pipeline import AnySource
 from tcm_jax.data.samples import WordSample
@@ -167,7 +167,7 @@ class Preprocessing:
             `tcm_jax.data.images.pictures`; validations read so, and it is stored with the model.
     """
 
-    margins: tuple[float, ...] = (0.0,)
+    margins: tuple[float, ...] = ONCE
 
     def __post_init__(self):
         try:
@@ -243,7 +243,7 @@ class RecognitionObjective:
 
     def pretrained(self, variables: Tree, **origin: Any) -> Pretrained:
         preprocessing: dict[str, Any] = {"mean": list(self.task.mean), "std": list(self.task.std)}
-        if (margins := self.config.preprocessing.margins) != (0.0,):
+        if (margins := self.config.preprocessing.margins) != ONCE:
             preprocessing["margins"] = list(margins)
         return Pretrained("recognition", asdict(self.config.model), variables, preprocessing, **origin)
 
