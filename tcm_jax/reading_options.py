@@ -21,8 +21,20 @@ def margins_option(add: Callable[..., argparse.Action]) -> argparse.Action:
     )
 
 
+def vocabulary_option(add: Callable[..., argparse.Action]) -> argparse.Action:
+    """Declares by the parser's `add` how much known words are preferred."""
+    return add(
+        "--vocabulary-weight",
+        type=float,
+        metavar="X",
+        help="how many times as likely as a word of CLIP's vocabulary another reading must be to be preferred; 1 "
+        "prefers none (default: as the model says)",
+    )
+
+
 def add_reading_options(add: Callable[..., argparse.Action]) -> None:
     """Declares the options by the parser's `add`."""
+    vocabulary_option(add)
     add("--allow", metavar="CHARS", help="only these characters are expected, such as 0-9A-Z (default: all)")
     add(
         "--on-disallowed",
@@ -47,4 +59,5 @@ def add_reading_options(add: Callable[..., argparse.Action]) -> None:
 
 def reading_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """What the options say, as arguments of `Recognizer`."""
-    return {name: getattr(options, name) for name in ("allow", "on_disallowed", "lexicon", "lexicon_distance")}
+    names = ("vocabulary_weight", "allow", "on_disallowed", "lexicon", "lexicon_distance")
+    return {name: getattr(options, name) for name in names}

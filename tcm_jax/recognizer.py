@@ -20,9 +20,9 @@ import numpy as np
 from tcm_jax.data.images import ImageError, pictures
 from tcm_jax.data.inputs import Errors, Input, check_errors, is_single, named, pixels
 from tcm_jax.defaults import RECOGNIZER
-from tcm_jax.tasks.evaluation import Word, words
 from tcm_jax.tasks.loading import load_model
 from tcm_jax.tasks.recognition import Prediction
+from tcm_jax.tasks.words import Word, words
 from tcm_jax.text.allow_list import ON_DISALLOWED, AllowList
 from tcm_jax.text.lexicon import DISTANCE, Lexicon, carry_over
 
@@ -39,7 +39,7 @@ class Reading:
             end.
         char_confidences: one probability for each character of `text`; 0 for one that only the lexicon has.
         name: the path, or where the image stood in the input.
-        raw_text: what was read, where a word of the lexicon took its place; else None.
+        raw_text: the likeliest reading, where a word of the lexicon or the vocabulary took its place; else None.
     """
 
     text: str
@@ -68,6 +68,8 @@ class Recognizer:
             scripts for testing and reading do.
         margins: each image is read with a frame of these shares of its shorter side around it, or cut off if
             negative, and the likeliest reading counts; (0,) reads the image as it is. None: those of the model.
+        vocabulary_weight: how many times as likely as a word of CLIP's vocabulary another reading must be to be
+            preferred; 1 prefers none. None: as the model says, without a lexicon.
         allow: characters that are expected, such as "0-9A-Z"; None: all that the model reads.
         on_disallowed: "mask" lets the model choose among the expected characters only, and confidences are those of
             this choice; "drop" reads all characters, and leaves out the others with their probabilities.
@@ -90,6 +92,7 @@ class Recognizer:
         batch_size: int = 64,
         normalization: str = "checkpoint",
         margins: Sequence[float] | None = None,
+        vocabulary_weight: float | None = None,
         allow: str | None = None,
         on_disallowed: str = "mask",
         lexicon: str | os.PathLike | Sequence[str] | None = None,
@@ -102,7 +105,15 @@ class Recognizer:
         if on_disallowed not in ON_DISALLOWED:
             raise ValueError(f"on_disallowed is {on_disallowed!r}; expected one of {', '.join(ON_DISALLOWED)}")
         self._lexicon = None if lexicon is None else Lexicon(lexicon, lexicon_distance)
-        self.model = load_model(RECOGNIZER if checkpoint is None else checkpoint, normalization, dtype, margins=margins)
+        if vocabulary_weight is None and lexicon is not None:
+            vocabulary_weight = 1
+        self.model = load_model(
+            RECOGNIZER if checkpoint is None else checkpoint,
+            normalization,
+            dtype,
+            margins=margins,
+            vocabulary_weight=vocabulary_weight,
+        )
         self.batch_size = batch_size
         self._task = self.model.task
         allowed = None if allow is None else AllowList(allow, self._task.config.charset)
@@ -179,7 +190,9 @@ class Recognizer:
         errors: Errors,
     ) -> Iterator[Reading | ImageError]:
         """The outcome for every name; the device is waited for at the first."""
-        read: Iterator[Word] = iter(words(self._task.tokenizer, prediction) if prediction is not None else ())
+        read: Iterator[Word] = iter(())
+        if prediction is not None:
+            read = iter(words(self._task.tokenizer, prediction, self._task.vocabulary))
         for name, image in zip(names, images, strict=True):
             if isinstance(image, ImageError):
                 if errors == "raise":
@@ -195,9 +208,10 @@ class Recognizer:
             kept = np.pad(
                 self._kept.allowed(word.text), (0, len(word.probabilities) - len(word.text)), constant_values=True
             )
-            word = Word("".join(itertools.compress(word.text, kept)), word.probabilities[kept])
+            text = "".join(itertools.compress(word.text, kept))
+            word = word._replace(text=text, probabilities=word.probabilities[kept])
         characters = tuple(word.probabilities[: len(word.text)].tolist())
         expected = self._lexicon.nearest(word.text) if self._lexicon else None
         if expected in (None, word.text):
-            return Reading(word.text, word.confidence, characters, name)
+            return Reading(word.text, word.confidence, characters, name, word.raw_text)
         return Reading(expected, word.confidence, carry_over(characters, word.text, expected), name, word.text)

@@ -62,6 +62,7 @@ class Spotter:
         *,
         min_score: float = _MIN_SCORE,
         batch_size: int = 32,
+        vocabulary_weight: float | None = None,
         allow: str | None = None,
         on_disallowed: str = "mask",
         lexicon: Path | Sequence[str] | None = None,
@@ -78,7 +79,7 @@ class Spotter:
             detector, recognizer: model directories, or working directories of training runs, in any combination.
             min_score: words read with a smaller probability are left out.
             batch_size: most words read at a time.
-            allow, on_disallowed, lexicon, lexicon_distance: see `Recognizer`.
+            vocabulary_weight, allow, on_disallowed, lexicon, lexicon_distance: see `Recognizer`.
             dtype: of the computation; "auto" is float32 on a CPU and bfloat16 elsewhere.
             quiet: don't tell on stderr which models run on which device.
             detection: further arguments of `Detector`, such as scale=(1280, 736) or score_threshold=0.5.
@@ -92,6 +93,7 @@ class Spotter:
         reads = Recognizer(
             recognizer,
             batch_size=batch_size,
+            vocabulary_weight=vocabulary_weight,
             allow=allow,
             on_disallowed=on_disallowed,
             lexicon=lexicon,

@@ -119,10 +119,16 @@ def test_a_reading_in_the_spelling_of_the_lexicon(tiny_model, readings):
 def test_options_of_commands(tmp_path):
     parser = argparse.ArgumentParser()
     add_reading_options(parser.add_argument)
-    nothing = {"allow": None, "on_disallowed": "mask", "lexicon": None, "lexicon_distance": 1 / 3}
+    nothing = {
+        "vocabulary_weight": None,
+        "allow": None,
+        "on_disallowed": "mask",
+        "lexicon": None,
+        "lexicon_distance": 1 / 3,
+    }
     assert reading_arguments(parser.parse_args([])) == nothing
-    words = ["--allow", "0-9", "--on-disallowed", "drop", "--lexicon", str(tmp_path), "--lexicon-distance", "0.5"]
-    assert list(reading_arguments(parser.parse_args(words)).values()) == ["0-9", "drop", tmp_path, 0.5]
+    words = f"--vocabulary-weight 3 --allow 0-9 --on-disallowed drop --lexicon {tmp_path} --lexicon-distance 0.5"
+    assert list(reading_arguments(parser.parse_args(words.split())).values()) == [3, "0-9", "drop", tmp_path, 0.5]
 
 
 def test_options(tiny_model):

@@ -17,7 +17,7 @@ def test_they_are_small_and_say_where_they_come_from():
 
 def test_the_picture_of_the_readme_is_read():
     spotter = Spotter.load()
-    assert spotter(Path(__file__).parents[1] / "docs" / "example.jpg").texts == ["3am", "GLowlNG", "DISC", "SARMY"]
+    assert spotter(Path(__file__).parents[1] / "docs" / "example.jpg").texts == ["3am", "GLowING", "DISC", "SARMY"]
     assert spotter.detector.model.directory == DETECTOR and spotter.recognizer.model.directory == RECOGNIZER
 
 

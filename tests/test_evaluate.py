@@ -143,12 +143,13 @@ def test_only_held_out_records(root, tiny_model, outputs):
 def test_several_pictures_of_a_word(root, tiny_model, outputs, capsys):
     """As `Recognizer` reads them, which a test compares with readings of one picture."""
     paths = "--predictions", str(outputs / "several.jsonl"), "--output", str(outputs / "several.json")
-    options = "--margins", "0", "-0.2", "0.3", "--charset", "94", "--batch", "8"
+    options = "--margins", "0", "-0.2", "0.3", "--vocabulary-weight", "3", "--charset", "94", "--batch", "8"
     evaluate.main([str(root / "mine"), "--checkpoint", str(tiny_model), *options, *paths])
-    assert ", each word with margins 0, -0.2, 0.3; comparing letters" in capsys.readouterr().out
-    assert read_json(outputs / "several.json")["config"]["margins"] == [0, -0.2, 0.3]
+    assert ", each word with margins 0, -0.2, 0.3, known words weigh 3; comparing letters" in capsys.readouterr().out
+    config = read_json(outputs / "several.json")["config"]
+    assert (config["margins"], config["model"]["vocabulary_weight"]) == ([0, -0.2, 0.3], 3)
     rows = {row["label"]: row for row in read_jsonl(outputs / "several.jsonl")}
-    recognizer = Recognizer(tiny_model, margins=(0, -0.2, 0.3), quiet=True)
+    recognizer = Recognizer(tiny_model, margins=(0, -0.2, 0.3), vocabulary_weight=3, quiet=True)
     for reading, label in zip(recognizer.read(map(pixels, range(2))), LABELS, strict=False):
         assert rows[label]["prediction"] == reading.text
         assert rows[label]["confidence"] == pytest.approx(reading.confidence, rel=1e-4)

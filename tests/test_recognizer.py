@@ -7,15 +7,20 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 import tcm_jax
 from tcm_jax import Reading, Recognizer
-from tcm_jax.data.images import HALF, ImageError, encode_png
+from tcm_jax.data.images import HALF, ImageError, encode_png, pictures
+from tcm_jax.models.decoding import decode
 from tcm_jax.pretrained import load
 from tcm_jax.tasks.loading import find_model, load_model
+from tcm_jax.tasks.recognition import Prediction
+from tcm_jax.tasks.words import words
+from tcm_jax.text.charset import CHARSET_94, CharsetTokenizer
 
 
 def picture(number: int) -> np.ndarray:
@@ -189,6 +194,56 @@ def test_of_several_pictures_of_a_word_the_likeliest_reading_counts(tiny_model, 
     assert all(map(same, Recognizer(model, batch_size=4, margins=(0,), quiet=True).read(images), each[0]))
 
 
+def test_of_both_branches_the_likelier_reading_counts(tiny_model, tmp_path):
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    config["model"]["both_branches"] = True
+    (model / "config.json").write_text(json.dumps(config))
+    recognizer, images = Recognizer(model, margins=(0, 0.3), quiet=True), [picture(n) for n in range(6)]
+    read = recognizer.read(images)
+
+    task, variables = recognizer.model.task, recognizer.model.contents.variables
+    seen = np.concatenate([pictures(image, task.config.clip.image_size, (0, 0.3)) for image in images])
+    decoded = decode(task.model, variables, task.normalize(seen))
+    branches = [
+        words(task.tokenizer, Prediction(logits.argmax(-1), jax.nn.softmax(logits).max(-1)))
+        for logits in (decoded.visual[-1], decoded.cross[-1])
+    ]
+    for i, reading in enumerate(read):
+        hypotheses = [branch[2 * i + view] for branch in branches for view in (0, 1)]
+        best = max(hypotheses, key=lambda word: word.confidence)
+        assert (reading.text, reading.confidence) == (best.text, pytest.approx(best.confidence, rel=1e-4))
+    crossed = Recognizer(tiny_model, margins=(0, 0.3), quiet=True).read(images)
+    assert not all(map(same, read, crossed))
+
+
+def test_a_known_word_takes_the_place_of_an_unsure_reading(tiny_model, monkeypatch):
+    """As tests/tasks/test_words.py computes by hand; here, what of it a user sees and can change."""
+    ids = np.zeros((1, 1, 8, 3), int)
+    probabilities = np.zeros(ids.shape)
+    ids[0, 0, :5, 0] = CharsetTokenizer(CHARSET_94).encode(["Stcp"], 4)[0, 1:]
+    ids[0, 0, 2, 1] = CHARSET_94.index("o") + 1
+    probabilities[..., 0], probabilities[0, 0, 2] = 1, (0.6, 0.3, 0.1)
+
+    def read(**options):
+        recognizer = Recognizer(tiny_model, quiet=True, **options)
+        monkeypatch.setattr(recognizer, "_predict", lambda *_: Prediction(ids, probabilities))
+        return recognizer.read(picture(0))
+
+    reading = read(vocabulary_weight=8)
+    assert (reading.text, reading.raw_text, reading.confidence) == ("Stop", "Stcp", 0.3)
+    assert reading.char_confidences == (1, 1, 0.3, 1)
+    assert (read().text, read(vocabulary_weight=1).text, read(vocabulary_weight=1.5).text) == ("Stcp",) * 3
+    reading = read(vocabulary_weight=8, on_disallowed="drop", allow="a-z")
+    assert (reading.text, reading.raw_text) == ("top", "Stcp")
+
+
+def test_a_lexicon_is_the_only_vocabulary():
+    assert Recognizer(quiet=True).model.task.vocabulary is not None
+    assert Recognizer(quiet=True, lexicon=["Stop"]).model.task.vocabulary is None
+    assert Recognizer(quiet=True, lexicon=["Stop"], vocabulary_weight=8).model.task.vocabulary is not None
+
+
 def test_normalization_and_dtype(tiny_model, recognizer):
     half = Recognizer(tiny_model, batch_size=4, normalization="half", dtype="bfloat16", quiet=True)
     assert half.model.task.mean == half.model.task.std == HALF
@@ -203,6 +258,7 @@ def test_normalization_and_dtype(tiny_model, recognizer):
         ({"normalization": "clip"}, "normalization is 'clip'; expected one of checkpoint, half"),
         ({"dtype": "float16"}, "dtype is 'float16'; expected one of auto, float32, bfloat16"),
         ({"batch_size": 0}, "batch_size is 0"),
+        ({"vocabulary_weight": 0.5}, "^vocabulary_weight is 0.5; expected at least 1"),
         ({"margins": (0, -0.5)}, r"^margins are \(0, -0.5\); expected numbers above -0.5"),
     ],
 )

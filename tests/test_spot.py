@@ -83,12 +83,14 @@ def test_options(run, photos, monkeypatch, tmp_path):
     run(photos / "a.png")
     lines, _ = run(
         photos / "a.png", "--min-score", 0.25, "--score-threshold", 0.4, "--scale", 160, 64, "--ignore-exif",
-        "--dtype", "bfloat16", "--allow", "a-c", "--lexicon", tmp_path / "words.txt", "--lexicon-distance", 1,
+        "--dtype", "bfloat16", "--vocabulary-weight", 3, "--allow", "a-c",
+        "--lexicon", tmp_path / "words.txt", "--lexicon-distance", 1,
     )  # fmt: skip
     (default, _), (one, options) = made
     assert (default.detector.upright, default.detector.model.dtype) == (True, "float32")
     assert one.min_score == 0.25 and one.detector.model.task.detector.score_threshold == 0.4
     assert (one.detector.scale, one.detector.upright, one.recognizer.model.dtype) == ((160, 64), False, "bfloat16")
+    assert default.recognizer.model.task.vocabulary is None and one.recognizer.model.task.vocabulary.weight == 3
     assert (options["allow"], options["on_disallowed"], options["lexicon_distance"]) == ("a-c", "mask", 1)
     assert {line.split("\t")[1] for line in lines} <= {"open", "closed"}
 

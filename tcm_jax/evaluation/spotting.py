@@ -66,7 +66,8 @@ def _run(options: argparse.Namespace, spotters: Sequence[Spotter], sets: Sequenc
     summaries = []
     for checkpoint, spotter in zip(options.checkpoint, spotters, strict=True):
         print(f"Detecting with {spotter.detector.model}; photos {spotter.detector.photos.resizing}")
-        print(f"Reading with {spotter.recognizer.model}")
+        model = spotter.recognizer.model
+        print(f"Reading with {model}{model.task.looks}")
         least = f", detected with at least {options.score_threshold:g}" if options.score_threshold else ""
         print(f"Counting words with a score of at least {spotter.min_score:g}{least}; letter case aside", flush=True)
         start = time.monotonic()

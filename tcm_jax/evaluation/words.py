@@ -20,7 +20,7 @@ from tcm_jax.data.sources import FilteredSource
 from tcm_jax.evaluation.outputs import origin, progress_bars, results_path
 from tcm_jax.files import as_path, atomic_file, check_writable
 from tcm_jax.metrics.recognition import Result, combine, format_table
-from tcm_jax.reading_options import margins_option
+from tcm_jax.reading_options import margins_option, vocabulary_option
 from tcm_jax.tasks.evaluation import Predict, Sample, evaluate
 from tcm_jax.tasks.loading import NORMALIZATIONS, Model, load_model
 from tcm_jax.text.charset import CHARSET_36, CHARSET_62, CHARSET_94, load_charset
@@ -52,6 +52,7 @@ def add_options(add: Callable[..., argparse.Action]) -> list[argparse.Action]:
             "that are compared, as the original does with --cased and --punctuation (default: checkpoint)",
         ),
         margins_option(add),
+        vocabulary_option(add),
         add("--normalization", choices=NORMALIZATIONS, default="checkpoint", help=_NORMALIZATION_HELP),
         add("--batch", type=int, default=128, help="images at a time (default: 128)"),
         add("--workers", type=int, default=0, help="processes that decode images; 0: a thread (default: 0)"),
@@ -78,6 +79,7 @@ def prepare(options: argparse.Namespace) -> Callable[[], None]:
         options.dtype,
         charset if options.captions == "test" else None,
         options.margins,
+        options.vocabulary_weight,
     )
     sets = _open_sets(options, charset, model.task.config.max_label_length)
     predict = _predictor(model, options.batch)
@@ -114,6 +116,7 @@ def _run(
                     image_size=model.task.config.clip.image_size,
                     batch_size=options.batch,
                     margins=model.task.margins,
+                    vocabulary=model.task.vocabulary,
                     workers=options.workers,
                     on_sample=on_sample,
                 )

@@ -38,6 +38,9 @@ class Clip4StrConfig:
         cls_eot_feature: one class token and one end-of-text token instead of all tokens.
         decode_ar: the visual branch starts left to right (else all positions at once).
         refine_iters: refinements of both branches after the first pass.
+        both_branches: the likelier of what the two branches read counts (else what the cross branch reads).
+        vocabulary_weight: how many times as likely as a word of CLIP's vocabulary another reading must be to be
+            preferred; 1 prefers none.
         perm_num, perm_forward, perm_mirrored: permutations of a training step.
     """
 
@@ -60,6 +63,8 @@ class Clip4StrConfig:
     cls_eot_feature: bool = False
     decode_ar: bool = True
     refine_iters: int = 1
+    both_branches: bool = False
+    vocabulary_weight: float = 1.0
     perm_num: int = 6
     perm_forward: bool = True
     perm_mirrored: bool = True
@@ -68,6 +73,8 @@ class Clip4StrConfig:
         c = self.clip
         if c.is_resnet:
             raise ValueError("CLIP4STR reads all image tokens; it needs a ViT, vision_layers must be one number")
+        if self.both_branches and not self.use_language_model:
+            raise ValueError("both_branches needs use_language_model: without it there is but the visual branch")
         if self.perm_num < 1 + self.perm_mirrored:
             raise ValueError(
                 f"perm_num is {self.perm_num}; expected at least {1 + self.perm_mirrored}"

@@ -12,22 +12,12 @@ from tcm_jax.data.share import Share
 from tcm_jax.data.sources import FilteredSource
 from tcm_jax.metrics.recognition import Result, WordTotals
 from tcm_jax.tasks.recognition import Prediction
-from tcm_jax.tasks.tally import local_rows, sum_over_processes, warn_undecodable
+from tcm_jax.tasks.tally import sum_over_processes, warn_undecodable
+from tcm_jax.tasks.words import words
 from tcm_jax.text.charset import CharsetAdapter, CharsetTokenizer
+from tcm_jax.text.vocabulary import Vocabulary
 
 Predict = Callable[[np.ndarray], Prediction]
-
-
-class Word(NamedTuple):
-    """A predicted word and the probability of each of its tokens: the characters and, unless cut off, EOS."""
-
-    text: str
-    probabilities: np.ndarray
-
-    @property
-    def confidence(self) -> float:
-        """Product of all probabilities, that of EOS included."""
-        return float(np.prod(self.probabilities, dtype=np.float64))
 
 
 class Sample(NamedTuple):
@@ -39,13 +29,6 @@ class Sample(NamedTuple):
     confidence: float
 
 
-def words(tokenizer: CharsetTokenizer, prediction: Prediction) -> list[Word]:
-    """The words in this process's rows of `prediction`, cut at their first EOS."""
-    texts = tokenizer.decode(local_rows(prediction.ids))
-    probabilities = local_rows(prediction.probabilities).astype(np.float64)
-    return [Word(text, row[: len(text) + 1]) for text, row in zip(texts, probabilities, strict=True)]
-
-
 def evaluate(
     predict: Predict,
     source: FilteredSource,
@@ -54,6 +37,7 @@ def evaluate(
     image_size: tuple[int, int],
     batch_size: int,
     margins: Sequence[float] = ONCE,
+    vocabulary: Vocabulary | None = None,
     workers: int = 0,
     share: Share | None = None,
     on_sample: Callable[[Sample], None] | None = None,
@@ -72,8 +56,8 @@ def evaluate(
             last batch is padded. A jitted function bound to its parameters.
         source: cleaned labels; `name` and `label_filter.charset` are used.
         tokenizer: of the ids that `predict` returns; image_size: (H, W).
-        batch_size: over all processes; margins: of the v pictures of each word; workers: processes that decode images,
-            0 for a thread.
+        batch_size: over all processes; margins: of the v pictures of each word.
+        vocabulary: whose words are preferred, see `words`; workers: processes that decode images, 0 for a thread.
         share: the rows of this process; default one equal part for each process.
         on_sample: called for every word of this process, in order.
 
@@ -88,7 +72,7 @@ def evaluate(
     def score(batch: dict, prediction: Prediction) -> None:
         black = set(batch["undecodable"])
         broken.extend(batch["undecodable"])
-        rows = zip(batch["name"], batch["text"], words(tokenizer, prediction), batch["valid"], strict=True)
+        rows = zip(batch["name"], batch["text"], words(tokenizer, prediction, vocabulary), batch["valid"], strict=True)
         for name, label, word, valid in rows:
             if not valid:
                 continue

@@ -20,6 +20,7 @@ from tcm_jax.models.clip4str import Clip4StrConfig
 from tcm_jax.pretrained import Pretrained
 from tcm_jax.tasks.detection import Detection, DetectionConfig, detection_config
 from tcm_jax.tasks.recognition import Recognition
+from tcm_jax.text.vocabulary import Vocabulary
 
 NORMALIZATIONS = ("checkpoint", "half")
 DTYPES = ("auto", "float32", "bfloat16")
@@ -72,6 +73,7 @@ def load_model(
     dtype: str = "auto",
     caption_charset: str | None = None,
     margins: Sequence[float] | None = None,
+    vocabulary_weight: float | None = None,
 ) -> Model[Recognition]:
     """Reads a recognizer.
 
@@ -82,6 +84,7 @@ def load_model(
         dtype: of the computation; "auto" is float32 on a CPU and bfloat16 elsewhere.
         caption_charset: overrides which characters of a prediction reach the text encoder.
         margins: of the pictures of each word that are read; None: those of the model, else the word as it is.
+        vocabulary_weight: how much known words are preferred, see `Clip4StrConfig`; None: as much as the model does.
 
     Raises:
         FileNotFoundError: no model at `checkpoint`.
@@ -94,6 +97,8 @@ def load_model(
         config = from_dict(Clip4StrConfig, contents.model, "model")
         if caption_charset is not None:
             config = dataclasses.replace(config, caption_charset=caption_charset)
+        if vocabulary_weight is not None:
+            config = dataclasses.replace(config, vocabulary_weight=vocabulary_weight)
         mean, std = contents.preprocessing["mean"], contents.preprocessing["std"]
         if normalization == "half":
             mean, std = HALF, HALF
@@ -102,6 +107,8 @@ def load_model(
 
     if margins is not None:
         check_margins(margins)  # else it would be the model's fault
+    if vocabulary_weight is not None:
+        Vocabulary(vocabulary_weight)  # as above
     return _load(checkpoint, "recognition", build, normalization)
 
 

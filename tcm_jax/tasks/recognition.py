@@ -14,12 +14,19 @@ from tcm_jax.models.decoder import cloze_mask
 from tcm_jax.models.decoding import Stop, decode
 from tcm_jax.tasks.permutations import attention_masks, sample_permutations
 from tcm_jax.text.charset import CharsetTokenizer
+from tcm_jax.text.vocabulary import Vocabulary
 
 Variables = Mapping[str, Any]
 
+_ALTERNATIVES = 3  # characters at each place of a word that the vocabulary may prefer
+
 
 class Prediction(NamedTuple):
-    """Greedy reading of b images: character ids and their probabilities, [b, t] each."""
+    """Reading of b words: character ids and their probabilities.
+
+    [b, t] each is the greedy reading of an image; [b, n, t, k] are the likeliest k characters, in falling order, of n
+    hypotheses of a word.
+    """
 
     ids: jax.Array
     probabilities: jax.Array
@@ -63,13 +70,15 @@ class Recognition:
         self.config, self.margins = config, tuple(margins)
         self.model = Clip4Str(config, dtype, remat)
         self.tokenizer = CharsetTokenizer(config.charset)
+        self.vocabulary = Vocabulary(config.vocabulary_weight) if config.vocabulary_weight != 1 else None
         self.mean, self.std = tuple(mean), tuple(std)
 
     @property
     def looks(self) -> str:
-        """How often words are read, for people: empty if once, as they are."""
+        """What is done beyond reading each word once, as it is, for people: empty if nothing."""
         shares = ", ".join(f"{margin:g}" for margin in self.margins)
-        return "" if self.margins == ONCE else f", each word with margins {shares}"
+        looks = "" if self.margins == ONCE else f", each word with margins {shares}"
+        return looks + (f", known words weigh {self.vocabulary.weight:g}" if self.vocabulary else "")
 
     def init(self, key: jax.Array) -> Variables:
         """Random parameters, {"params": tree}."""
@@ -191,21 +200,19 @@ class Recognition:
         max_length: int | None = None,
         stop: Stop = "eos",
     ) -> Prediction:
-        """Reads uint8 images [b, h, w, 3], or [b, v, h, w, 3], v pictures of each word of which the likeliest reading
-        counts; see `decode` for the options.
+        """Reads uint8 images [b, h, w, 3] greedily, or [b, v, h, w, 3], v pictures of each word of which each branch
+        that counts makes a hypothesis, with alternatives if the vocabulary is to be preferred; see `decode` for the
+        options.
         """
         pictures = self.normalize(images.reshape(-1, *images.shape[-3:]))
-        logits = decode(self.model, variables, pictures, max_length, stop, mask).logits
-        prediction = Prediction(logits.argmax(-1), jax.nn.softmax(logits).max(-1))
-        return prediction if images.ndim == 4 else self._likeliest(prediction, images.shape[1])
-
-    def _likeliest(self, prediction: Prediction, pictures: int) -> Prediction:
-        """Of every so many readings in a row the one with the largest product of probabilities, EOS included."""
-        ids, probabilities = (x.reshape(-1, pictures, x.shape[-1]) for x in prediction)  # [b, v, t]
-        ends = ids == self.tokenizer.eos_id
-        behind = ends.cumsum(-1) > ends  # the first EOS
-        best = jnp.where(behind, 1, probabilities).prod(-1).argmax(1)[:, None, None]
-        return Prediction(*(jnp.take_along_axis(x, best, axis=1)[:, 0] for x in (ids, probabilities)))
+        decoded = decode(self.model, variables, pictures, max_length, stop, mask)
+        if images.ndim == 4:
+            return Prediction(decoded.logits.argmax(-1), jax.nn.softmax(decoded.logits).max(-1))
+        branches = [decoded.logits, *([decoded.visual[-1]] if self.config.both_branches else [])]
+        logits = jnp.stack(branches, axis=1).reshape(len(images), -1, *decoded.logits.shape[1:])  # [b, n, t, c]
+        alternatives = 1 if self.vocabulary is None else _ALTERNATIVES
+        probabilities, ids = jax.lax.top_k(jax.nn.softmax(logits), alternatives)
+        return Prediction(ids, probabilities)
 
 
 def parameter_group(path: str, ndim: int, text_freeze_layers: int = -1, image_freeze_layers: int = -1) -> str:

@@ -265,6 +265,7 @@ class RecognitionObjective:
                 image_size=self.config.model.clip.image_size,
                 batch_size=-(-self.config.eval.batch // shards) * shards,  # the last batch is padded anyway
                 margins=self.config.preprocessing.margins,
+                vocabulary=self._reader.vocabulary,
                 share=batch_share(mesh),
                 workers=self.config.data.workers,
                 on_sample=watch,
