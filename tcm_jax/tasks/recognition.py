@@ -210,7 +210,7 @@ class Recognition:
             return Prediction(decoded.logits.argmax(-1), jax.nn.softmax(decoded.logits).max(-1))
         branches = [decoded.logits, *([decoded.visual[-1]] if self.config.both_branches else [])]
         logits = jnp.stack(branches, axis=1).reshape(len(images), -1, *decoded.logits.shape[1:])  # [b, n, t, c]
-        alternatives = 1 if self.vocabulary is None else _ALTERNATIVES
+        alternatives = 1 if self.vocabulary is None else min(_ALTERNATIVES, logits.shape[-1])
         probabilities, ids = jax.lax.top_k(jax.nn.softmax(logits), alternatives)
         return Prediction(ids, probabilities)
 
