@@ -22,6 +22,7 @@ def test_of_a_recognizer(tiny_model, capsys):
     text = capsys.readouterr().out
     assert "recognizer (CLIP4STR)" in text and "ViT, patches of 8, 8, 1 layers, width 64" in text
     assert "94: 0123456789abc" in text and "25 characters" in text
+    assert "refine_iters 1, both_branches False, vocabulary_weight 1\n" in text
     assert "random weights" in text and "CC0-1.0" in text
     count = pretrained.count_parameters(pretrained.load(tiny_model).variables)
     assert f"{count:,} (" in text
