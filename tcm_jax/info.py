@@ -169,8 +169,8 @@ def _architecture_rows(model: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "charset" in model:
         rows.append(("characters", f"{len(model['charset'])}: {model['charset']}"))
         rows.append(("longest word", f"{model.get('max_label_length')} characters"))
-        fields = ("decode_ar", "refine_iters", "both_branches", "vocabulary_weight")  # older models lack two
-        rows.append(("decoding", ", ".join(f"{key} {_short(model[key])}" for key in fields if key in model)))
+        decoding = ("decode_ar", "refine_iters", "both_branches", "vocabulary_weight")  # older models lack two
+        rows.append(("decoding", ", ".join(f"{key} {_short(model[key])}" for key in decoding if key in model)))
     if "detector" in model:
         fields = detection_config(model).detector.decoding_fields
         rows.append(("decoding", ", ".join(f"{key} {_short(model['detector'][key])}" for key in fields)))
