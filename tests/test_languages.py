@@ -61,8 +61,8 @@ def test_the_model_of_the_package_learns_greek_words(tmp_path, capsys):
     config["model"] |= {"charset": charset, "caption_charset": charset, "max_label_length": 4}
     rendered = {"difficulty": 0.0, "word_file": str(tmp_path / "words.txt"), "listed": 1.0}
     config["data"] |= {"train": [{"synthetic": rendered | {"seed": 1}}], "workers": 0}
-    config |= {"steps": 64, "log_every": 16, "checkpoint": {"every": 0}}
-    config["optim"] |= {"lr": 2e-3, "ema": 0.0}
+    config |= {"batch": 16, "steps": 48, "log_every": 16, "checkpoint": {"every": 0}}
+    config["optim"] |= {"lr": 2e-3, "lr_batch": 16, "ema": 0.0}
     config["eval"]["sources"] = []
     run(config, tmp_path / "run")
 
