@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tcm_jax import pretrained
+from tcm_jax.command_line import interruptible
 from tcm_jax.files import as_path
 from tcm_jax.models.clip4str import Clip4StrConfig
 from tcm_jax.models.layers import ACTIVATIONS
@@ -192,6 +193,7 @@ def _to_torch(args: argparse.Namespace) -> None:
     print(f"wrote {args.dest}: {len(state)} tensors, {sum(x.size for x in state.values()):,} values")
 
 
+@interruptible
 def main(argv: Sequence[str] | None = None, prog: str = "python -m convert") -> int:
     parser = _parser(prog)
     args = parser.parse_args(argv)

@@ -1,10 +1,31 @@
-"""The flags of the commands that take a config file."""
+"""What commands share: how Ctrl-C ends them, and the flags of those that take a config file."""
 
+import functools
 import re
 import sys
 from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 from absl import flags
+
+INTERRUPTED = 130  # the shells' exit code for Ctrl-C
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def interruptible(command: Callable[P, R]) -> Callable[P, R]:
+    """`command`, which Ctrl-C ends with a word and the shells' exit code, in place of a traceback."""
+
+    @functools.wraps(command)
+    def run(*arguments: P.args, **options: P.kwargs) -> R:
+        try:
+            return command(*arguments, **options)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(INTERRUPTED)
+
+    return run
 
 
 def parser(config_flag: flags.FlagHolder) -> Callable[[list[str]], list[str]]:

@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tcm_jax.data.commands.common import INTERRUPTED, print_left_out, progress
+from tcm_jax.command_line import interruptible
+from tcm_jax.data.commands.common import print_left_out, progress
 from tcm_jax.data.commands.words import WRITERS
 from tcm_jax.data.images import ImageError
 from tcm_jax.data.inputs import pixels
@@ -70,15 +71,13 @@ class Cuts(NamedTuple):
             yield None if turned else rectify(photo, polygon, rng.uniform(*self.margin))
 
 
+@interruptible
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.crops") -> None:
     options = _parser(prog).parse_args(arguments)
     try:
         _cut(options)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("interrupted; nothing is written", file=sys.stderr)
-        sys.exit(INTERRUPTED)
 
 
 def _cut(options: argparse.Namespace) -> None:

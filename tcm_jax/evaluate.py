@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tcm_jax.command_line import interruptible
 from tcm_jax.data.records import SourceError
 from tcm_jax.evaluation import scenes, spotting, words
 from tcm_jax.files import as_path
@@ -51,6 +52,7 @@ _KINDS = {  # by the task of the model
 _Own = dict[str, list[argparse.Action]]  # options by the task that they are for
 
 
+@interruptible
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.evaluate") -> None:
     """Runs the command; a problem with the input ends it with a message and exit code 1."""
     parser, own = _parser(prog)

@@ -16,7 +16,7 @@ from typing import IO, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tcm_jax.data.commands.common import INTERRUPTED
+from tcm_jax.command_line import INTERRUPTED
 from tcm_jax.data.images import ImageError
 from tcm_jax.data.inputs import image_files
 from tcm_jax.files import as_path, matching, reaching

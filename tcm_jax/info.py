@@ -53,10 +53,8 @@ def describe(checkpoint: str) -> dict[str, Any]:
         ValueError: a checkpoint of PyTorch, or a broken model.
     """
     if as_path(checkpoint).suffix.lower() in _PYTORCH:
-        raise ValueError(
-            f"{checkpoint} looks like a checkpoint of PyTorch; `tcm-jax convert` makes a model directory of it, in a "
-            "checkout of the repository"
-        )
+        message = f"{checkpoint} looks like a checkpoint of PyTorch; `tcm-jax convert` makes a model directory of it"
+        raise ValueError(message)
     directory = find_model(checkpoint)
     config = read_config(directory)
     weights = _weights(local_copy(directory) / WEIGHTS)

@@ -154,6 +154,7 @@ def main() -> None:
     batch_flag = flags.DEFINE_integer("batch_per_chip", 0, "in place of config.batch", lower_bound=0)
     json_flag = flags.DEFINE_string("json", None, "file for the numbers")
 
+    @command_line.interruptible
     def run(_) -> None:
         try:
             machine = topology(topology_flag.value)

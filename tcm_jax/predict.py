@@ -16,6 +16,7 @@ from typing import IO
 from PIL import Image
 
 from tcm_jax import overlay
+from tcm_jax.command_line import interruptible
 from tcm_jax.compilation import keep_programs
 from tcm_jax.config import setting
 from tcm_jax.data.check import contact_sheet
@@ -41,6 +42,7 @@ DETECTIONS = "detections.jsonl"
 _MAX_PICTURE = 400  # images on a sheet
 
 
+@interruptible
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.predict") -> None:
     """Runs the command; exit code 1 if an image or anything else couldn't be read.
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tcm_jax import overlay
+from tcm_jax.command_line import interruptible
 from tcm_jax.data.inputs import pixels
 from tcm_jax.files import as_path
 from tcm_jax.image_commands import MODEL_HELP, Progression, add_scale_option, background, find_images, picture_paths
@@ -28,6 +29,7 @@ from tcm_jax.tasks.loading import DTYPES
 WORDS = "words.jsonl"
 
 
+@interruptible
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.spot") -> None:
     """Runs the command; exit code 1 if a photo or anything else couldn't be read.
 

@@ -1,5 +1,7 @@
 """The command with its sub-commands."""
 
+import argparse
+import importlib
 import subprocess
 import sys
 
@@ -63,6 +65,19 @@ def test_sub_commands_with_flags_of_absl():
 def test_exit_codes_of_sub_commands(capsys, tmp_path):
     code, _, errors = run(capsys, "data", "check", str(tmp_path / "nowhere"))
     assert code == 1 and errors.startswith("error: ")
+
+
+@pytest.mark.parametrize("name", ["spot", "detect", "evaluate", "convert", "data", "crops", "export"])
+def test_ctrl_c(capsys, monkeypatch, name):
+    """Before there is anything to keep: a word, no traceback."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_known_args", interrupted)
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module(cli._COMMANDS[name].module).main([], name)
+    assert end.value.code == 130 and capsys.readouterr().err == "interrupted\n"
 
 
 def test_converters_come_with_the_package(capsys, tmp_path):

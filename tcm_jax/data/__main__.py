@@ -16,8 +16,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from tcm_jax.command_line import interruptible
 from tcm_jax.data.commands import scenes, tfds, words
-from tcm_jax.data.commands.common import INTERRUPTED, Opened
+from tcm_jax.data.commands.common import Opened
 from tcm_jax.data.commands.options import Command, chosen_kind, filled
 from tcm_jax.data.commands.shard import default_workers
 from tcm_jax.data.records import SourceError
@@ -27,6 +28,7 @@ from tcm_jax.files import as_path
 _MODULES = {"words": words, "scenes": scenes}
 
 
+@interruptible
 def main(arguments: list[str] | None = None, prog: str = "python -m tcm_jax.data") -> int:
     options = _parser(prog).parse_args(arguments)
     try:
@@ -34,9 +36,6 @@ def main(arguments: list[str] | None = None, prog: str = "python -m tcm_jax.data
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import track
 
 from tcm_jax import Detector, Recognizer
+from tcm_jax.command_line import interruptible
 from tcm_jax.compilation import keep_programs
 from tcm_jax.data.images import decode
 from tcm_jax.data.inputs import pixels
@@ -38,6 +39,7 @@ _WEIGHTS = "weights.npz"
 _RENDERED = 8  # pictures to compare on
 
 
+@interruptible
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.export") -> None:
     """Runs the command; a problem ends it with a message and exit code 1."""
     parser = argparse.ArgumentParser(

@@ -241,7 +241,9 @@ def test_an_interrupted_command_says_so(tmp_path, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(SyntheticWords, "__getitem__", interrupted)
-    assert main(["synth", "-n", "2", "-o", str(tmp_path / "sheet.png")]) == 130
+    with pytest.raises(SystemExit) as end:
+        main(["synth", "-n", "2", "-o", str(tmp_path / "sheet.png")])
+    assert end.value.code == 130
     assert capsys.readouterr().err.strip() == "interrupted" and not list(tmp_path.iterdir())
 
 

@@ -12,8 +12,6 @@ from rich.progress import track
 from tcm_jax.data.records import SourceError
 from tcm_jax.files import atomic_file
 
-INTERRUPTED = 130  # the shells' exit code for Ctrl-C
-
 
 class _Sized(Protocol):
     name: str

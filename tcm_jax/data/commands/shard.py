@@ -9,7 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tcm_jax.data.commands.common import INTERRUPTED, Opened, print_left_out
+from tcm_jax.command_line import INTERRUPTED
+from tcm_jax.data.commands.common import Opened, print_left_out
 from tcm_jax.data.scenes.sources import open_scenes
 from tcm_jax.data.shard_workers import make_shards
 from tcm_jax.data.shards import Plan, Records, finish, finished_shards, plan_shards, read_manifest, start
