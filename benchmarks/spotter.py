@@ -15,8 +15,10 @@ import tempfile
 import time
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.decode import matmul_rate
 from benchmarks.processes import memory
 from tcm_jax import Spotter
 from tcm_jax.data.images import encode_png
@@ -83,6 +85,7 @@ def main() -> None:
             if call % max(1, options.calls // 10) == 0:
                 print(f"after {call:,} calls: {memory(os.getpid()):,.0f} MB")
         print(f"memory: {memory(os.getpid()):,.0f} MB")
+        print(f"machine: {matmul_rate(jnp.float32) / 1e9:.0f} GFLOP/s in products of large matrices")
 
 
 if __name__ == "__main__":
