@@ -203,7 +203,7 @@ def main() -> None:
             status = stop.status
         except KeyboardInterrupt as stop:
             print("stopped before the first step", file=sys.stderr)
-            status = 143 if isinstance(stop, Terminated) else 130
+            status = 143 if isinstance(stop, Terminated) else command_line.INTERRUPTED
         except MissingProcesses as error:
             print(f"error: {error}", file=sys.stderr)
             status = LOST
