@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcm_jax.data.images import CLIP_MEAN, CLIP_STD
+from tcm_jax.images.decoding import CLIP_MEAN, CLIP_STD
 from tcm_jax.models.clip4str import Clip4Str
-from tcm_jax.tasks.recognition import Recognition
-from tcm_jax.training.objectives import parse
-from tcm_jax.training.recognition import make_optimizer
+from tcm_jax.recognition.model import Recognition
+from tcm_jax.recognition.task import make_optimizer
+from tcm_jax.tasks import parse
 from tcm_jax.training.state import init_state, make_step
 
 SIDE = 2048  # of the square matrices whose product measures the machine

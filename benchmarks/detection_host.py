@@ -15,10 +15,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from tcm_jax.detectors.db import Db
-from tcm_jax.detectors.fce import Fce
-from tcm_jax.detectors.interface import TextDetector
-from tcm_jax.detectors.pan import Pan
+from tcm_jax.detection.db import Db
+from tcm_jax.detection.fce import Fce
+from tcm_jax.detection.interface import TextDetector
+from tcm_jax.detection.pan import Pan
 
 TRAINING_SIDES = {"DB": 640, "PAN": 736, "FCE": 800}  # of the released models for ICDAR2015
 

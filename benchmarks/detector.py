@@ -20,11 +20,11 @@ import numpy as np
 from benchmarks.decode import best_of
 from benchmarks.detection_host import quadrilaterals
 from tcm_jax import pretrained
-from tcm_jax.tasks.detection import Detection, DetectionConfig, detection_config
-from tcm_jax.tasks.loading import compute_dtype
-from tcm_jax.training.objective import Objective
-from tcm_jax.training.objectives import parse
+from tcm_jax.detection.model import Detection, DetectionConfig, detection_config
+from tcm_jax.loading import compute_dtype
+from tcm_jax.tasks import parse
 from tcm_jax.training.state import init_state, make_step
+from tcm_jax.training.task import Objective
 
 SHAPES = ((1, 640, 640), (4, 640, 640), (1, 736, 1280))
 

@@ -23,13 +23,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.processes import descendants, processor_seconds
-from tcm_jax.data.augment import RandAugment
-from tcm_jax.data.labels import LabelFilter
-from tcm_jax.data.lmdb_source import write_lmdb
 from tcm_jax.data.pipeline import train_batches
-from tcm_jax.data.records import Record
-from tcm_jax.data.samples import WordSample
-from tcm_jax.data.sources import FilteredSource, open_source
+from tcm_jax.data.words.augment import RandAugment
+from tcm_jax.data.words.labels import LabelFilter
+from tcm_jax.data.words.lmdb import write_lmdb
+from tcm_jax.data.words.samples import WordSample
+from tcm_jax.data.words.sources import FilteredSource, open_source
+from tcm_jax.records import Record
 from tcm_jax.text.charset import CHARSET_94, CharsetTokenizer
 
 IMAGE_SIZE = (224, 224)

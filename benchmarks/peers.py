@@ -20,11 +20,11 @@ import cv2
 import numpy as np
 
 from tcm_jax import Recognizer
-from tcm_jax.data.benchmarks import benchmark_sets
-from tcm_jax.data.images import decode, encode_png
-from tcm_jax.data.labels import LabelFilter
-from tcm_jax.data.records import Record
-from tcm_jax.data.sources import FilteredSource
+from tcm_jax.data.words.benchmarks import benchmark_sets
+from tcm_jax.data.words.labels import LabelFilter
+from tcm_jax.data.words.sources import FilteredSource
+from tcm_jax.images.decoding import decode, encode_png
+from tcm_jax.records import Record
 from tcm_jax.text.charset import CHARSET_36, CharsetAdapter
 
 Read = Callable[[np.ndarray], str]

@@ -1,4 +1,4 @@
-"""The table of docs/scaling.md: what `tcm_jax.plan` says of many configs, machines and meshes.
+"""The table of docs/scaling.md: what `tcm_jax.commands.plan` says of many configs, machines and meshes.
 
     python -m benchmarks.plan_table --results plans.jsonl --markdown table.md
     python -m benchmarks.plan_table --results plans.jsonl --markdown table.md --only "huge.*v5e"
@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tcm_jax.chips import GIB
 from tcm_jax.files import atomic_file
+from tcm_jax.planning.chips import GIB
 
 SIZES = {"v5e": ("4x4", "16x16"), "v5p": ("2x2x4", "4x8x8"), "v6e": ("4x4", "16x16")}  # 16 and 256 chips
 

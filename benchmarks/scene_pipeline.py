@@ -21,16 +21,16 @@ from PIL import Image
 
 from benchmarks.detection_host import TRAINING_SIDES
 from benchmarks.input_pipeline import COLUMNS, speed
-from tcm_jax.data.images import decode
-from tcm_jax.data.records import Scene, SceneSource, TextRegion
 from tcm_jax.data.scenes.augment import SceneAugment
 from tcm_jax.data.scenes.samples import SceneSample
 from tcm_jax.data.scenes.sources import open_scenes
-from tcm_jax.data.synthetic.scenes import SyntheticScenes
-from tcm_jax.detectors.db import Db
-from tcm_jax.detectors.fce import Fce
-from tcm_jax.detectors.interface import TextDetector
-from tcm_jax.detectors.pan import Pan
+from tcm_jax.detection.db import Db
+from tcm_jax.detection.fce import Fce
+from tcm_jax.detection.interface import TextDetector
+from tcm_jax.detection.pan import Pan
+from tcm_jax.images.decoding import decode
+from tcm_jax.records import Scene, SceneSource, TextRegion
+from tcm_jax.render.scenes import SyntheticScenes
 
 BATCH_SIZE = 8
 FAMILIES: dict[str, TextDetector] = {"DB": Db(), "PAN": Pan(), "FCE": Fce()}

@@ -21,13 +21,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tcm_jax.data.lmdb_source import write_lmdb
-from tcm_jax.data.records import Record, Scene, TextRegion
 from tcm_jax.data.scenes.sources import open_scenes
 from tcm_jax.data.scenes.write import write_scene_folder
 from tcm_jax.data.shard_workers import make_shards
 from tcm_jax.data.shards import Records, finish, plan_shards, read_manifest, start
-from tcm_jax.data.sources import open_source
+from tcm_jax.data.words.lmdb import write_lmdb
+from tcm_jax.data.words.sources import open_source
+from tcm_jax.records import Record, Scene, TextRegion
 
 _DIFFERENT = 1000
 _TEXTS = 8

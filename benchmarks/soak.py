@@ -31,7 +31,7 @@ import numpy as np
 
 from benchmarks.input_pipeline import drawn_words
 from benchmarks.processes import descendants, memory
-from tcm_jax.data.array_record_source import shard_name, write_array_record
+from tcm_jax.data.words.array_record import shard_name, write_array_record
 
 ROOT = Path(__file__).parents[1]
 WORDS, SHARDS = 4000, 4
@@ -40,7 +40,7 @@ WARM_UP = 0.2  # share of the steps
 ROWS = 20
 TRAIN = """
 import ctypes, threading, time
-from tcm_jax.train import main
+from tcm_jax.commands.train import main
 
 def trim():
     while True:

@@ -21,9 +21,9 @@ import numpy as np
 from benchmarks.decode import matmul_rate
 from benchmarks.processes import memory
 from tcm_jax import Spotter
-from tcm_jax.data.images import encode_png
-from tcm_jax.data.inputs import image_files
-from tcm_jax.data.synthetic.scenes import SyntheticScenes
+from tcm_jax.images.decoding import encode_png
+from tcm_jax.images.inputs import image_files
+from tcm_jax.render.scenes import SyntheticScenes
 
 _START = """
 import sys, time

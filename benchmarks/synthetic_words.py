@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from tcm_jax.data.augment import OPERATIONS, RandAugment
-from tcm_jax.data.synthetic import SyntheticWords
+from tcm_jax.data.words.augment import OPERATIONS, RandAugment
+from tcm_jax.render.words import SyntheticWords
 from tcm_jax.text.charset import CHARSET_94
 
 WARM_UP, RECORDS, CALLS = 300, 1500, 400

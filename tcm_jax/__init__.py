@@ -15,19 +15,19 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from tcm_jax.detector import Detections, Detector
-    from tcm_jax.recognizer import Reading, Recognizer
-    from tcm_jax.spotter import Spotter
+    from tcm_jax.detection.detector import Detections, Detector
+    from tcm_jax.recognition.recognizer import Reading, Recognizer
     from tcm_jax.spotting.results import SpottedPhoto, SpottedWord
+    from tcm_jax.spotting.spotter import Spotter
 
 _MODULES = {
-    "Detections": "detector",
-    "Detector": "detector",
-    "Reading": "recognizer",
-    "Recognizer": "recognizer",
+    "Detections": "detection.detector",
+    "Detector": "detection.detector",
+    "Reading": "recognition.recognizer",
+    "Recognizer": "recognition.recognizer",
     "SpottedPhoto": "spotting.results",
     "SpottedWord": "spotting.results",
-    "Spotter": "spotter",
+    "Spotter": "spotting.spotter",
 }
 
 

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ from tcm_jax.files import as_path, atomic_folder, local_copy
 
 FORMAT = "tcm_jax/1"
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
+
+_PACKAGED = Path(__file__).with_name("weights")
+DETECTOR, RECOGNIZER = _PACKAGED / "detector", _PACKAGED / "recognizer"  # the models that come with the package
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convert import detector_sizes, engine, rules
 from tcm_jax import pretrained
+from tcm_jax.convert import detector_sizes, engine, rules
+from tcm_jax.detection.model import Detection, DetectionConfig, detection_config
 from tcm_jax.models.tcm import TcmConfig, resnet_clip
-from tcm_jax.tasks.detection import Detection, DetectionConfig, detection_config
 from tests.conftest import channels_last, detection_weights, read_json
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from convert import engine, rules
-from convert.architecture import template
 from tcm_jax import pretrained
+from tcm_jax.convert import engine, rules
+from tcm_jax.convert.architecture import template
 from tcm_jax.models.clip import ClipConfig
 from tcm_jax.models.clip4str import Clip4StrConfig
 from tests.conftest import golden_weights, read_json

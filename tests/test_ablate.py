@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from tcm_jax import ablate
-from tcm_jax.ablate import Run, RunError, Trainer, format_table, load_config, plan, summary
+from tcm_jax.commands import ablate
+from tcm_jax.commands.ablate import Run, RunError, Trainer, format_table, load_config, plan, summary
 
 CONFIG = """
 from ml_collections import ConfigDict

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tcm_jax import Reading, Recognizer
-from tcm_jax.reading_options import add_reading_options, reading_arguments
+from tcm_jax.commands.reading_options import add_reading_options, reading_arguments
 from tcm_jax.text.allow_list import AllowList, characters
 from tcm_jax.text.charset import CHARSET_36
 from tcm_jax.text.lexicon import Lexicon, carry_over

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 import tcm_jax
-from tcm_jax import cli
-from tcm_jax.defaults import RECOGNIZER
+from tcm_jax.commands import main as cli
+from tcm_jax.pretrained import RECOGNIZER
 
 
 def run(capsys, *arguments):
@@ -55,7 +55,7 @@ def test_help_of_sub_commands(capsys, name):
 
 def test_sub_commands_with_flags_of_absl():
     """Their flags and mistakes are the program's own."""
-    command = [sys.executable, "-m", "tcm_jax.cli", "plan"]
+    command = [sys.executable, "-m", "tcm_jax", "plan"]
     result = subprocess.run([*command, "--help"], capture_output=True, text=True)
     assert "--topology: such as v5e:16x16" in result.stdout and "Compiles the training step" in result.stdout
     result = subprocess.run([*command, "--topology=v5e:4x4"], capture_output=True, text=True)
@@ -86,7 +86,7 @@ def test_converters_come_with_the_package(capsys, tmp_path):
 
 
 def test_output_that_nobody_reads_on():
-    command = [sys.executable, "-m", "tcm_jax.cli", "info", str(RECOGNIZER)]
+    command = [sys.executable, "-m", "tcm_jax", "info", str(RECOGNIZER)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
     assert (process.wait(60), process.stderr.read()) == (141, "")

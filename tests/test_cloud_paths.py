@@ -10,23 +10,24 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tcm_jax import predict, pretrained
-from tcm_jax.data.array_record_source import write_array_record
-from tcm_jax.data.build import Entry, evaluation_source
-from tcm_jax.data.inputs import named, pixels
-from tcm_jax.data.label_files import write_label_folder
-from tcm_jax.data.labels import LabelFilter
-from tcm_jax.data.lmdb_source import LmdbSource, write_lmdb
-from tcm_jax.data.records import Scene, SourceError, TextRegion
+from tcm_jax import pretrained
+from tcm_jax.commands import predict
+from tcm_jax.commands.evaluate import main as evaluate
+from tcm_jax.commands.evaluate.outputs import results_path
+from tcm_jax.commands.images import find_images, picture_paths
 from tcm_jax.data.scenes.build import SceneEntry, training_scenes
 from tcm_jax.data.scenes.write import write_scene_folder
-from tcm_jax.data.sources import open_source
-from tcm_jax.evaluate import main as evaluate
-from tcm_jax.evaluation.outputs import results_path
+from tcm_jax.data.words.array_record import write_array_record
+from tcm_jax.data.words.build import Entry, evaluation_source
+from tcm_jax.data.words.label_files import write_label_folder
+from tcm_jax.data.words.labels import LabelFilter
+from tcm_jax.data.words.lmdb import LmdbSource, write_lmdb
+from tcm_jax.data.words.sources import open_source
 from tcm_jax.files import RemoteError, absolute, as_path, atomic_file, atomic_folder, check_writable, local_copy, upload
-from tcm_jax.image_commands import find_images, picture_paths
+from tcm_jax.images.inputs import named, pixels
+from tcm_jax.loading import find_model, load_model
 from tcm_jax.pretrained import Pretrained
-from tcm_jax.tasks.loading import find_model, load_model
+from tcm_jax.records import Scene, SourceError, TextRegion
 from tcm_jax.text.charset import CHARSET_36, load_charset
 from tcm_jax.training.report import Report
 from tcm_jax.training.workdir import ResumeError, check_config, write_json

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert.architecture import template
+from tcm_jax.commands.train import run
 from tcm_jax.config import from_dict
+from tcm_jax.convert.architecture import template
 from tcm_jax.models.clip4str import Clip4StrConfig
-from tcm_jax.tasks.recognition import parameter_group
+from tcm_jax.recognition.model import parameter_group
+from tcm_jax.tasks import parse
 from tcm_jax.text.charset import load_charset
-from tcm_jax.train import run
-from tcm_jax.training.objectives import parse
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("clip4str_*.py"))
 VARIANTS = {

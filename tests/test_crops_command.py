@@ -1,4 +1,4 @@
-"""`tcm_jax.crops`: pictures of the words of photos with known text."""
+"""`tcm_jax.commands.crops`: pictures of the words of photos with known text."""
 
 import json
 
@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from tcm_jax import Detector, crops
-from tcm_jax.data.images import decode, encode_png
-from tcm_jax.data.sources import open_source
+from tcm_jax import Detector
+from tcm_jax.commands import crops
+from tcm_jax.data.words.sources import open_source
+from tcm_jax.images.decoding import decode, encode_png
 from tests.tiny_detector import write_tiny_detector
 
 PALE, DARK = (220, 220, 220), (40, 60, 200)

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tcm_jax import Detector, Recognizer, Spotter, doctor, info
-from tcm_jax.defaults import DETECTOR, RECOGNIZER, WEIGHTS
+from tcm_jax import Detector, Recognizer, Spotter
+from tcm_jax.commands import doctor, info
+from tcm_jax.pretrained import DETECTOR, RECOGNIZER, WEIGHTS
 
 
 def test_they_are_small_and_say_where_they_come_from():

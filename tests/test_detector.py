@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from tcm_jax import Detections, Detector, Recognizer
-from tcm_jax.data.images import ImageError, encode_png
-from tcm_jax.data.photos import bucket_sizes, canvas_size, resized_size
-from tcm_jax.detectors.interface import Instance
-from tcm_jax.tasks.detecting import valid
-from tcm_jax.tasks.detection import DETECTORS
+from tcm_jax.detection.interface import Instance
+from tcm_jax.detection.model import DETECTORS
+from tcm_jax.detection.streaming import valid
+from tcm_jax.images.canvas import bucket_sizes, canvas_size, resized_size
+from tcm_jax.images.decoding import ImageError, encode_png
 from tests.conftest import channels_last, compare, read_json
 from tests.tiny_detector import SCALE, write_tiny_detector
 

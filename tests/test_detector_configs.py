@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from tcm_jax import pretrained
+from tcm_jax.commands.train import run
+from tcm_jax.detection.model import Detection, DetectionConfig, detection_config
 from tcm_jax.models.tcm import BACKBONES, PAPER_PROMPT, RELEASED_PROMPT
-from tcm_jax.tasks.detection import Detection, DetectionConfig, detection_config
-from tcm_jax.train import run
-from tcm_jax.training.objectives import parse
+from tcm_jax.tasks import parse
 from tcm_jax.training.state import init_state, make_step
 from tests.conftest import read_json
 

@@ -27,10 +27,11 @@ from jax.sharding import PartitionSpec
 from ml_collections import ConfigDict
 from PIL import Image
 
-from convert.__main__ import main as convert
-from tcm_jax import ablate, cli
-from tcm_jax.data.__main__ import main as data
-from tcm_jax.training.objectives import parse
+from tcm_jax.commands import ablate
+from tcm_jax.commands import main as cli
+from tcm_jax.commands.data import main as data
+from tcm_jax.convert.__main__ import main as convert
+from tcm_jax.tasks import parse
 from tests.documented import OURS, PAGES, ROOT, SHELL, Part, commands, fences, prose, shell_blocks, snippets
 from tests.tiny_detector import TINY_TCM, write_tiny_detector
 
@@ -133,7 +134,7 @@ def trace(config: str, overrides: tuple[str, ...]) -> None:
 def check_config(module: str, arguments: Sequence[str], patch: pytest.MonkeyPatch) -> None:
     """Of the programs that take a recipe: flags, values, and the tiny form."""
     main = importlib.import_module(module).main
-    if module == "tcm_jax.ablate":
+    if module == "tcm_jax.commands.ablate":
         options, overrides = options_of(main, arguments, patch)
         assert ablate.plan(options.config, options.rows, options.seeds, options.workdir, overrides, True)
         return
@@ -231,7 +232,12 @@ def check(words: list[str], before: str, patch: pytest.MonkeyPatch) -> None:
             options_of(importlib.import_module(script[:-3].replace("/", ".")).main, arguments, patch)
         case ["python", "-m", module, *arguments] if not arguments or module.startswith("tests."):
             assert importlib.util.find_spec(module)
-        case ["python", "-m", "tcm_jax.train" | "tcm_jax.plan" | "tcm_jax.ablate" as module, *arguments]:
+        case [
+            "python",
+            "-m",
+            "tcm_jax.train" | "tcm_jax.commands.plan" | "tcm_jax.commands.ablate" as module,
+            *arguments,
+        ]:
             check_config(module, [STANDS_FOR.get(word, word) for word in arguments], patch)
         case ["python", "-m", name, *arguments]:
             spec = importlib.util.find_spec(name)

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tcm_jax import Recognizer, evaluate
-from tcm_jax.data.images import encode_png
-from tcm_jax.data.lmdb_source import write_lmdb
-from tcm_jax.data.records import Record
-from tcm_jax.evaluation import words
+from tcm_jax import Recognizer
+from tcm_jax.commands import evaluate
+from tcm_jax.commands.evaluate import words
+from tcm_jax.data.words.lmdb import write_lmdb
+from tcm_jax.images.decoding import encode_png
+from tcm_jax.records import Record
 from tcm_jax.text.charset import CHARSET_36, CHARSET_62, CHARSET_94
 from tests.conftest import read_json, read_jsonl
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcm_jax import Detector, evaluate
-from tcm_jax.data.images import encode_png
-from tcm_jax.evaluation import scenes
-from tcm_jax.evaluation.exports import photo_stems, submission
+from tcm_jax import Detector
+from tcm_jax.commands import evaluate
+from tcm_jax.commands.evaluate import images as scenes
+from tcm_jax.commands.evaluate.exports import photo_stems, submission
+from tcm_jax.images.decoding import encode_png
 from tests.conftest import read_json
 from tests.tiny_detector import write_tiny_detector
 

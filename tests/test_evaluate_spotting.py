@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from tcm_jax import Spotter, evaluate
-from tcm_jax.data.images import encode_png
+from tcm_jax import Spotter
+from tcm_jax.commands import evaluate
+from tcm_jax.images.decoding import encode_png
 from tests.conftest import read_json
 from tests.tiny_detector import write_tiny_detector
 

@@ -6,7 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from tcm_jax import doctor, info, pretrained
+from tcm_jax import pretrained
+from tcm_jax.commands import doctor, info
 from tests.tiny_detector import write_tiny_detector
 
 
@@ -68,9 +69,9 @@ def test_of_broken_weights(tiny_model, tmp_path):
 
 def diagnosis(monkeypatch, capsys, recognizer, detector) -> tuple[str, str]:
     """What `doctor` prints, and what it ends with, where these models come with the package."""
-    for module in ("tcm_jax.doctor", "tcm_jax.recognizer"):
+    for module in ("tcm_jax.commands.doctor", "tcm_jax.recognition.recognizer"):
         monkeypatch.setattr(f"{module}.RECOGNIZER", recognizer)
-    for module in ("tcm_jax.doctor", "tcm_jax.detector"):
+    for module in ("tcm_jax.commands.doctor", "tcm_jax.detection.detector"):
         monkeypatch.setattr(f"{module}.DETECTOR", detector)
     monkeypatch.setattr("tcm_jax.compilation.keep_programs", lambda: None)
     with pytest.raises(SystemExit) as exit:

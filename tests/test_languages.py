@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tcm_jax.data.synthetic import SyntheticWords
-from tcm_jax.data.synthetic.fonts import FontLibrary
-from tcm_jax.data.synthetic.words import Words, read_words
-from tcm_jax.defaults import RECOGNIZER
-from tcm_jax.pretrained import read_config
-from tcm_jax.recognizer import Recognizer
+from tcm_jax.commands.train import run
+from tcm_jax.images.fonts import FontLibrary
+from tcm_jax.pretrained import RECOGNIZER, read_config
+from tcm_jax.recognition.recognizer import Recognizer
+from tcm_jax.render.vocabulary import Words, read_words
+from tcm_jax.render.words import SyntheticWords
 from tcm_jax.text.charset import load_charset
-from tcm_jax.train import run
 
 RECIPE = runpy.run_path(str(Path(__file__).parents[1] / "configs" / "clip4str_language.py"))
 WORDS = ("ζωή", "ψωμί", "οδός", "λάδι", "χθες", "ξύλο", "γάλα", "φως")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tcm_jax.data.records import TextRegion
-from tcm_jax.data.scenes.lettering import typeset
-from tcm_jax.overlay import draw, draw_words
+from tcm_jax.images.lettering import typeset
+from tcm_jax.images.overlay import draw, draw_words
+from tcm_jax.records import TextRegion
 
 GRAY = np.full((320, 640, 3), 128, np.uint8)
 BOX = np.float32([[100, 100], [300, 100], [300, 200], [100, 200]])

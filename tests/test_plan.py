@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from tcm_jax import plan
-from tcm_jax.chips import CHIPS, find
+from tcm_jax.commands import plan
 from tcm_jax.planning import hlo
+from tcm_jax.planning.chips import CHIPS, find
 from tcm_jax.planning.roofline import Grid, roofline
 from tcm_jax.planning.topologies import TopologyError, topology
 from tcm_jax.planning.work import Collective, Operation, Work, work

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcm_jax import predict
-from tcm_jax.data.images import encode_png
-from tcm_jax.detector import Detector
-from tcm_jax.image_commands import find_images
+from tcm_jax.commands import predict
+from tcm_jax.commands.images import find_images
+from tcm_jax.detection.detector import Detector
+from tcm_jax.images.decoding import encode_png
 from tests.conftest import read_jsonl
 
 

@@ -14,12 +14,12 @@ from PIL import Image
 
 import tcm_jax
 from tcm_jax import Reading, Recognizer
-from tcm_jax.data.images import HALF, ImageError, encode_png, pictures
+from tcm_jax.images.decoding import HALF, ImageError, encode_png, pictures
+from tcm_jax.loading import find_model, load_model
 from tcm_jax.models.decoding import decode
 from tcm_jax.pretrained import load
-from tcm_jax.tasks.loading import find_model, load_model
-from tcm_jax.tasks.recognition import Prediction
-from tcm_jax.tasks.words import words
+from tcm_jax.recognition.model import Prediction
+from tcm_jax.recognition.words import words
 from tcm_jax.text.charset import CHARSET_94, CharsetTokenizer
 
 

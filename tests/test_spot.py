@@ -8,8 +8,8 @@ import zipfile
 import pytest
 from PIL import Image
 
-from tcm_jax import predict, spot
-from tcm_jax.spotter import Spotter
+from tcm_jax.commands import predict, spot
+from tcm_jax.spotting.spotter import Spotter
 from tests.conftest import read_json, read_jsonl
 
 
@@ -152,8 +152,8 @@ def test_errors_in_words(run, photos, arguments, message):
 
 def test_models_of_the_package(photos, monkeypatch, tiny_detector, tiny_model, capsys):
     """They are used where no other is named."""
-    monkeypatch.setattr("tcm_jax.detector.DETECTOR", tiny_detector)
-    monkeypatch.setattr("tcm_jax.recognizer.RECOGNIZER", tiny_model)
+    monkeypatch.setattr("tcm_jax.detection.detector.DETECTOR", tiny_detector)
+    monkeypatch.setattr("tcm_jax.recognition.recognizer.RECOGNIZER", tiny_model)
     monkeypatch.setattr(predict, "DETECTOR", tiny_detector)
     monkeypatch.setattr(predict, "RECOGNIZER", tiny_model)
     spot.main([str(photos / "a.png"), "--min-score", "0"])

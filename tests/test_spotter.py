@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tcm_jax import Detector, Recognizer, SpottedPhoto, Spotter, compilation
-from tcm_jax.data.images import ImageError, encode_png
+from tcm_jax.images.decoding import ImageError, encode_png
 
 
 def photo(number: int, height: int = 90, width: int = 120) -> np.ndarray:

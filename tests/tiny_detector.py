@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from tcm_jax import pretrained
-from tcm_jax.tasks.detection import Detection, detection_config
+from tcm_jax.detection.model import Detection, detection_config
 
 TINY_TCM = {
     "clip": {

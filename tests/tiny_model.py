@@ -7,9 +7,9 @@ import numpy as np
 
 from tcm_jax import pretrained
 from tcm_jax.config import from_dict
-from tcm_jax.data.images import CLIP_MEAN, CLIP_STD
+from tcm_jax.images.decoding import CLIP_MEAN, CLIP_STD
 from tcm_jax.models.clip4str import Clip4StrConfig
-from tcm_jax.tasks.recognition import Recognition
+from tcm_jax.recognition.model import Recognition
 
 TINY = {
     "clip": {

@@ -22,9 +22,9 @@ import grain
 import numpy as np
 from absl import flags
 
-from tcm_jax.data.images import ONCE, ImageError, decode, pictures
-from tcm_jax.data.records import Record, Scene, SceneSource, Source
-from tcm_jax.data.share import WHOLE, Rows, Share
+from tcm_jax.distributed.share import WHOLE, Rows, Share
+from tcm_jax.images.decoding import ONCE, ImageError, decode, pictures
+from tcm_jax.records import Record, Scene, SceneSource, Source
 
 AnySource = Source | SceneSource
 
@@ -133,7 +133,7 @@ def eval_batches(
     An image that can't be decoded keeps its row, black: a benchmark counts a fixed number of words.
 
     Args: as of `train_batches`, and
-        margins: of the v pictures of each image, see `tcm_jax.data.images.pictures`.
+        margins: of the v pictures of each image, see `tcm_jax.images.decoding.pictures`.
 
     Yields:
         {"image": uint8 [b, v, H, W, 3], "text": b labels as the source gives them, "name": b names, "valid":

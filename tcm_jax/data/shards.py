@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from tcm_jax.data.array_record_source import pack_word, sha256, shard_name, write_packed
-from tcm_jax.data.check import spread
-from tcm_jax.data.images import ImageError, image_size
-from tcm_jax.data.records import Record, Scene, SourceError
-from tcm_jax.data.scenes.array_record_source import MANIFEST, pack_scene
+from tcm_jax.data.scenes.array_record import MANIFEST, pack_scene
+from tcm_jax.data.words.array_record import pack_word, sha256, shard_name, write_packed
+from tcm_jax.data.words.check import spread
 from tcm_jax.files import absolute, as_path, atomic_file, is_remote
+from tcm_jax.images.decoding import ImageError, image_size
+from tcm_jax.records import Record, Scene, SourceError
 
 _SAMPLE = 64  # records that tell the size of all, and one source from another
 _MESSAGES = 10  # about records left out, of each shard and of all

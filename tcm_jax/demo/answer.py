@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from tcm_jax.data.images import decode
-from tcm_jax.data.photos import STRIDE
-from tcm_jax.spotter import Spotter
+from tcm_jax.images.canvas import STRIDE
+from tcm_jax.images.decoding import decode
 from tcm_jax.spotting.results import SpottedPhoto
+from tcm_jax.spotting.spotter import Spotter
 
 _LONGEST = 1600  # pixels of a side of the picture
 _ALPHA = (90, 210)  # of the score map's lowest and highest value

@@ -23,11 +23,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tcm_jax.data.images import ImageError, encoded
-from tcm_jax.data.synthetic.scenes import SyntheticScenes
 from tcm_jax.demo.answer import answer
 from tcm_jax.demo.guard import Guard
-from tcm_jax.spotter import Spotter
+from tcm_jax.images.decoding import ImageError, encoded
+from tcm_jax.render.scenes import SyntheticScenes
+from tcm_jax.spotting.spotter import Spotter
 
 _PAGE = {
     "/": ("page.html", "text/html"),

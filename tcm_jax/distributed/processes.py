@@ -14,7 +14,7 @@ from jax.errors import JaxRuntimeError
 from tcm_jax.distributed import job as jobs
 
 if TYPE_CHECKING:
-    from tcm_jax.data.share import Share
+    from tcm_jax.distributed.share import Share
 
 LOST = 75  # exit status when other processes are lost: EX_TEMPFAIL of sysexits.h, "try again"
 START_SECONDS = 300.0  # that processes may begin apart
@@ -45,7 +45,7 @@ def initialize(
     if job is None:
         return
     who = f"process {job.index} of {job.count} on {jobs.host()}"
-    # It would take over SIGTERM; `tcm_jax.training.interrupt` looks after that.
+    # It would take over SIGTERM; `tcm_jax.distributed.interrupt` looks after that.
     jax.config.update("jax_enable_preemption_service", False)
     address = job.address
     if job.index > 0:

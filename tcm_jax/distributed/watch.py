@@ -9,6 +9,7 @@ import time
 
 from jax.errors import JaxRuntimeError
 
+from tcm_jax.distributed.interrupt import Interrupted
 from tcm_jax.distributed.processes import (
     LOST,
     START_SECONDS,
@@ -21,7 +22,6 @@ from tcm_jax.distributed.processes import (
     tell,
     values,
 )
-from tcm_jax.training.interrupt import Interrupted
 
 _FAILED = 1  # exit status
 _XLA_STATUS = re.compile("(UNKNOWN|UNAVAILABLE|INTERNAL|DEADLINE_EXCEEDED|ABORTED|CANCELLED|FAILED_PRECONDITION): ")

@@ -9,10 +9,10 @@ import cv2
 import jax
 import numpy as np
 
-from tcm_jax.data.images import resize
 from tcm_jax.export.programs import results_by_name
-from tcm_jax.tasks.loading import Model
-from tcm_jax.tasks.words import words
+from tcm_jax.images.decoding import resize
+from tcm_jax.loading import Model
+from tcm_jax.recognition.words import words
 
 TOLERANCE = 1e-4  # of float32, as a share of the largest value where that exceeds 1
 _COARSE = 2e-2  # of bfloat16, which has three digits

@@ -8,11 +8,11 @@ import jax
 import numpy as np
 from jax import export
 
-from tcm_jax.data.photos import Scale, bucket_sizes
+from tcm_jax.detection.model import Detection
+from tcm_jax.images.canvas import Scale, bucket_sizes
+from tcm_jax.loading import Model
 from tcm_jax.pretrained import flatten, unflatten
-from tcm_jax.tasks.detection import Detection
-from tcm_jax.tasks.loading import Model
-from tcm_jax.tasks.recognition import Recognition
+from tcm_jax.recognition.model import Recognition
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _TEXT = "text_embedding"  # among the weights: the constant text of a detector

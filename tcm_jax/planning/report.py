@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tcm_jax.chips import GIB
+from tcm_jax.planning.chips import GIB
 from tcm_jax.planning.work import COLLECTIVES
 
 PROGRAMS = {"train": "training step", "decode": "inference"}

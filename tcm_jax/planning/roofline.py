@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tcm_jax.chips import Chip
+from tcm_jax.planning.chips import Chip
 from tcm_jax.planning.work import Collective, Operation, Work
 
 BOUNDS = ("compute", "memory", "network")

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
-from tcm_jax.chips import Chip, find
+from tcm_jax.planning.chips import Chip, find
 
 
 class TopologyError(ValueError):

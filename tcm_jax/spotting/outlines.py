@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import shapely
 
-from tcm_jax.detectors.polygons import COORDINATE_LIMIT, area, min_area_rect
+from tcm_jax.detection.polygons import COORDINATE_LIMIT, area, min_area_rect
 
 LEAST_SIDE = 0.5  # pixels; thinner polygons hold no word
 LONG_SIDE = 1.5  # a side counts as at most this many times the other, where the sides decide what is up

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tcm_jax import overlay
+from tcm_jax.images import overlay
 
 SCHEMA_VERSION = 1
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from tcm_jax import overlay
 from tcm_jax.files import atomic_file, check_writable
+from tcm_jax.images import overlay
 from tcm_jax.spotting import hocr, rrc
 from tcm_jax.spotting.results import SCHEMA_VERSION, SpottedPhoto
 

@@ -23,9 +23,9 @@ from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 
+from tcm_jax.distributed.multihost import of_first_process, together
 from tcm_jax.files import absolute, is_remote
 from tcm_jax.pretrained import Pretrained
-from tcm_jax.training.agreement import of_first_process, together
 from tcm_jax.training.config import CheckpointConfig
 from tcm_jax.training.fingerprint import by_path, fingerprints
 from tcm_jax.training.state import TrainState

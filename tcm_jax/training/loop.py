@@ -15,8 +15,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from tcm_jax.distributed import Watch
+from tcm_jax.distributed.interrupt import Interrupted, StopSignal
 from tcm_jax.training.checkpoint import Checkpoints
-from tcm_jax.training.interrupt import Interrupted, StopSignal
 from tcm_jax.training.mesh import batch_share, shard_batch
 from tcm_jax.training.profile import Profile
 from tcm_jax.training.report import Meter, Report

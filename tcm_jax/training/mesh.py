@@ -10,7 +10,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from tcm_jax.data.share import Share
+from tcm_jax.distributed.share import Share
 from tcm_jax.models.layers import BATCH_AXES
 
 AXES = (*BATCH_AXES, "tensor")

@@ -14,9 +14,9 @@ from jax.sharding import Mesh, NamedSharding
 from tcm_jax.training import partition
 from tcm_jax.training.fingerprint import fingerprint
 from tcm_jax.training.mesh import batch_sharding, batch_shards, replicated
-from tcm_jax.training.objective import Objective
 from tcm_jax.training.optim import Optimizer, Tree
 from tcm_jax.training.state import Batch, Step, TrainState, init_state, make_step
+from tcm_jax.training.task import Objective
 
 Shapes = Mapping[str, jax.ShapeDtypeStruct]
 

@@ -6,10 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tcm_jax import chips
-from tcm_jax.planning import hlo
+from tcm_jax.planning import chips, hlo
 from tcm_jax.planning.work import work
-from tcm_jax.training.objectives import parse
+from tcm_jax.tasks import parse
 from tcm_jax.training.program import train_program
 
 
@@ -23,7 +22,7 @@ def model_flops(config: Mapping[str, Any], mesh: jax.sharding.Mesh) -> float:
 
 def speed(config: Mapping[str, Any], mesh: jax.sharding.Mesh) -> Callable[[float], dict[str, float]]:
     """What follows from the images per second of a run: "step_time" in seconds, "images_per_second_per_device", and on
-    a chip of `tcm_jax.chips` "mfu", the model FLOPs utilisation: `model_flops` as a share of what the chips can do at
+    a chip of `tcm_jax.planning.chips` "mfu", the model FLOPs utilisation: `model_flops` as a share of what the chips can do at
     best in the time.
     """
     batch = config["batch"]

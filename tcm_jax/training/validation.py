@@ -11,14 +11,14 @@ from jax.sharding import Mesh
 
 from tcm_jax.data.pipeline import AnySource
 from tcm_jax.distributed import Watch
+from tcm_jax.distributed.interrupt import StopSignal
+from tcm_jax.distributed.multihost import of_first_process
 from tcm_jax.pretrained import CONFIG
-from tcm_jax.training.agreement import of_first_process
 from tcm_jax.training.checkpoint import export
-from tcm_jax.training.interrupt import StopSignal
-from tcm_jax.training.objective import Objective
 from tcm_jax.training.optim import Optimizer, Tree
 from tcm_jax.training.report import Report
 from tcm_jax.training.state import TrainState, averaged_variables
+from tcm_jax.training.task import Objective
 
 BEST, LAST = "best", "last"
 

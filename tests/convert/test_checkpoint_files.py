@@ -12,9 +12,9 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from convert import checkpoints
-from convert.architecture import identify
-from convert.engine import ConversionError
+from tcm_jax.convert import checkpoints
+from tcm_jax.convert.architecture import identify
+from tcm_jax.convert.engine import ConversionError
 from tests.golden_models import golden_state
 
 TENSORS = {"a.weight": np.float32([[1, 2], [3, 4]]), "a.bias": np.float32([5, 6])}

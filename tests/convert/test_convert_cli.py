@@ -7,9 +7,9 @@ import pytest
 import safetensors.numpy
 import torch
 
-from convert import checkpoints, conversion, verify
-from convert.__main__ import main
 from tcm_jax import pretrained
+from tcm_jax.convert import checkpoints, conversion, verify
+from tcm_jax.convert.__main__ import main
 from tests.conftest import read_json
 from tests.convert.test_huggingface import huggingface
 from tests.golden_models import golden_state

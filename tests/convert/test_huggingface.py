@@ -7,10 +7,10 @@ import pytest
 import safetensors.numpy
 import torch
 
-from convert import checkpoints, conversion, engine, rules
-from convert.architecture import identify
-from convert.clip_sizes import Options
-from convert.engine import ConversionError
+from tcm_jax.convert import checkpoints, conversion, engine, rules
+from tcm_jax.convert.architecture import identify
+from tcm_jax.convert.clip_sizes import Options
+from tcm_jax.convert.engine import ConversionError
 from tests.golden_models import golden_state
 
 CONFIG = {

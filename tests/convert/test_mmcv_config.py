@@ -2,7 +2,7 @@
 
 import pytest
 
-from convert import mmcv_config
+from tcm_jax.convert import mmcv_config
 
 CONFIG = """
 train_list = [dict(type='TextDetDataset', ann_file='data/train.txt')]

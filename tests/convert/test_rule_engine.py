@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from convert import engine
-from convert.engine import (
+from tcm_jax.convert import engine
+from tcm_jax.convert.engine import (
     ConversionError,
     attention,
     batch_norm,

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from convert import checkpoints
-from convert.__main__ import main
-from convert.engine import ConversionError
 from tcm_jax import pretrained
-from tcm_jax.tasks.detection import detection_config
+from tcm_jax.convert import checkpoints
+from tcm_jax.convert.__main__ import main
+from tcm_jax.convert.engine import ConversionError
+from tcm_jax.detection.model import detection_config
 from tests.conftest import detection_weights
 from tests.convert.test_tcm_conversion import ORIGINS, OWN, options
 from tests.convert.test_torch_files import Call

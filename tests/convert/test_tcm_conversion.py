@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert import conversion
-from convert.architecture import identify
-from convert.clip_sizes import Options
-from convert.engine import ConversionError
 from tcm_jax import pretrained
+from tcm_jax.convert import conversion
+from tcm_jax.convert.architecture import identify
+from tcm_jax.convert.clip_sizes import Options
+from tcm_jax.convert.engine import ConversionError
 from tcm_jax.pretrained import Pretrained
 from tests.conftest import detection_weights, read_json
 from tests.convert.test_conversion import checkpoint

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from convert import conversion, reference, reference_tcm
-from convert.architecture import identify
-from convert.verify import report, verify
 from tcm_jax import pretrained
+from tcm_jax.convert import conversion, reference, reference_tcm
+from tcm_jax.convert.architecture import identify
+from tcm_jax.convert.verify import report, verify
 from tests.conftest import compare, detection_weights
 from tests.convert.test_conversion import checkpoint
 from tests.convert.test_tcm_conversion import OWN, fixtures, options, to_pretrained

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from convert import checkpoints
-from convert.architecture import identify
-from convert.engine import ConversionError
+from tcm_jax.convert import checkpoints
+from tcm_jax.convert.architecture import identify
+from tcm_jax.convert.engine import ConversionError
 from tests.conftest import read_json
 from tests.golden_models import clip4str_config, golden_state
 

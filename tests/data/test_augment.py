@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from tcm_jax.data import augment
-from tcm_jax.data.augment import OPERATIONS, RandAugment
+from tcm_jax.data.words import augment
+from tcm_jax.data.words.augment import OPERATIONS, RandAugment
 
 NEAREST = Image.Resampling.NEAREST
 

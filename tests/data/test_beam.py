@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from word_files import records
 
-from tcm_jax.data.__main__ import main
-from tcm_jax.data.label_files import write_label_folder
-from tcm_jax.data.records import Scene
+from tcm_jax.commands.data import main
 from tcm_jax.data.scenes.write import write_scene_folder
+from tcm_jax.data.words.label_files import write_label_folder
+from tcm_jax.records import Scene
 
 
 def contents(folder: Path) -> dict[str, bytes]:

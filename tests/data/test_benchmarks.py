@@ -5,12 +5,12 @@ import io
 import pytest
 from PIL import Image
 
-from tcm_jax.data.array_record_source import write_array_record
-from tcm_jax.data.benchmarks import WORDS, benchmark_sets, count_problem, overlaps
-from tcm_jax.data.labels import LabelFilter
-from tcm_jax.data.lmdb_source import write_lmdb
-from tcm_jax.data.records import Record, SourceError
-from tcm_jax.data.sources import FilteredSource
+from tcm_jax.data.words.array_record import write_array_record
+from tcm_jax.data.words.benchmarks import WORDS, benchmark_sets, count_problem, overlaps
+from tcm_jax.data.words.labels import LabelFilter
+from tcm_jax.data.words.lmdb import write_lmdb
+from tcm_jax.data.words.sources import FilteredSource
+from tcm_jax.records import Record, SourceError
 from tcm_jax.text.charset import CHARSET_36, CHARSET_94
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tcm_jax.data.build import Entry, evaluation_source, parse_entries, training_source, weights
-from tcm_jax.data.labels import LabelFilter
-from tcm_jax.data.records import SourceError
+from tcm_jax.data.words.build import Entry, evaluation_source, parse_entries, training_source, weights
+from tcm_jax.data.words.labels import LabelFilter
+from tcm_jax.records import SourceError
 
 LETTERS = LabelFilter("abcdefghijklmnopqrstuvwxyz", 10)
 

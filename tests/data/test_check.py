@@ -3,12 +3,12 @@ import pytest
 from PIL import Image
 from word_files import ListSource, folder, jpeg, raw_lmdb, records
 
-from tcm_jax.data.__main__ import main
-from tcm_jax.data.check import contact_sheet, spread, survey
-from tcm_jax.data.labels import LabelFilter
-from tcm_jax.data.lmdb_source import write_lmdb
-from tcm_jax.data.records import Record
-from tcm_jax.data.sources import open_source
+from tcm_jax.commands.data import main
+from tcm_jax.data.words.check import contact_sheet, spread, survey
+from tcm_jax.data.words.labels import LabelFilter
+from tcm_jax.data.words.lmdb import write_lmdb
+from tcm_jax.data.words.sources import open_source
+from tcm_jax.records import Record
 from tcm_jax.text.charset import CHARSET_36
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcm_jax.data.images import (
+from tcm_jax.images.decoding import (
     CLIP_MEAN,
     CLIP_STD,
     HALF,

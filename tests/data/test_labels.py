@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tcm_jax.data.labels import FilterReport, LabelFilter
+from tcm_jax.data.words.labels import FilterReport, LabelFilter
 from tcm_jax.text.charset import CHARSET_36, CHARSET_62, CHARSET_94
 
 OPTIONS = {

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from tcm_jax.data.photos import bucket_sizes, canvas_size, prepare, resized_size
+from tcm_jax.images.canvas import bucket_sizes, canvas_size, prepare, resized_size
 from tests.conftest import compare, read_json
 
 RELEASED = [

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from word_files import ListSource, gray, jpeg, records
 
-from tcm_jax.data.images import ImageError, decode, framed, resize
-from tcm_jax.data.labels import LabelFilter
-from tcm_jax.data.lmdb_source import write_lmdb
 from tcm_jax.data.pipeline import eval_batches, train_batches
-from tcm_jax.data.records import Record
-from tcm_jax.data.samples import WordSample
-from tcm_jax.data.share import Share
-from tcm_jax.data.sources import FilteredSource, open_source
+from tcm_jax.data.words.labels import LabelFilter
+from tcm_jax.data.words.lmdb import write_lmdb
+from tcm_jax.data.words.samples import WordSample
+from tcm_jax.data.words.sources import FilteredSource, open_source
+from tcm_jax.distributed.share import Share
+from tcm_jax.images.decoding import ImageError, decode, framed, resize
+from tcm_jax.records import Record
 from tcm_jax.text.charset import CHARSET_36, CharsetTokenizer
 
 TOKENIZER = CharsetTokenizer(CHARSET_36)
@@ -227,8 +227,8 @@ def test_evaluation_notices_lost_records():
 PROGRAM = """
 import sys
 from tcm_jax.data.pipeline import train_batches
-from tcm_jax.data.samples import WordSample
-from tcm_jax.data.sources import open_source
+from tcm_jax.data.words.samples import WordSample
+from tcm_jax.data.words.sources import open_source
 from tcm_jax.text.charset import CHARSET_36, CharsetTokenizer
 
 def platforms(image, rng):

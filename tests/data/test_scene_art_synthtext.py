@@ -5,10 +5,10 @@ import pytest
 import scipy.io
 from scene_files import CORNERS, boxes, cells, gt_mat, read, write
 
-from tcm_jax.data.records import SourceError
 from tcm_jax.data.scenes.formats.art import ART
 from tcm_jax.data.scenes.formats.synthtext import SYNTHTEXT
 from tcm_jax.data.scenes.regions import SceneReport
+from tcm_jax.records import SourceError
 
 # ArT
 

@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from tcm_jax.data.records import Scene, TextRegion
 from tcm_jax.data.scenes.augment import SceneAugment
 from tcm_jax.data.scenes.samples import SceneSample
-from tcm_jax.detectors.db import Db
-from tcm_jax.detectors.polygons import area
+from tcm_jax.detection.db import Db
+from tcm_jax.detection.polygons import area
+from tcm_jax.records import Scene, TextRegion
 
 FILL = (123, 117, 104)
 NO_COLOURS = {"brightness": 0.0, "saturation": 0.0}

@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 from word_files import folder, jpeg
 
-from tcm_jax.data.__main__ import main
-from tcm_jax.data.images import ImageError
-from tcm_jax.data.records import Scene, SourceError, TextRegion
+from tcm_jax.commands.data import main
 from tcm_jax.data.scenes.check import survey
-from tcm_jax.data.scenes.draw import draw_polygons, scene_sheet
 from tcm_jax.data.scenes.sources import open_scenes
 from tcm_jax.data.scenes.write import write_scene_folder
 from tcm_jax.data.tfds import open_tfds
+from tcm_jax.images.decoding import ImageError
+from tcm_jax.images.drawing import draw_polygons, scene_sheet
+from tcm_jax.records import Scene, SourceError, TextRegion
 
 GREEN, ORANGE = (40, 230, 90), (255, 110, 60)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scene_files import BOX, CORNERS, STRAIGHT, coco_text, curved, read, word_on_curves, write
 
-from tcm_jax.data.records import SourceError
 from tcm_jax.data.scenes.formats.coco import COCO_TEXT, CURVED_SYNTHTEXT, TEXTOCR
+from tcm_jax.records import SourceError
 
 # CurvedSynText150k
 

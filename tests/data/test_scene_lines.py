@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tcm_jax.data.records import SourceError
 from tcm_jax.data.scenes.formats import FORMATS
+from tcm_jax.records import SourceError
 
 BOM = b"\xef\xbb\xbf"
 

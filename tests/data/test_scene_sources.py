@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from word_files import jpeg
 
-from tcm_jax.data.images import ImageError
-from tcm_jax.data.records import SourceError
 from tcm_jax.data.scenes.sources import open_scenes
+from tcm_jax.images.decoding import ImageError
+from tcm_jax.records import SourceError
 
 QUAD = "1,2,30,2,30,9,1,9"
 

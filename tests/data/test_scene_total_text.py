@@ -8,10 +8,10 @@ import pytest
 import scipy.io
 from word_files import jpeg
 
-from tcm_jax.data.records import SourceError
 from tcm_jax.data.scenes.formats.total_text import TOTAL_TEXT
 from tcm_jax.data.scenes.regions import SceneReport, collect
 from tcm_jax.data.scenes.sources import open_scenes
+from tcm_jax.records import SourceError
 
 PLAIN = "x: [[10 60 58 12]], y: [[5 8 30 28]], ornt: [u'm'], transcriptions: [u'CAFE']\n"
 

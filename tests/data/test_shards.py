@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from word_files import ListSource, jpeg, records
 
-from tcm_jax.data.__main__ import main
-from tcm_jax.data.array_record_source import ArrayRecordSource, set_name, write_array_record, write_packed
-from tcm_jax.data.benchmarks import benchmark_sets
-from tcm_jax.data.label_files import write_label_folder
-from tcm_jax.data.records import Scene, SourceError, TextRegion
+from tcm_jax.commands.data import main
 from tcm_jax.data.scenes.sources import open_scenes
 from tcm_jax.data.scenes.write import write_scene_folder
 from tcm_jax.data.shards import finish, make_shard, plan_shards, start
-from tcm_jax.data.sources import open_source
+from tcm_jax.data.words.array_record import ArrayRecordSource, set_name, write_array_record, write_packed
+from tcm_jax.data.words.benchmarks import benchmark_sets
+from tcm_jax.data.words.label_files import write_label_folder
+from tcm_jax.data.words.sources import open_source
+from tcm_jax.records import Scene, SourceError, TextRegion
 from tests.fake_bucket import install_empty
 
 BOX = np.array([[1, 2.25], [9, 2], [9, 5], [0.1, 5]], np.float32)

@@ -5,12 +5,12 @@ import pickle
 import pytest
 from word_files import ListSource, folder, jpeg, raw_lmdb, records
 
-from tcm_jax.data.array_record_source import ArrayRecordSource, write_array_record
-from tcm_jax.data.images import ImageError, decode
-from tcm_jax.data.labels import LabelFilter
-from tcm_jax.data.lmdb_source import LmdbSource, write_lmdb
-from tcm_jax.data.records import Record, SourceError
-from tcm_jax.data.sources import ConcatSource, FilteredSource, open_source
+from tcm_jax.data.words.array_record import ArrayRecordSource, write_array_record
+from tcm_jax.data.words.labels import LabelFilter
+from tcm_jax.data.words.lmdb import LmdbSource, write_lmdb
+from tcm_jax.data.words.sources import ConcatSource, FilteredSource, open_source
+from tcm_jax.images.decoding import ImageError, decode
+from tcm_jax.records import Record, SourceError
 from tcm_jax.text.charset import CHARSET_36
 
 

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcm_jax.data.__main__ import main
-from tcm_jax.data.images import decode
-from tcm_jax.data.sources import open_source
-from tcm_jax.data.synthetic import SyntheticWords
-from tcm_jax.data.synthetic.degradation import degrade
-from tcm_jax.data.synthetic.dice import Dice
-from tcm_jax.data.synthetic.fonts import FontLibrary
-from tcm_jax.data.synthetic.typesetting import SIZES, typeset
-from tcm_jax.data.synthetic.warping import place
-from tcm_jax.data.synthetic.words import Words, split_of
+from tcm_jax.commands.data import main
+from tcm_jax.data.words.sources import open_source
+from tcm_jax.images.decoding import decode
+from tcm_jax.images.fonts import FontLibrary
+from tcm_jax.render.degradation import degrade
+from tcm_jax.render.random_stream import Dice
+from tcm_jax.render.typesetting import SIZES, typeset
+from tcm_jax.render.vocabulary import Words, split_of
+from tcm_jax.render.warping import place
+from tcm_jax.render.words import SyntheticWords
 from tcm_jax.text.bpe import vocabulary_words
 from tcm_jax.text.charset import CHARSET_36, CHARSET_62, CHARSET_94
 

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from shapely.geometry import Polygon
 
-from tcm_jax.data.synthetic import boards, mounting
-from tcm_jax.data.synthetic.boards import readable
-from tcm_jax.data.synthetic.dice import Dice
-from tcm_jax.data.synthetic.emblems import band, emblem
-from tcm_jax.data.synthetic.materials import KINDS, TILE, tile
-from tcm_jax.data.synthetic.mounting import Mount
-from tcm_jax.data.synthetic.scenes import SyntheticScenes
+from tcm_jax.render import boards, mounting
+from tcm_jax.render.boards import readable
+from tcm_jax.render.emblems import band, emblem
+from tcm_jax.render.materials import KINDS, TILE, tile
+from tcm_jax.render.mounting import Mount
+from tcm_jax.render.random_stream import Dice
+from tcm_jax.render.scenes import SyntheticScenes
 
 
 def letters_of(text: str) -> str:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tcm_jax.data.synthetic import SyntheticWords
-from tcm_jax.data.synthetic.dice import Dice
-from tcm_jax.data.synthetic.fonts import FontLibrary
-from tcm_jax.data.synthetic.scripts import capitals, has_marks, needs_layout, without_marks
-from tcm_jax.data.synthetic.words import Words, read_words, split_of
+from tcm_jax.images.fonts import FontLibrary
+from tcm_jax.render.random_stream import Dice
+from tcm_jax.render.scripts import capitals, has_marks, needs_layout, without_marks
+from tcm_jax.render.vocabulary import Words, read_words, split_of
+from tcm_jax.render.words import SyntheticWords
 
 GREEK = "αβγδεζηθικλμνξοπρσςτυφχψωάέήίόύώϊϋΐΰΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΆΈΉΊΌΎΏΪΫ"
 CYRILLIC = "абвгдежзийклмнопрстуфхцчшщъыьэюя"

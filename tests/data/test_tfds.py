@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from word_files import folder, jpeg, records
 
-from tcm_jax.data.build import Entry, parse_entries, training_source
-from tcm_jax.data.labels import LabelFilter
-from tcm_jax.data.lmdb_source import write_lmdb
-from tcm_jax.data.records import SourceError
 from tcm_jax.data.scenes.build import SceneEntry, training_scenes
 from tcm_jax.data.tfds import SceneText, TfdsScenes, TfdsWords, WordImages, build_tfds, open_tfds
 from tcm_jax.data.tfds.layouts import SCENES, Layout
+from tcm_jax.data.words.build import Entry, parse_entries, training_source
+from tcm_jax.data.words.labels import LabelFilter
+from tcm_jax.data.words.lmdb import write_lmdb
+from tcm_jax.records import SourceError
 from tcm_jax.text.charset import CHARSET_36
 
 LINES = {

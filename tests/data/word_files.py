@@ -8,7 +8,7 @@ import lmdb
 import numpy as np
 from PIL import Image
 
-from tcm_jax.data.records import Record
+from tcm_jax.records import Record
 
 
 def jpeg(number: int, width: int = 20, height: int = 10) -> bytes:

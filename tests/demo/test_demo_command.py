@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tcm_jax.data.images import encode_png
-from tcm_jax.demo import __main__ as command
+from tcm_jax.commands import demo as command
+from tcm_jax.images.decoding import encode_png
 from tests.demo.uploads import post
 from tests.test_spotter import photo
 

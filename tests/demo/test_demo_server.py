@@ -15,7 +15,7 @@ from PIL import Image
 
 import tcm_jax.demo
 from tcm_jax import Spotter
-from tcm_jax.data.images import encode_png
+from tcm_jax.images.decoding import encode_png
 from tests.demo.conftest import ask, serving
 from tests.demo.uploads import is_clear, mutated_upload, post
 from tests.test_spotter import photo

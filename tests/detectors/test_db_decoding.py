@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from tcm_jax.detectors.db import Db
-from tcm_jax.detectors.db.decoding import mean_inside
-from tcm_jax.detectors.polygons import polygon_iou
+from tcm_jax.detection.db import Db
+from tcm_jax.detection.db.decoding import mean_inside
+from tcm_jax.detection.polygons import polygon_iou
 from tests.conftest import read_json
 
 OPENCV = tuple(int(part) for part in cv2.__version__.split(".")[:2])

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tcm_jax.detectors import polygons as geometry
-from tcm_jax.detectors.db.targets import db_targets, outline_distance
+from tcm_jax.detection import polygons as geometry
+from tcm_jax.detection.db.targets import db_targets, outline_distance
 from tests.conftest import compare, read_json
 
 RULES = {"shrink_ratio": 0.4, "threshold_min": 0.3, "threshold_max": 0.7, "min_short_size": 8}

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from tcm_jax.config import from_dict
-from tcm_jax.detectors.fce import Fce
-from tcm_jax.detectors.fce.decoding import decode, reconstruct
-from tcm_jax.detectors.fce.model import Level
-from tcm_jax.detectors.interface import Instance
-from tcm_jax.detectors.polygons import non_maximum_suppression, polygon_iou
+from tcm_jax.detection.fce import Fce
+from tcm_jax.detection.fce.decoding import decode, reconstruct
+from tcm_jax.detection.fce.model import Level
+from tcm_jax.detection.interface import Instance
+from tcm_jax.detection.polygons import non_maximum_suppression, polygon_iou
 from tests.conftest import channels_last, read_json
 
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tcm_jax.detectors.fce import Fce
-from tcm_jax.detectors.fce.model import Level
+from tcm_jax.detection.fce import Fce
+from tcm_jax.detection.fce.model import Level
 from tests.conftest import channels_last, compare, read_json
 
 NAMES = ("p3", "p4", "p5")

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcm_jax.detectors.fce import Fce
+from tcm_jax.detection.fce import Fce
 from tests.conftest import channels_last, compare, detection_weights, read_json
 
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from tcm_jax.detectors.fce import Fce
-from tcm_jax.detectors.fce.targets import center_pieces, fourier_signature, sidelines
+from tcm_jax.detection.fce import Fce
+from tcm_jax.detection.fce.targets import center_pieces, fourier_signature, sidelines
 from tests.conftest import channels_last, compare, read_json
 
 SIZE = (64, 96)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tcm_jax.detectors.losses import EPS, matching_loss, top_k_sum
+from tcm_jax.detection.losses import EPS, matching_loss, top_k_sum
 from tcm_jax.models.convolution import resize_bilinear
 from tests.conftest import channels_last, compare, read_json
 

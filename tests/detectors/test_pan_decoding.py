@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from tcm_jax.detectors.pan import Pan
-from tcm_jax.detectors.pan.decoding import aggregate
-from tcm_jax.detectors.polygons import polygon_iou
+from tcm_jax.detection.pan import Pan
+from tcm_jax.detection.pan.decoding import aggregate
+from tcm_jax.detection.polygons import polygon_iou
 from tests.conftest import channels_last, read_json
 from tests.golden_detectors import arrays
 

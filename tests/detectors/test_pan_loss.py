@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tcm_jax.detectors.pan import Pan
-from tcm_jax.detectors.pan.loss import embedding_terms, hard_examples, squared_dice
+from tcm_jax.detection.pan import Pan
+from tcm_jax.detection.pan.loss import embedding_terms, hard_examples, squared_dice
 from tests.conftest import channels_last, compare, read_json
 from tests.golden_detectors import arrays
 

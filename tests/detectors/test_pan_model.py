@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tcm_jax.detectors.pan import Pan
-from tcm_jax.detectors.pan.model import DepthwiseConv, PyramidConv
+from tcm_jax.detection.pan import Pan
+from tcm_jax.detection.pan.model import DepthwiseConv, PyramidConv
 from tcm_jax.models.convolution import resize_bilinear
 from tests.conftest import channels_last, compare, read_json
 from tests.golden_detectors import arrays, load_golden_module

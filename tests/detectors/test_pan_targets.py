@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from absl import logging
 
-from tcm_jax.detectors.pan import Pan
+from tcm_jax.detection.pan import Pan
 from tests.conftest import read_json
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import shapely
 
-from tcm_jax.detectors import polygons as geometry
-from tcm_jax.detectors.interface import Instance
+from tcm_jax.detection import polygons as geometry
+from tcm_jax.detection.interface import Instance
 
 SQUARE = np.array([[10, 10], [30, 10], [30, 30], [10, 30]], np.float32)
 DEGENERATE = {

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from tcm_jax import Detector, Recognizer
-from tcm_jax.data.photos import bucket_sizes, prepare
-from tcm_jax.export import __main__ as command
+from tcm_jax.commands import export as command
 from tcm_jax.export.compare import Comparison
-from tcm_jax.tasks.words import words
+from tcm_jax.images.canvas import bucket_sizes, prepare
+from tcm_jax.recognition.words import words
 from tests.tiny_detector import SCALE, TINY_DETECTORS, write_tiny_detector
 from tests.tiny_model import write_tiny_model
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from convert.architecture import template
+from tcm_jax.convert.architecture import template
 from tcm_jax.models.clip import PRESETS, Clip, ClipConfig, eot_feature, resize_positional_embedding
 from tests.conftest import compare, read_json
 from tests.golden_models import golden_inputs, load_golden

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tcm_jax.detection.model import Detection
 from tcm_jax.models.convolution import resize_bilinear
 from tcm_jax.models.prompts import ContextDecoder, PromptGenerator, TextContextEncoder
 from tcm_jax.models.resnet import ModifiedResNet
 from tcm_jax.models.tcm import Tcm, resnet_clip
-from tcm_jax.tasks.detection import Detection
 from tests.conftest import compare, read_json
 from tests.golden_detectors import arrays, image_of, load_golden_detector, load_golden_module
 

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convert import engine, rules
 from tcm_jax import pretrained
-from tcm_jax.tasks.detection import Detection, detection_config
+from tcm_jax.convert import engine, rules
+from tcm_jax.detection.model import Detection, detection_config
 from tests.conftest import compare, detection_weights, read_json
 from tests.golden_detectors import arrays, image_of
 from tests.test_detector_configs import load

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tcm_jax.detectors.polygons import area
+from tcm_jax.detection.polygons import area
 from tcm_jax.spotting.outlines import sides
 
 RECTANGLE = np.array([[10, 20], [70, 20], [70, 40], [10, 40]], np.float32)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convert import engine, rules
 from tcm_jax import pretrained
+from tcm_jax.convert import engine, rules
 from tests.conftest import channels_last, compare
 from tests.golden_detectors import arrays, image_of, load_golden_detector
 

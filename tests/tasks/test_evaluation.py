@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from tcm_jax.data.labels import LabelFilter
-from tcm_jax.data.records import Record
-from tcm_jax.data.sources import FilteredSource
+from tcm_jax.data.words.labels import LabelFilter
+from tcm_jax.data.words.sources import FilteredSource
 from tcm_jax.metrics.recognition import Result, combine
-from tcm_jax.tasks import evaluation
-from tcm_jax.tasks.evaluation import evaluate
-from tcm_jax.tasks.recognition import Prediction
+from tcm_jax.recognition import evaluate as evaluation
+from tcm_jax.recognition.evaluate import evaluate
+from tcm_jax.recognition.model import Prediction
+from tcm_jax.records import Record
 from tcm_jax.text.charset import CHARSET_36, CharsetTokenizer
 from tests.conftest import in_two_processes, read_json, read_jsonl
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from tcm_jax.tasks.permutations import attention_masks, sample_permutations
+from tcm_jax.recognition.permutations import attention_masks, sample_permutations
 from tests.conftest import read_json
 
 MAX = 25

@@ -8,12 +8,12 @@ import numpy as np
 import optax
 import pytest
 
-from convert import engine, rules
 from tcm_jax import pretrained
-from tcm_jax.data.images import HALF
+from tcm_jax.convert import engine, rules
+from tcm_jax.images.decoding import HALF
 from tcm_jax.models.clip4str import Clip4StrConfig
 from tcm_jax.models.decoding import decode
-from tcm_jax.tasks.recognition import Recognition, parameter_group
+from tcm_jax.recognition.model import Recognition, parameter_group
 from tests.conftest import compare, read_json
 from tests.golden_models import golden_inputs, load_golden
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tcm_jax import Detector
-from tcm_jax.detectors.interface import Instance
+from tcm_jax.detection.interface import Instance
+from tcm_jax.detection.multi_scale import LEAST_SIDE, merged
 from tcm_jax.pretrained import load
-from tcm_jax.tasks.scales import LEAST_SIDE, merged
 from tests.tiny_detector import write_tiny_detector
 
 

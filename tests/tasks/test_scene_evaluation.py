@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from tcm_jax import Detector
-from tcm_jax.data.images import ImageError, encode_png
-from tcm_jax.data.records import Scene, TextRegion
-from tcm_jax.detectors.interface import Instance
+from tcm_jax.detection.evaluate import evaluate_scenes
+from tcm_jax.detection.interface import Instance
+from tcm_jax.detection.streaming import Detections
+from tcm_jax.images.decoding import ImageError, encode_png
 from tcm_jax.metrics.detection import ImagePolygons, Score, hmean_iou, threshold_search
-from tcm_jax.tasks.detecting import Detections
-from tcm_jax.tasks.scene_evaluation import evaluate_scenes
+from tcm_jax.records import Scene, TextRegion
 from tests.conftest import in_two_processes
 from tests.tiny_detector import SCALE, write_tiny_detector
 

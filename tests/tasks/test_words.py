@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tcm_jax.tasks.recognition import Prediction
-from tcm_jax.tasks.words import Word, words
+from tcm_jax.recognition.model import Prediction
+from tcm_jax.recognition.words import Word, words
 from tcm_jax.text.charset import CharsetTokenizer
 from tcm_jax.text.vocabulary import Vocabulary
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tcm_jax.tasks.recognition import Prediction
-from tcm_jax.tasks.words import words
+from tcm_jax.recognition.model import Prediction
+from tcm_jax.recognition.words import words
 from tcm_jax.text.charset import (
     CHARSET_36,
     CHARSET_62,

@@ -17,9 +17,9 @@ import jax
 import numpy as np
 
 from tcm_jax.data.pipeline import train_batches
+from tcm_jax.tasks import parse
 from tcm_jax.training.loop import device_batches
 from tcm_jax.training.mesh import make_mesh, shard_batch
-from tcm_jax.training.objectives import parse
 from tcm_jax.training.program import sharded_init, train_program
 
 ROOT = Path(__file__).parents[2]

@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import pytest
 
+from tcm_jax.tasks import parse
 from tcm_jax.training.config import ConfigError, differences
-from tcm_jax.training.objectives import parse
 
 
 def change(config: dict, path: str, value) -> dict:

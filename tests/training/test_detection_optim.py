@@ -9,12 +9,12 @@ import optax
 import pytest
 import torch
 
-from convert import engine, rules
+from tcm_jax.convert import engine, rules
+from tcm_jax.detection import paramwise
+from tcm_jax.detection.paramwise import RELEASED_KEYS, Multipliers, matched_key
 from tcm_jax.pretrained import flatten, unflatten
-from tcm_jax.training import paramwise
 from tcm_jax.training.methods import METHODS, adam, adamw, sgd
 from tcm_jax.training.optim import Group
-from tcm_jax.training.paramwise import RELEASED_KEYS, Multipliers, matched_key
 from tcm_jax.training.ranger import centralize, centralized_axes, lookahead, ranger, step_sizes
 from tcm_jax.training.schedules import poly
 from tests.conftest import read_json

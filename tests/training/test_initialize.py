@@ -8,9 +8,9 @@ import pytest
 
 from tcm_jax.models.clip import Clip, VisionTransformer, resize_positional_embedding
 from tcm_jax.pretrained import Pretrained, flatten
-from tcm_jax.tasks.recognition import Recognition
-from tcm_jax.training.initialize import initialize
-from tcm_jax.training.objectives import parse
+from tcm_jax.recognition.initialize import initialize
+from tcm_jax.recognition.model import Recognition
+from tcm_jax.tasks import parse
 from tcm_jax.training.transfer import Report
 
 

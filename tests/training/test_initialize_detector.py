@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from tcm_jax.config import from_dict
+from tcm_jax.detection.initialize import initialize_detector, resize_dense_positions
+from tcm_jax.detection.model import Detection, DetectionConfig, detection_config
 from tcm_jax.models.clip import Clip, ClipConfig
 from tcm_jax.pretrained import Pretrained, flatten
-from tcm_jax.tasks.detection import Detection, DetectionConfig, detection_config
-from tcm_jax.training.initialize_detector import initialize_detector, resize_dense_positions
 from tests.tiny_detector import TINY_DETECTORS, TINY_TCM
 
 TOWERS = ("params/backbone/", "batch_stats/backbone/", "params/text_encoder/")

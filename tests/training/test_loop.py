@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from tcm_jax.distributed import Watch
-from tcm_jax.training.interrupt import Interrupted, StopSignal
+from tcm_jax.distributed.interrupt import Interrupted, StopSignal
 from tcm_jax.training.loop import DeviceBatch, Loop, NonFiniteError, device_batches
 from tcm_jax.training.mesh import make_mesh
 from tcm_jax.training.profile import Profile

@@ -9,15 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convert import rules
-from convert.architecture import template
+from tcm_jax.convert import rules
+from tcm_jax.convert.architecture import template
 from tcm_jax.models.clip import PRESETS
 from tcm_jax.models.clip4str import Clip4StrConfig
 from tcm_jax.pretrained import unflatten
-from tcm_jax.tasks.recognition import parameter_group
+from tcm_jax.recognition.model import parameter_group
+from tcm_jax.recognition.task import OptimConfig, make_optimizer, torch_ndim
 from tcm_jax.training.methods import adamw
 from tcm_jax.training.optim import Group, Optimizer
-from tcm_jax.training.recognition import OptimConfig, make_optimizer, torch_ndim
 from tcm_jax.training.schedules import one_cycle
 from tests.conftest import compare, read_json
 

@@ -11,11 +11,11 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
 
-from tcm_jax.data.share import Share
+from tcm_jax.distributed.share import Share
 from tcm_jax.pretrained import flatten
+from tcm_jax.tasks import parse
 from tcm_jax.training import partition
 from tcm_jax.training.mesh import MeshConfig, batch_share, make_mesh
-from tcm_jax.training.objectives import parse
 
 ROOT = Path(__file__).parents[2]
 MESH = AbstractMesh((2, 4, 2), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tcm_jax.tasks.recognition import Recognition
+from tcm_jax.recognition.model import Recognition
+from tcm_jax.recognition.task import OptimConfig, make_optimizer
+from tcm_jax.tasks import parse
 from tcm_jax.training.mesh import make_mesh, shard_batch
 from tcm_jax.training.methods import adamw
-from tcm_jax.training.objectives import parse
 from tcm_jax.training.optim import Group, Optimizer
-from tcm_jax.training.recognition import OptimConfig, make_optimizer
 from tcm_jax.training.schedules import one_cycle
 from tcm_jax.training.state import averaged_variables, init_state, make_step
 from tests.conftest import compare

@@ -12,9 +12,10 @@ import jax
 import numpy as np
 import pytest
 
-from tcm_jax import pretrained, train
+from tcm_jax import pretrained
+from tcm_jax.commands import train
+from tcm_jax.distributed.interrupt import Interrupted
 from tcm_jax.training.config import ConfigError
-from tcm_jax.training.interrupt import Interrupted
 from tcm_jax.training.report import Report
 from tcm_jax.training.workdir import ResumeError
 from tests.training.conftest import CONFIG

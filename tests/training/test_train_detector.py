@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tcm_jax import Detector, pretrained, train
-from tcm_jax.data.images import encode_png
+from tcm_jax import Detector, pretrained
+from tcm_jax.commands import train
+from tcm_jax.distributed.interrupt import Interrupted
+from tcm_jax.images.decoding import encode_png
+from tcm_jax.tasks import parse
 from tcm_jax.training.config import ConfigError
-from tcm_jax.training.interrupt import Interrupted
-from tcm_jax.training.objectives import parse
 from tcm_jax.training.report import Report
 
 RECIPE = runpy.run_path(str(Path(__file__).parents[2] / "configs" / "tcm_db.py"))

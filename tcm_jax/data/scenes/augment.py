@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from tcm_jax.data.records import TextRegion
+from tcm_jax.records import TextRegion
 
 _MARGIN = 2  # pixels of the photo around what is shown, for the interpolation
 _LONGEST = 32766  # pixels of a side that every OpenCV takes

@@ -1,4 +1,4 @@
-"""From the entries of a config to scenes: the same entries as those of words, see `tcm_jax.data.build`.
+"""From the entries of a config to scenes: the same entries as those of words, see `tcm_jax.data.words.build`.
 
 An entry is {"path": PATH, "format": ..., "images": ..., "annotations": ...} (see `open_scenes`) or
 {"synthetic": {arguments of SyntheticScenes}}.
@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from tcm_jax.data.build import Entry
-from tcm_jax.data.records import Scene, SceneSource, SourceError, TextRegion
 from tcm_jax.data.scenes.sources import open_scenes
-from tcm_jax.data.synthetic.scenes import SyntheticScenes
+from tcm_jax.data.words.build import Entry
 from tcm_jax.files import as_path
+from tcm_jax.records import Scene, SceneSource, SourceError, TextRegion
+from tcm_jax.render.scenes import SyntheticScenes
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import numpy as np
 import shapely
 from PIL import Image
 
-from tcm_jax.data.check import some
-from tcm_jax.data.images import ImageError, decode
-from tcm_jax.data.records import Scene, SceneSource, SourceError, TextRegion
+from tcm_jax.data.words.check import some
+from tcm_jax.images.decoding import ImageError, decode
+from tcm_jax.records import Scene, SceneSource, SourceError, TextRegion
 
 _TINY = 8  # pixels of the shorter side: nothing is left to read
 _SHOWN = 10  # unreadable photos in the survey

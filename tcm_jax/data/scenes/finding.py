@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tcm_jax.data.inputs import IMAGE_SUFFIXES
-from tcm_jax.data.records import SourceError
 from tcm_jax.data.scenes.formats.base import PhotoFormat, SetFormat, contents
 from tcm_jax.data.scenes.regions import SceneReport
+from tcm_jax.images.inputs import IMAGE_SUFFIXES
+from tcm_jax.records import SourceError
 
 _SAMPLE = 20  # files that tell the format
 _HEAD = 4096  # bytes that tell the format of a file for a whole set

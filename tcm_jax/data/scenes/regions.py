@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tcm_jax.data.records import TextRegion
+from tcm_jax.records import TextRegion
 
 _SHOWN = 3  # places in a message, for each reason
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tcm_jax.data.records import Scene
 from tcm_jax.data.scenes.augment import SceneAugment
+from tcm_jax.records import Scene
 
 Targets = Callable[[Sequence[np.ndarray], Sequence[np.ndarray], tuple[int, int]], dict[str, np.ndarray]]
 

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tcm_jax.data.images import ImageError
-from tcm_jax.data.records import Scene, SourceError, TextRegion
 from tcm_jax.data.scenes import finding
-from tcm_jax.data.scenes.array_record_source import ArrayRecordScenes, scene_shards
+from tcm_jax.data.scenes.array_record import ArrayRecordScenes, scene_shards
 from tcm_jax.data.scenes.formats import FORMATS
 from tcm_jax.data.scenes.formats.base import (
     ListedAnnotations,
@@ -21,6 +19,8 @@ from tcm_jax.data.scenes.formats.base import (
 )
 from tcm_jax.data.scenes.regions import SceneReport, collect
 from tcm_jax.files import local_copy
+from tcm_jax.images.decoding import ImageError
+from tcm_jax.records import Scene, SourceError, TextRegion
 
 
 class AnnotatedScenes:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from tcm_jax.data.images import encoded, image_size
-from tcm_jax.data.records import Scene
 from tcm_jax.data.scenes.regions import instance
 from tcm_jax.files import atomic_folder
+from tcm_jax.images.decoding import encoded, image_size
+from tcm_jax.records import Scene
 
 LABELS = "labels.jsonl"
 _IMAGES = "images"

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tcm_jax.data.images import ImageError, encoded
-from tcm_jax.data.records import Record, Scene, SceneSource, Source, SourceError
 from tcm_jax.data.scenes.sources import open_scenes
-from tcm_jax.data.sources import open_source
 from tcm_jax.data.tfds.layouts import SCENES, WORD_SETS, Layout
+from tcm_jax.data.words.sources import open_source
+from tcm_jax.images.decoding import ImageError, encoded
+from tcm_jax.records import Record, Scene, SceneSource, Source, SourceError
 
 _SHOWN = 3  # places in an account
 

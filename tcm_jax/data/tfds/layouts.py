@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tcm_jax.data.benchmarks import WORDS
-from tcm_jax.data.records import SourceError
+from tcm_jax.data.words.benchmarks import WORDS
+from tcm_jax.records import SourceError
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tcm_jax.data.records import Record, Scene, SourceError, TextRegion
 from tcm_jax.files import local_copy
+from tcm_jax.records import Record, Scene, SourceError, TextRegion
 
 _INFO = "dataset_info.json"
 

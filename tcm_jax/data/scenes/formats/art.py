@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tcm_jax.data.records import SourceError
 from tcm_jax.data.scenes.formats.base import Problems, SetAnnotations, SetFormat, complain
 from tcm_jax.data.scenes.formats.documents import json_object, points
 from tcm_jax.data.scenes.formats.packed import Instance, PackedAnnotations
 from tcm_jax.data.scenes.regions import SceneReport
+from tcm_jax.records import SourceError
 
 _EXPECTED = 'expected {"transcription": "word", "points": [[x, y], ...], "illegibility": false}'
 

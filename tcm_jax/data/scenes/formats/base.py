@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tcm_jax.data.records import SourceError
 from tcm_jax.data.scenes.regions import SceneReport, collect
+from tcm_jax.records import SourceError
 
 # One annotated text instance as `regions.collect` takes it: polygon [n, 2], text, ignore, where it stands
 # ("gt_img_1.txt:3").

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from tcm_jax.data.records import SourceError
 from tcm_jax.data.scenes.formats.base import Problems, SetAnnotations, SetFormat, complain
 from tcm_jax.data.scenes.formats.documents import json_object, points
 from tcm_jax.data.scenes.formats.packed import Instance, PackedAnnotations
 from tcm_jax.data.scenes.regions import SceneReport
+from tcm_jax.records import SourceError
 
 # A text instance from an annotation; KeyError if it lacks a field, ValueError that says what is wrong with one.
 Convert = Callable[[dict], Instance]

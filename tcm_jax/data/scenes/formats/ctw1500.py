@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tcm_jax.data.records import SourceError
 from tcm_jax.data.scenes.formats.base import Found, PhotoFormat, Problems, complain
 from tcm_jax.data.scenes.formats.lines import line_parser, most_lines, numbers
+from tcm_jax.records import SourceError
 
 _POINTS = 14
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
-from tcm_jax.data.records import SourceError
 from tcm_jax.data.scenes.formats.base import utf8
+from tcm_jax.records import SourceError
 
 
 def json_object(path: Path) -> dict:

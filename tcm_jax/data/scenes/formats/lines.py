@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tcm_jax.data.records import SourceError
 from tcm_jax.data.scenes.formats.base import Found, PhotoFormat, Problems, complain, text_lines
+from tcm_jax.records import SourceError
 
 IGNORED = "###"  # the transcription of what an ICDAR set does not ask to find
 _SCRIPTS = "Arabic Latin Chinese Japanese Korean Bangla Hindi Symbols Mixed None".split()

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tcm_jax.data.records import SourceError
 from tcm_jax.data.scenes.formats.base import Problems, SetAnnotations, SetFormat, complain
 from tcm_jax.data.scenes.formats.documents import mat_names, mat_variables
 from tcm_jax.data.scenes.formats.packed import Instance, PackedAnnotations
 from tcm_jax.data.scenes.regions import SceneReport
+from tcm_jax.records import SourceError
 
 _VARIABLES = ("imnames", "wordBB", "txt")
 

@@ -1,0 +1,156 @@
+"""Checks the installation: versions, devices, folders, models, and a self-test of some seconds.
+
+python -m tcm_jax.doctor
+
+Exit code 1 if something is wrong; the lines that start with "wrong" say what to do. Nothing is downloaded.
+"""
+
+import argparse
+import hashlib
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+import tcm_jax
+from tcm_jax.pretrained import DETECTOR, RECOGNIZER, WEIGHTS
+
+_PACKAGES = (
+    *("jax", "jaxlib", "flax", "numpy", "scipy", "pillow", "opencv-python-headless", "shapely", "pyclipper"),
+    *("rapidfuzz", "safetensors", "optax", "orbax-checkpoint", "grain", "lmdb", "array_record", "rich"),
+)
+_WORD = "HELLO"
+
+Line = tuple[bool, str]  # whether all is well, and what was found
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.doctor") -> None:
+    """Runs the command; exit code 1 if something is wrong."""
+    parser = argparse.ArgumentParser(
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args(arguments)
+    wrong = 0
+    for check in (_versions, _devices, _programs, _weights, _self_test):
+        for well, text in _safely(check):
+            print(f"{'ok   ' if well else 'wrong'} {text}", flush=True)
+            wrong += not well
+    if wrong:
+        sys.exit(f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong")
+
+
+def _safely(check: Callable[[], Iterator[Line]]) -> Iterator[Line]:
+    """The lines of `check`; an error in it is one of them, so that the checks after it still run."""
+    try:
+        yield from check()
+    except Exception as error:
+        yield False, f"{check.__name__.strip('_').replace('_', ' ')}: {type(error).__name__}: {error}"
+
+
+def _versions() -> Iterator[Line]:
+    yield True, f"tcm_jax {tcm_jax.__version__} in {Path(tcm_jax.__file__).parent}"
+    yield True, f"Python {platform.python_version()} on {platform.platform()}, {os.cpu_count()} CPU cores"
+    versions, missing = {}, []
+    for name in _PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            missing.append(name)
+    yield True, ", ".join(f"{name} {version}" for name, version in versions.items())
+    if missing:
+        yield False, f"not installed: {', '.join(missing)}; run `pip install --upgrade tcm_jax`"
+    if _installed("opencv-python"):
+        yield (
+            False,
+            (
+                "opencv-python and opencv-python-headless write the same files, and the first needs a display; run "
+                "`pip uninstall opencv-python opencv-python-headless`, then `pip install opencv-python-headless`"
+            ),
+        )
+
+
+def _installed(name: str) -> bool:
+    try:
+        return bool(metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def _devices() -> Iterator[Line]:
+    import jax
+
+    devices = jax.devices()
+    yield (
+        True,
+        f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform}), computes with JAX {jax.__version__}",
+    )
+    if devices[0].platform == "cpu" and Path("/proc/driver/nvidia/version").exists():
+        yield False, 'there is an NVIDIA GPU that JAX does not use; run `pip install --upgrade "tcm_jax[cuda]"`'
+
+
+def _programs() -> Iterator[Line]:
+    from tcm_jax import compilation
+
+    folder = compilation.folder()
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        yield (
+            False,
+            f"{folder} can't be written: each start compiles anew; set {compilation.VARIABLE} to another folder",
+        )
+        return
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files) / 1e6
+    yield True, f"compiled programs are kept in {folder}: {len(files):,} files, {size:,.1f} MB"
+
+
+def _weights() -> Iterator[Line]:
+    for directory in (DETECTOR, RECOGNIZER):
+        path = directory / WEIGHTS
+        if path.is_file():
+            checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+            yield True, f"{directory}: {path.stat().st_size / 1e6:.1f} MB, sha256 {checksum[:16]}"
+        else:
+            yield False, f"{path} is missing; run `pip install --force-reinstall --no-deps tcm_jax`"
+
+
+def _self_test() -> Iterator[Line]:
+    """The models that come with the package find and read a word that is drawn here."""
+    from tcm_jax.compilation import keep_programs
+    from tcm_jax.detection.detector import Detector
+    from tcm_jax.metrics.detection import ImagePolygons, hmean_iou
+    from tcm_jax.recognition.recognizer import Recognizer
+
+    keep_programs()
+    photo, (left, top, right, bottom) = drawn_photo()
+    again = "the models or the computation are damaged; reinstall, and try with JAX_PLATFORMS=cpu"
+    start = time.monotonic()
+    text = Recognizer(quiet=True).read(photo[top - 4 : bottom + 4, left - 6 : right + 6]).text
+    seconds = time.monotonic() - start
+    well = text.upper() == _WORD
+    yield well, f"reads {text!r} where {_WORD!r} is drawn, in {seconds:.1f} s" + ("" if well else f": {again}")
+
+    start = time.monotonic()
+    instances = Detector(quiet=True).detect(photo).instances
+    seconds = time.monotonic() - start
+    corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
+    well = hmean_iou([ImagePolygons([corners], [], [i.polygon for i in instances])]).total.recall == 1
+    found = "finds the word in a drawn photo" if well else "does not find the word in a drawn photo"
+    yield well, f"{found}, in {seconds:.1f} s" + ("" if well else f": {again}")
+
+
+def drawn_photo() -> tuple[np.ndarray, tuple[int, int, int, int]]:
+    """A sign, uint8 RGB [540, 960, 3], and where its word is: left, top, right, bottom in pixels."""
+    picture, font, middle = Image.new("RGB", (960, 540), (70, 90, 110)), ImageFont.load_default(40), (480, 270)
+    pen = ImageDraw.Draw(picture)
+    pen.rectangle((360, 220, 600, 320), fill=(235, 230, 215))
+    where = pen.textbbox(middle, _WORD, font=font, anchor="mm")
+    pen.text(middle, _WORD, fill=(25, 25, 35), font=font, anchor="mm")
+    left, top, right, bottom = map(round, where)
+    return np.array(picture), (left, top, right, bottom)

@@ -1,0 +1,227 @@
+"""Trains a recognizer or a text detector.
+
+    python -m tcm_jax.train --config configs/clip4str_base.py:tiny --workdir runs/tiny --config.batch=16
+    python -m tcm_jax.train --config configs/tcm_db.py:quickstart --workdir runs/detector
+
+Everything goes to the working directory: config.json, versions.json, metrics.jsonl, tensorboard/, checkpoints/, and the
+model directories best/ (highest validation score) and last/. The same command again goes on where the run stopped.
+Ctrl-C and SIGTERM save a checkpoint first (exit status 130 and 143). Several processes make one run: those of a Slurm
+job, a TPU slice or a Kubernetes job find each other, others are told with --coordinator_address, --num_processes and
+--process_id. When one of them is lost the others end with status 75.
+"""
+
+import contextlib
+import itertools
+import os
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from absl import app, flags, logging
+from jax.sharding import Mesh
+from ml_collections import config_flags
+
+from tcm_jax import distributed, pretrained
+from tcm_jax.commands import command_line
+from tcm_jax.data.pipeline import train_batches
+from tcm_jax.data.words.build import weights
+from tcm_jax.distributed import LOST, JobError, MissingProcesses, Watch, barrier, startup_line
+from tcm_jax.distributed.interrupt import Interrupted, StopSignal, Terminated, end_on_sigterm
+from tcm_jax.distributed.multihost import of_first_process
+from tcm_jax.files import RemoteError, as_path
+from tcm_jax.loading import find_model
+from tcm_jax.records import SourceError
+from tcm_jax.tasks import parse
+from tcm_jax.training import partition
+from tcm_jax.training.checkpoint import CheckpointError, Checkpoints
+from tcm_jax.training.config import ConfigError
+from tcm_jax.training.loop import Loop, NonFiniteError, device_batches, shorten
+from tcm_jax.training.mesh import batch_share, describe, make_mesh
+from tcm_jax.training.optim import Tree
+from tcm_jax.training.profile import Profile
+from tcm_jax.training.program import sharded_init, train_program
+from tcm_jax.training.report import Report
+from tcm_jax.training.speed import speed
+from tcm_jax.training.task import Objective
+from tcm_jax.training.validation import LAST, Validation, stored
+from tcm_jax.training.workdir import ResumeError, check_config, versions, write_json
+
+DATA_SECONDS = 3600.0  # that processes may take longer than others to open the data
+# Those that speak for themselves.
+_ERRORS = (CheckpointError, ConfigError, JobError, NonFiniteError, RemoteError, ResumeError, SourceError)
+
+
+def run(config: Mapping[str, Any], workdir: str | os.PathLike) -> None:
+    """Trains from the start or from the newest checkpoint in `workdir` to the last step.
+
+    Args:
+        config: plain nested dictionaries; see configs/ and `tcm_jax.training`.
+
+    Raises:
+        Interrupted: Ctrl-C or SIGTERM; the state is saved.
+        ConfigError, SourceError, ResumeError, CheckpointError, NonFiniteError: as their names say.
+    """
+    objective, workdir = parse(config), as_path(workdir)
+    c = objective.config
+    try:
+        mesh = make_mesh(c.mesh)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(jax.set_mesh(mesh))
+        watch = stack.enter_context(Watch(c.stall_seconds, c.lost_seconds))
+        contents = {"config": config, "versions": versions(), "mesh": dict(mesh.shape)}
+        checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", c.checkpoint, contents))
+        if checkpoints.steps:
+            for line in check_config(workdir, config):
+                say(f"changed since the checkpoint: {line}")
+        sources, validation_sources = objective.training_sources(), objective.validation_sources()
+        if not sources:
+            raise ConfigError("config.data.train is empty; expected at least one entry")
+        for source in (*sources, *validation_sources):
+            say(objective.describe(source))
+        records = sum(len(source) for source in sources)
+        total = c.total_steps(records)
+        try:
+            program = train_program(objective, mesh, records)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        share = batch_share(mesh)
+        print(startup_line(c.batch, share), flush=True)
+        barrier("the data is open", DATA_SECONDS)
+        if jax.process_index() == 0:
+            write_json(workdir / "config.json", config)
+            write_json(workdir / "versions.json", versions())
+
+        say(f"{total:,} steps of {c.batch} images in {c.compute_dtype.__name__} on {describe(mesh)}")
+        say(f"parameters: {program.optimizer.describe(program.state.params)}")
+        whole = partition.whole(program.state.params, objective.partition_rules(), mesh)
+        if whole:
+            say(f"{len(whole)} parameters are whole where the mesh does not divide them: {shorten(list(whole))}")
+
+        state = checkpoints.restore(program.state)
+        if state is None:
+            state = program.first_state(first_variables(objective, mesh))
+        start = int(state.step)
+        say(f"resuming after step {start:,}" if start else "starting")
+
+        report = stack.enter_context(Report(workdir, start, total, quiet=jax.process_index() != 0))
+        stop = stack.enter_context(StopSignal())
+        validation = Validation(
+            objective, program.optimizer, validation_sources, mesh, workdir, origin(c.init), report, stop, watch
+        )
+        if start >= total:
+            if of_first_process([int(stored(workdir / LAST).get("step") != start)])[0]:  # stopped just before
+                validation.validate(start, state)
+                validation.finish(start, state)
+            report.message("all steps are done")
+            return
+        host_batches = train_batches(
+            sources,
+            objective.sample(),
+            batch_size=c.batch,
+            seed=c.seed,
+            start_step=start,
+            weights=weights(c.data.entries()),
+            workers=c.data.workers,
+            share=share,
+        )
+        stack.enter_context(contextlib.closing(host_batches))
+        feed = device_batches(host_batches, mesh)
+        first = next(feed)
+        clock = time.monotonic()
+        step = program.lower().compile()
+        report.message(f"compiled in {time.monotonic() - clock:.1f} s")
+        Loop(
+            step=step,
+            batches=itertools.chain([first], feed),
+            mesh=mesh,
+            batch_size=c.batch,
+            total=total,
+            log_every=c.log_every,
+            checkpoint_every=c.checkpoint.every,
+            validate_every=c.eval.every,
+            validate=validation.validate,
+            finish=validation.finish,
+            report=report,
+            checkpoints=checkpoints,
+            stop=stop,
+            watch=watch,
+            profile=stack.enter_context(Profile(workdir / "tensorboard", start, total, c.profile_steps)),
+            speed=speed(config, mesh),
+            workdir=workdir,
+        ).run(state)
+
+
+def first_variables(objective: Objective, mesh: Mesh) -> Tree:
+    """Random variables, or those of the model directory `config.init`; says which is which."""
+    c = objective.config
+    variables = sharded_init(objective, mesh)(jax.random.key(c.seed))
+    if not c.init:
+        return variables
+    try:
+        directory = find_model(c.init)
+        variables, report = objective.initialize(variables, pretrained.load(directory))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"config.init: {error}") from error
+    say(f"{directory}: {report}")
+    return variables
+
+
+def origin(init: str) -> dict[str, str]:
+    """Source and licence of the trained model: those of the model it started from, if any."""
+    if not init:
+        return {"source": "trained from random weights", "license": "unknown"}
+    first = pretrained.read_config(find_model(init))
+    return {"source": f"trained from {first['source'].removeprefix('trained from ')}", "license": first["license"]}
+
+
+def say(text: str) -> None:
+    """A line for the user, from one of the processes."""
+    if jax.process_index() == 0:
+        print(text, flush=True)
+
+
+def main() -> None:
+    """The command line."""
+    config_flag = config_flags.DEFINE_config_file("config", help_string="FILE.py or FILE.py:VARIANT")
+    workdir_flag = flags.DEFINE_string("workdir", None, "where everything goes", required=True)
+    address_flag = flags.DEFINE_string("coordinator_address", "", "HOST:PORT where process 0 is to listen")
+    count_flag = flags.DEFINE_integer("num_processes", 0, "processes of this run; 0: as the environment says")
+    index_flag = flags.DEFINE_integer("process_id", -1, "number of this process; -1: as the environment says")
+
+    def train(_) -> None:
+        status = 0
+        end_on_sigterm()
+        try:
+            distributed.initialize(address_flag.value, count_flag.value, index_flag.value)
+            run(config_flag.value.to_dict(), workdir_flag.value)
+        except Interrupted as stop:
+            print(stop, file=sys.stderr)
+            status = stop.status
+        except KeyboardInterrupt as stop:
+            print("stopped before the first step", file=sys.stderr)
+            status = 143 if isinstance(stop, Terminated) else command_line.INTERRUPTED
+        except MissingProcesses as error:
+            print(f"error: {error}", file=sys.stderr)
+            status = LOST
+        except _ERRORS as error:
+            print(f"error: {error}", file=sys.stderr)
+            status = 1
+        except Exception:
+            if jax.process_count() == 1:
+                raise
+            traceback.print_exc()  # an ordinary exit would wait for the other processes
+            status = 1
+        if status:
+            distributed.leave(status)
+
+    logging.set_verbosity(logging.WARNING)
+    app.run(train, flags_parser=command_line.parser(config_flag))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,237 @@
+"""What a state dict is: its layout and the configuration of its model, from keys and shapes.
+
+Tensors don't show numbers of heads, the activation, the characters or the decoding options. These come from
+the caller's options, from a Lightning file's hyper-parameters or the JSON file beside the weights, and else
+from what the released models have; `Architecture.notes` lists what was assumed.
+"""
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tcm_jax import pretrained
+from tcm_jax.config import from_dict
+from tcm_jax.detection.model import DETECTORS, Detection, DetectionConfig
+from tcm_jax.models.clip import Clip, ClipConfig
+from tcm_jax.models.clip4str import Clip4Str, Clip4StrConfig
+from tcm_jax.models.layers import ACTIVATIONS
+from tcm_jax.text.charset import CHARSET_94
+
+from . import clip_sizes, detector_sizes
+from .checkpoints import Checkpoint
+from .clip_sizes import Options, Reading, Sizes, merge, reading
+from .engine import ConversionError, Shape
+from .rules import Layout
+
+Config = ClipConfig | Clip4StrConfig | DetectionConfig
+
+# The key that shows a kind; what stands before it ("module.") is a prefix of every key.
+MARKS = {
+    "clip4str": "visual_decoder.pos_queries",
+    "db": "bbox_head.binarize.0.weight",
+    "pan": "bbox_head.out_conv.weight",
+    "fce": "bbox_head.out_conv_cls.weight",
+    "huggingface": "vision_model.embeddings.class_embedding",
+    "clip": "token_embedding.weight",
+}
+
+# Hyper-parameters of the original's VL4STR, by our names.
+HYPER_PARAMETERS = {
+    "charset": "charset_train",
+    "caption_charset": "charset_test",
+    "context_length": "context_length",
+    "decoder_heads": "dec_num_heads",
+    "dropout": "dropout",
+    "use_share_dim": "use_share_dim",
+    "image_detach": "image_detach",
+    "cross_gt_context": "cross_gt_context",
+    "cross_cloze_mask": "cross_cloze_mask",
+    "cross_loss_weight": "cross_loss_w",
+    "cross_token_embedding": "cross_token_embeding",
+    "cls_eot_feature": "clip_cls_eot_feature",
+    "decode_ar": "decode_ar",
+    "refine_iters": "refine_iters",
+    "perm_num": "perm_num",
+    "perm_forward": "perm_forward",
+    "perm_mirrored": "perm_mirrored",
+}
+# Hyper-parameters that the tensors show as well.
+SHOWN = {
+    "max_label_length": "max_label_length",
+    "decoder_depth": "dec_depth",
+    "decoder_mlp_ratio": "dec_mlp_ratio",
+    "use_language_model": "use_language_model",
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A recognised state dict.
+
+    Args:
+        origin: who made it: "CLIP4STR", "TCM-DB", "OpenAI CLIP", "OpenCLIP", "Hugging Face CLIP" and so on.
+        layout: names the table of rules.
+        tensors: keys without the prefix that all had.
+        preprocessing: as a model directory keeps it.
+        notes: what was assumed or ignored, a sentence each.
+        unused: keys of the tensors that the configuration has no use for.
+    """
+
+    origin: str
+    layout: Layout
+    config: Config
+    tensors: Mapping[str, np.ndarray]
+    preprocessing: Mapping[str, Any]
+    notes: tuple[str, ...]
+    unused: tuple[str, ...] = ()
+
+
+def identify(checkpoint: Checkpoint, options: Options | None = None) -> Architecture:
+    """Recognises a checkpoint.
+
+    Raises:
+        ConversionError: no known kind, or sizes that contradict each other or the options.
+    """
+    options = options or Options()
+    kind, tensors = _strip_prefix(checkpoint)
+    if options.charset is not None and kind != "clip4str":
+        raise ConversionError(f"a charset was given, but {checkpoint.files[0]} is a model without character decoders")
+    if options.scale is not None and kind not in DETECTORS:
+        raise ConversionError(f"a scale was given, but {checkpoint.files[0]} is no text detector")
+    sizes = Sizes(checkpoint, tensors)
+    reading = READERS[kind](sizes, options)
+    try:
+        config = reading.build(merge(reading.values, options.fields))
+        _check(config, sizes)
+    except ConversionError:
+        raise
+    except ValueError as error:
+        raise ConversionError(f"{sizes.path}: {error}") from error
+    unused = detector_sizes.unused(config, tensors) if isinstance(config, DetectionConfig) else ()
+    filled = [key for key in unused if tensors[key].size]  # predefined prompts come with empty `contexts`
+    if filled:
+        sizes.notes.append(f"not used by this model and left out: {_abridged(filled)}")
+    preprocessing, notes = reading.preprocessing, tuple(sizes.notes)
+    return Architecture(reading.origin, reading.layout, config, tensors, preprocessing, notes, unused)
+
+
+@functools.cache
+def template(config: Config) -> dict[str, Shape]:
+    """Shape of every leaf of the model by path, parameters and running statistics, without making them."""
+    if isinstance(config, DetectionConfig):
+        variables = jax.eval_shape(Detection(config).init, jax.random.key(0))
+    elif isinstance(config, ClipConfig):
+        images = jnp.zeros((1, *config.image_size, 3))
+        variables = jax.eval_shape(Clip(config).init, jax.random.key(0), images, jnp.zeros((1, 2), jnp.int32))
+    else:
+        images = jnp.zeros((1, *config.clip.image_size, 3))
+        variables = jax.eval_shape(Clip4Str(config).init, jax.random.key(0), images)
+    return {p: s for p, s in pretrained.shapes(variables).items() if p.startswith(("params/", "batch_stats/"))}
+
+
+def clip_of(config: Config) -> ClipConfig:
+    """The CLIP in a configuration."""
+    match config:
+        case ClipConfig():
+            return config
+        case Clip4StrConfig():
+            return config.clip
+        case DetectionConfig():
+            return config.tcm.clip
+
+
+def _strip_prefix(checkpoint: Checkpoint) -> tuple[str, dict[str, np.ndarray]]:
+    """Kind of a state dict, and its tensors without the prefix that its keys share."""
+    for kind, mark in MARKS.items():
+        for key in checkpoint.tensors:
+            if key == mark or key.endswith(f".{mark}"):
+                prefix = key.removesuffix(mark)
+                tensors = {k.removeprefix(prefix): x for k, x in checkpoint.tensors.items()}
+                if len(tensors) < len(checkpoint.tensors):
+                    raise ConversionError(f"{checkpoint.files[0]} holds keys with {prefix!r} and without")
+                return kind, tensors
+    some = ", ".join(list(checkpoint.tensors)[:3])
+    raise ConversionError(
+        f"{checkpoint.files[0]} is no CLIP, no CLIP4STR and no detector of TCM: it has {some}, ... and none of "
+        f"{', '.join(MARKS.values())}"
+    )
+
+
+def _abridged(keys: Sequence[str]) -> str:
+    """Keys of one module as one, "context_decoder.* (74)"."""
+    counts = collections.Counter(key.partition(".")[0] for key in keys)
+    return ", ".join(name if name in keys else f"{name}.* ({count})" for name, count in counts.items())
+
+
+def _clip4str(sizes: Sizes, options: Options) -> Reading:
+    """The flat state dict of VL4STR, or a Lightning checkpoint with its hyper-parameters."""
+    given = sizes.checkpoint.hyper_parameters
+    size = options.image_size
+    if size is None and "img_size" in given:
+        match given["img_size"]:
+            case [int(h), int(w)]:
+                size = h, w
+            case other:
+                raise ConversionError(f"{sizes.path}: hyper-parameter img_size is {other!r}, expected [h, w]")
+    towers = clip_sizes.towers(sizes.inner("clip_model."), size, options.activation or "quick_gelu")
+    _, positions, width = sizes.shape("visual_decoder.pos_queries", 3)
+    fields: dict[str, Any] = {
+        "max_label_length": positions - 1,
+        "decoder_depth": sizes.blocks("visual_decoder.layers.{}"),
+        "decoder_mlp_ratio": sizes.axis("visual_decoder.layers.0.linear1.weight", 0, 2) // width,
+        "use_language_model": "cross_decoder.pos_queries" in sizes,
+    }
+    for name, theirs in SHOWN.items():
+        if theirs in given and given[theirs] != fields[name]:
+            sizes.notes.append(f"hyper-parameter {theirs} is {given[theirs]!r}, but the tensors show {fields[name]!r}")
+    told = {name: given[theirs] for name, theirs in HYPER_PARAMETERS.items() if theirs in given}
+    if width != towers.embed_dim:
+        told["use_share_dim"] = False
+    if options.charset is not None:
+        told["charset"] = options.charset
+    if "charset" not in told and "charset" not in options.fields:
+        count = sizes.axis("visual_decoder.text_embed.embedding.weight", 0, 2) - 3
+        if count != len(CHARSET_94):
+            raise ConversionError(f"{sizes.path} reads {count} characters; say which with --charset")
+    ignored = sorted(given.keys() - set(HYPER_PARAMETERS.values()) - set(SHOWN.values()) - {"img_size"})
+    if ignored:
+        sizes.notes.append(f"hyper-parameters without a meaning here: {', '.join(ignored)}")
+    assumed = sorted(HYPER_PARAMETERS.keys() - told.keys() - options.fields.keys() - {"use_share_dim"})
+    if assumed:
+        sizes.notes.append(f"as in the released models: {', '.join(assumed)}")
+    base = dataclasses.asdict(Clip4StrConfig(clip=towers, **fields))
+    return reading("CLIP4STR", "clip4str", from_dict(Clip4StrConfig, merge(base, told, "hyper-parameter ")))
+
+
+def _check(config: Config, sizes: Sizes) -> None:
+    """What the rules' comparison of shapes can't see. Raises ValueError."""
+    clip = clip_of(config)
+    if clip.activation not in ACTIVATIONS:
+        raise ValueError(f"activation {clip.activation!r} is unknown; known are {', '.join(ACTIVATIONS)}")
+    image = 32 * clip.vision_width if clip.is_resnet else clip.vision_width  # of the attention pooling
+    widths = {"text": (clip.text_width, clip.text_heads), "image": (image, clip.vision_heads)}
+    if isinstance(config, DetectionConfig):
+        widths["decoder"] = (config.tcm.decoder_width, config.tcm.decoder_heads)
+    if isinstance(config, Clip4StrConfig):
+        widths["decoder"] = (sizes.axis("visual_decoder.pos_queries", 2, 3), config.decoder_heads)
+        count = sizes.axis("visual_decoder.text_embed.embedding.weight", 0, 2) - 3
+        if len(set(config.charset)) != count or len(config.charset) != count:
+            raise ValueError(f"the charset {config.charset!r} is not {count} different characters")
+    for name, (width, heads) in widths.items():
+        if type(heads) is not int or heads < 1 or width % heads:
+            raise ValueError(f"the {name} width {width} can't be split over {heads!r} heads")
+
+
+READERS: dict[str, Callable[[Sizes, Options], Reading]] = {
+    "clip4str": _clip4str,
+    **{family: detector_sizes.reader(family) for family in DETECTORS},
+    "huggingface": clip_sizes.huggingface,
+    "clip": clip_sizes.clip,
+}

@@ -1,0 +1,161 @@
+"""Configuration of a text detector, TCM's or its baseline's, from the keys and shapes of a state dict."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tcm_jax.detection.model import DETECTORS, DetectionConfig, detection_config
+from tcm_jax.models.tcm import RELEASED_PROMPT, TcmConfig, resnet_clip
+
+from . import clip_sizes, mmcv_config
+from .clip_sizes import Options, Reading, Sizes, merge
+from .engine import ConversionError
+
+# Image size (long, short) of the released tests on ICDAR2015.
+SCALES = {"db": (4068, 1024), "pan": (1333, 736), "fce": (2260, 2260)}
+INITIAL_GAMMA = np.float32(1e-3)  # of both factors that refine the embeddings
+
+# Components of TCM by their field in `TcmConfig`: the keys that have no use without it. The release's class makes
+# vis_gamma, gamma and the context decoder in any case.
+COMPONENTS = {
+    "learnable_prompt": ("contexts",),
+    "language_prompt": ("prompt_generator.",),
+    "visual_prompt": ("visual_prompt_generator.", "vis_gamma"),
+    "context_decoder": ("context_decoder.", "gamma"),
+    "scale_score_map": ("logit_scale",),
+    "fast": ("meta_query", "pix_w"),
+}
+
+
+def reader(family: str) -> Callable[[Sizes, Options], Reading]:
+    """The function that reads checkpoints of `family`."""
+    return lambda sizes, options: _detector(family, sizes, options)
+
+
+def unused(config: DetectionConfig, tensors: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """Keys of the components that `config` is without."""
+    off = tuple(key for field, keys in COMPONENTS.items() if not getattr(config.tcm, field) for key in keys)
+    return tuple(key for key in tensors if key.startswith(off))
+
+
+def _detector(family: str, sizes: Sizes, options: Options) -> Reading:
+    asked = options.fields.get("family", family)
+    if asked != family:
+        raise ConversionError(f"{sizes.path} is a {family} detector, not {asked!r}")
+    cls = DETECTORS[family]
+    values = dataclasses.asdict(DetectionConfig(family, TcmConfig(), cls()))
+    values["detector"] |= CHANNELS[family](sizes)
+    has_text = "text_encoder.ln_final.weight" in sizes
+    values["tcm"] |= _tcm(sizes, options) if has_text else {"text_matching": False, "clip": _resnet(sizes)}
+    try:
+        told = mmcv_config.read(sizes.checkpoint.config, family)
+        fields = {"tcm": told.tcm, "detector": told.detector} if has_text else {"detector": told.detector}
+        values = merge(values, fields)
+    except ValueError as error:
+        sizes.notes.append(f"the configuration in the file is not used: {error}")
+        told, fields = mmcv_config.Told({}, {}, {}), {}
+    preprocessing: dict[str, Any] = {"mean": list(cls.mean), "std": list(cls.std), "scale": list(SCALES[family])}
+    preprocessing |= {**told.preprocessing, "multiple": 32}
+    if options.scale:
+        preprocessing["scale"] = list(options.scale)
+
+    def given(group: str) -> Mapping[str, Any]:
+        """Fields that the file's configuration or the caller states."""
+        asked = options.fields.get(group, {})
+        return {**fields.get(group, {}), **(asked if isinstance(asked, Mapping) else {})}
+
+    if has_text and "prompt" not in given("tcm"):
+        _check_room(sizes, values["tcm"])
+    assumed = {
+        "the attention pooling's 32 heads": has_text,
+        "the prompt": has_text and values["tcm"]["prompt"] and "prompt" not in given("tcm"),
+        "the decoders' 4 heads": has_text and "decoder_heads" not in given("tcm"),
+        "decoding": not given("detector"),
+        "the scale": "scale" not in told.preprocessing and not options.scale,
+    }
+    if any(assumed.values()):
+        sizes.notes.append(f"as in the released models: {', '.join(n for n, is_so in assumed.items() if is_so)}")
+    origin = f"TCM-{family.upper()}" if has_text else f"{family.upper()} with CLIP's ResNet"
+    return Reading(origin, "tcm", values, detection_config, preprocessing)
+
+
+def _resnet(sizes: Sizes) -> dict[str, Any]:
+    """The backbone. The release's attention pooling has 32 heads, whatever its width."""
+    fields = clip_sizes.resnet(sizes.inner("backbone."))
+    clip = resnet_clip(fields["vision_layers"], fields["vision_width"])
+    return {**dataclasses.asdict(clip), "vision_heads": 32}
+
+
+def _tcm(sizes: Sizes, options: Options) -> dict[str, Any]:
+    """Fields of `TcmConfig`."""
+    clip = _resnet(sizes) | clip_sizes.text_tower(sizes.inner("text_encoder."))
+    table = "attnpool.positional_embedding"
+    clip["image_size"] = clip_sizes.grid_size(sizes.inner("backbone."), table, (32, 32), options.image_size)
+    clip["activation"] = options.activation or "quick_gelu"
+    fields: dict[str, Any] = {
+        "clip": clip,
+        "language_prompt": "prompt_generator.prompt_proj.1.weight" in sizes,
+        "visual_prompt": "visual_prompt_generator.text_proj.1.weight" in sizes,
+        "context_decoder": "context_decoder.text_proj.1.weight" in sizes,
+        "scale_score_map": "logit_scale" in sizes,
+        "fast": "meta_query" in sizes,
+    }
+    for field, name in (("visual_prompt", "visual_prompt_generator"), ("context_decoder", "context_decoder")):
+        if fields[field]:
+            fields["decoder_width"] = sizes.axis(f"{name}.text_proj.1.weight", 0, 2)
+            fields["decoder_layers"] = sizes.blocks(f"{name}.decoder.{{}}")
+    if "gamma" in sizes and (sizes.tensors["gamma"] == INITIAL_GAMMA).all():
+        sizes.notes.append(
+            "gamma is as it was initialised; a model trained with use_context_decoder=False needs "
+            "--set tcm.context_decoder=false"
+        )
+    return fields | _prompt(sizes, clip["text_positions"])
+
+
+def _prompt(sizes: Sizes, positions: int) -> dict[str, Any]:
+    """Learnable vectors at all positions of the text tower leave no room for words."""
+    contexts = sizes.tensors.get("contexts", np.zeros(0))
+    if contexts.ndim != 3 or contexts.shape[1] > positions:
+        raise ConversionError(
+            f"{sizes.path}: contexts has shape {contexts.shape}; expected (1, n, width) with n up to {positions}, the "
+            "positions of the text tower"
+        )
+    count = contexts.shape[1]
+    return {"learnable_prompt": count, "prompt": RELEASED_PROMPT if count < positions else ""}
+
+
+def _check_room(sizes: Sizes, tcm: Mapping[str, Any]) -> None:
+    """Whether the released words, 14 tokens, can be those that the model was trained with."""
+    room = tcm["clip"]["text_positions"] - tcm["learnable_prompt"]
+    if 0 < room < 14:
+        raise ConversionError(
+            f"{sizes.path} has room for a prompt of {room} tokens; say which words with --set tcm.prompt=..."
+        )
+
+
+def _db(sizes: Sizes) -> dict[str, Any]:
+    return {
+        "lateral_channels": sizes.axis("neck.lateral_convs.0.conv.weight", 0, 4),
+        "out_channels": sizes.axis("neck.smooth_convs.0.conv.weight", 0, 4),
+    }
+
+
+def _pan(sizes: Sizes) -> dict[str, Any]:
+    return {
+        "channels": sizes.axis("neck.reduce_conv_c2.0.weight", 0, 4),
+        "repeats": sizes.blocks("neck.fpems.{}"),
+    }
+
+
+def _fce(sizes: Sizes) -> dict[str, Any]:
+    coefficients = sizes.axis("bbox_head.out_conv_reg.weight", 0, 4)  # real and imaginary parts of -k..k
+    return {
+        "channels": sizes.axis("neck.lateral_convs.0.conv.weight", 0, 4),
+        "fourier_degree": (coefficients // 2 - 1) // 2,
+    }
+
+
+# Fields of the families that the tensors show.
+CHANNELS: dict[str, Callable[[Sizes], dict[str, Any]]] = {"db": _db, "pan": _pan, "fce": _fce}

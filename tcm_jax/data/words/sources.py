@@ -1,0 +1,228 @@
+"""Sources of word records: what a path holds, several sources as one, and filtering by label.
+
+Everything a user needs from here: `open_source(path)` recognises word LMDBs, ArrayRecord files, sets of shards and
+folders with a label file; `FilteredSource` keeps what a recognizer can learn from and says what it dropped.
+"""
+
+import bisect
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tcm_jax.data.words import label_files
+from tcm_jax.data.words.array_record import (
+    SIGNATURE,
+    ArrayRecordSource,
+    is_array_record,
+    is_shard,
+    set_name,
+    shard_sets,
+)
+from tcm_jax.data.words.label_files import LabelFileSource
+from tcm_jax.data.words.labels import FilterReport, LabelFilter
+from tcm_jax.data.words.lmdb import LmdbSource
+from tcm_jax.files import as_path, local_copy
+from tcm_jax.images.decoding import ImageError, image_size
+from tcm_jax.records import Record, Source, SourceError
+
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+_LABEL_NAMES = ("labels", "label", "gt")  # these win over other tables in the same folder
+_EXPECTED = (
+    "expected an LMDB (data.mdb), *.arrayrecord files, or a folder of word images with a label file "
+    "(labels.tsv, gt.txt, *.csv, *.jsonl) at the path or anywhere below it"
+)
+
+
+class ConcatSource:
+    """The records of several sources, one source after the other."""
+
+    def __init__(self, sources: Sequence[Source], name: str):
+        self.sources = list(sources)
+        self.name = name
+        self._ends = list(itertools.accumulate(len(source) for source in self.sources))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, index: int) -> Record:
+        index = range(len(self))[index]  # IndexError out of range
+        part = bisect.bisect_right(self._ends, index)
+        return self.sources[part][index - (self._ends[part - 1] if part else 0)]
+
+    def labels(self) -> Iterator[str]:
+        return itertools.chain.from_iterable(source.labels() for source in self.sources)
+
+
+class FilteredSource:
+    """The records of `source` that `label_filter` keeps, with their cleaned labels.
+
+    All labels are read once, at construction; the images only if the filter has a `min_image_size`, and then
+    a record whose image can't be read is dropped too. Only the numbers of the kept records are held, 4 bytes
+    each.
+
+    Attributes:
+        index: the numbers of the kept records in `source`, uint32 [n].
+        report: what was kept and dropped, and why.
+    """
+
+    def __init__(self, source: Source, label_filter: LabelFilter):
+        self.source = source
+        self.label_filter = label_filter
+        self.name = source.name
+        self.report = FilterReport()
+        kept = []
+        for index, raw in enumerate(source.labels()):
+            label, reason = label_filter(raw)
+            if label is not None and label_filter.min_image_size:
+                reason = self._image_problem(index)
+                label = label if reason is None else None
+            self.report.add(label_filter, raw, label, reason)
+            if label is not None:
+                kept.append(index)
+        self.index = np.array(kept, np.uint32)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, index: int) -> Record:
+        record = self.source[int(self.index[index])]
+        label, reason = self.label_filter(record.label)
+        if label is None:
+            raise SourceError(f"{record.name}: the label is now {record.label!r}, {reason}; the source has changed")
+        return Record(record.image, label, record.name)
+
+    def labels(self) -> Iterator[str]:
+        kept = (self.label_filter(raw)[0] or "" for raw in self.source.labels())
+        return itertools.compress(kept, np.isin(np.arange(len(self.source)), self.index))
+
+    def hold_out(self, every: int, held_out: bool) -> None:
+        """Keeps only the held-out records of `source`, which are number `every`, 2 * `every` and so on, counted from
+        1 before any label was dropped; or, with `held_out` off, only the others.
+        """
+        self.index = self.index[((self.index + 1) % every == 0) == held_out]
+
+    def _image_problem(self, index: int) -> str | None:
+        try:
+            record = self.source[index]
+            size = image_size(record.image, record.name)
+        except ImageError:
+            return "with an unreadable image"
+        smallest = self.label_filter.min_image_size
+        return f"with an image under {smallest} pixels" if min(size) < smallest else None
+
+
+def open_source(path: str | Path, problems: list[str] | None = None) -> Source:
+    """The records at `path`, whatever their form; several data sets below it are joined in path order.
+
+    Recognised by content: a word LMDB (`LmdbSource`), ArrayRecord files (`ArrayRecordSource`, the shards of a set
+    as one), a label file
+    or a folder with one (`LabelFileSource`). Folders are searched downwards until something is found.
+
+    Args:
+        path: a file or folder; a remote one is copied here, see `tcm_jax.files.local_copy`.
+        problems: a list to add the messages of unusable parts to, so that the usable rest can be looked at;
+            without it the first problem is an error.
+
+    Raises:
+        SourceError: nothing (usable) is there; the message says what was found instead and where to look.
+    """
+    # Other files need those beside them: a label file its images.
+    path = local_copy(path, with_folder=not is_array_record(as_path(path).name))
+    if not path.exists():
+        parent = next(parent for parent in path.absolute().parents if parent.exists())
+        raise SourceError(f"{path} does not exist; the nearest folder that does is {parent}")
+    root = Path(os.path.abspath(path)).name
+    found: list[str] = []
+    sources = []
+    for part in _search(path, found):
+        try:
+            sources.append(_open(part, _part_name(part, path, root), found if problems is not None else None))
+        except SourceError as error:
+            found.append(str(error))
+    if problems is None and found:
+        raise SourceError(found[0])
+    if problems is not None:
+        problems.extend(found)
+    if not sources:
+        raise SourceError(found[0] if found else _nothing_found(path))
+    return sources[0] if len(sources) == 1 else ConcatSource(sources, root)
+
+
+def _part_name(part: Path | list[Path], path: Path, root: str) -> str | None:
+    """What a part of `path` is called: "train/real" below the root "train", None for the path itself."""
+    if isinstance(part, list):
+        folder, name = Path(root, part[0].parent.relative_to(path)), set_name(part[0].name)
+        return str(folder if folder.name == name else folder / name)
+    if part == path:
+        return None
+    below = Path(root, part.relative_to(path))
+    return str(below.parent if part.name == "data.mdb" else below)
+
+
+def _open(part: Path | list[Path], name: str | None, problems: list[str] | None) -> Source:
+    if isinstance(part, list):
+        return ArrayRecordSource(part, name or "")
+    if part.suffix.lower() in label_files.SUFFIXES:
+        return LabelFileSource(part, name, problems)
+    if _starts_with(part, SIGNATURE):
+        return ArrayRecordSource(part, name or "")
+    return LmdbSource(part, name)
+
+
+def _search(path: Path, problems: list[str]) -> Iterator[Path | list[Path]]:
+    """The files with records at and below `path`, sorted, the shards of a set as a list.
+
+    It is not searched below a folder that has some.
+    """
+    if path.is_file():
+        if path.suffix.lower() in _IMAGE_SUFFIXES or path.name == "lock.mdb":
+            raise SourceError(f"{path} is a single file without records; give its folder {path.absolute().parent}")
+        yield path
+        return
+    with os.scandir(path) as unsorted:
+        entries = sorted(unsorted, key=lambda entry: entry.name)
+    files = [Path(entry.path) for entry in entries if entry.is_file() and not entry.name.startswith(".")]
+    records: list[Path | list[Path]] = [file for file in files if file.name == "data.mdb"]
+    for shards in shard_sets([file for file in files if is_array_record(file.name)]):
+        records.append(shards if is_shard(shards[0].name) else shards[0])
+    if not records:
+        tables = [file for file in files if file.suffix.lower() in label_files.SUFFIXES]
+        named = [file for file in tables if file.stem.lower() in _LABEL_NAMES]
+        tables = named or [file for file in tables if label_files.has_images(file)]
+        if len(tables) > 1:
+            problems.append(
+                f"{path} has several label files, give the path of one: " + ", ".join(file.name for file in tables)
+            )
+            return
+        records.extend(tables)
+    yield from records
+    if not records:
+        for entry in entries:
+            if entry.is_dir() and not entry.name.startswith("."):
+                yield from _search(Path(entry.path), problems)
+
+
+def _nothing_found(path: Path) -> str:
+    """What is at `path` instead of records, and where records are nearby."""
+    files = [file for _, _, names in os.walk(path) for file in names]
+    images = sum(file.lower().endswith(_IMAGE_SUFFIXES) for file in files)
+    if images:
+        found = f"{images:,} images but no label file that names them"
+    elif files:
+        found = f"{len(files):,} files, such as {files[0]}, but no records"
+    else:
+        found = "no files"
+    hint = ""
+    parent = path.absolute().parent
+    above = [file for file in parent.iterdir() if file.suffix.lower() in (*label_files.SUFFIXES, ".mdb")]
+    if images and above:
+        hint = f"; {above[0].name} lies one level up, so give {parent}"
+    return f"{path} holds {found}; {_EXPECTED}{hint}"
+
+
+def _starts_with(path: Path, signature: bytes) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(signature)) == signature

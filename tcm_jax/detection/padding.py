@@ -1,0 +1,50 @@
+"""Images on larger canvases: layers that look at neighbours see at an image's border what they see at a canvas's."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from tcm_jax.detection.pan.model import DepthwiseConv, PyramidConv
+from tcm_jax.models.convolution import Conv
+
+
+def hide_padding(size: jax.Array, canvas: Sequence[int]):
+    """A context in which the maps of a detector don't depend on what surrounds the images on their canvas.
+
+    Convolutions see zeros there, and bilinear enlargement repeats the last values. XLA fuses both with what comes
+    before; they cost no time that can be measured.
+
+    Args:
+        size: height and width of the images on the canvas, int [b, 2], multiples of the coarsest stride.
+        canvas: its height and width.
+    """
+
+    def places(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+        """Rows (axis 0) or columns (1) of a map x [b, h, w, d], and how many belong to each image, [b, 1]."""
+        length = x.shape[1 + axis]
+        return jnp.arange(length), size[:, axis, None] * length // canvas[axis]
+
+    def zeroed(x: jax.Array) -> jax.Array:
+        rows, columns = (at < inside for at, inside in (places(x, 0), places(x, 1)))  # [b, h], [b, w]
+        return jnp.where((rows[:, :, None] & columns[:, None])[..., None], x, 0)
+
+    def repeated(x: jax.Array) -> jax.Array:
+        for axis in (0, 1):
+            at, inside = places(x, axis)
+            nearest = jnp.expand_dims(jnp.minimum(at, inside - 1), (2 - axis, 3))  # [b, h, 1, 1] or [b, 1, w, 1]
+            x = jnp.take_along_axis(x, nearest, 1 + axis)
+        return x
+
+    def interceptor(call: Any, arguments: Any, options: Any, context: nn.module.InterceptorContext) -> Any:
+        module = context.module
+        if context.method_name == "__call__":
+            if isinstance(module, DepthwiseConv) or (isinstance(module, Conv) and module.size > 1):
+                arguments = (zeroed(arguments[0]), *arguments[1:])
+            elif isinstance(module, PyramidConv):
+                arguments = ([repeated(level) for level in arguments[0]], *arguments[1:])
+        return call(*arguments, **options)
+
+    return nn.intercept_methods(interceptor)

@@ -1,0 +1,220 @@
+"""Running a detector over photos: threads prepare the next ones and decode the last ones while the device works."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from tcm_jax.detection.interface import Instance
+from tcm_jax.detection.model import Detection
+from tcm_jax.detection.multi_scale import LEAST_SIDE, merged
+from tcm_jax.images import overlay
+from tcm_jax.images.canvas import BUCKETS, Buckets, Photo, Scale, padded, prepare
+from tcm_jax.images.decoding import ImageError
+from tcm_jax.images.inputs import Errors, check_errors
+from tcm_jax.records import TextRegion
+
+SCHEMA_VERSION = 1
+_ON_DEVICE = 2  # photos: one is computed, one waits or is on its way back
+
+Predict = Callable[[np.ndarray, np.ndarray], tuple[Any, jax.Array | None]]
+Read = Callable[[], np.ndarray]
+Then = Callable[["Detections", np.ndarray], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What was found in one photo.
+
+    Args:
+        name: the path, or where the photo stood in the input.
+        width, height: of the photo in pixels.
+        instances: polygons in pixels of the photo, as the model gives them: they may leave it by some pixels.
+        score_map: similarity of the photo's regions with the text prompt, float32 [rows, columns], one for 32 x 32
+            pixels of the network's input; None for a model without text.
+        scale: float32 (x, y), pixels of the network's input for one of the photo.
+    """
+
+    name: str
+    width: int
+    height: int
+    instances: tuple[Instance, ...]
+    score_map: np.ndarray | None
+    scale: np.ndarray
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; `schema_version` changes when a key changes its meaning or goes away.
+
+        Corners outside the photo are moved to its border: who reads this cuts and draws, and a negative index
+        would do so from the other side.
+        """
+        border = np.array([self.width, self.height])
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "image": self.name,
+            "width": self.width,
+            "height": self.height,
+            "instances": [
+                {
+                    "polygon": [[round(float(v), 2) for v in point] for point in np.clip(polygon, 0, border)],
+                    "score": round(float(score), 4),
+                }
+                for polygon, score in self.instances
+            ],
+        }
+
+    def draw(self, photo: np.ndarray, regions: Sequence[TextRegion] = ()) -> np.ndarray:
+        """A picture, uint8 RGB, of `photo`, uint8 RGB [height, width, 3], with polygons, scores and score map, and with
+        the annotated `regions`, if any.
+        """
+        polygons, scores = zip(*self.instances, strict=True) if self.instances else ((), ())
+        return overlay.draw(photo, polygons, scores, self.score_map, self.scale, regions)
+
+
+class Prepared(NamedTuple):
+    """A photo on its way to the device: its pixels, uint8 RGB [h, w, 3], and what the network gets, for each scale."""
+
+    name: str
+    pixels: np.ndarray
+    photos: tuple[Photo, ...]
+
+
+def _alone(detections: Detections, pixels: np.ndarray) -> Detections:
+    return detections
+
+
+class PhotoStream:
+    """Photos in, detections out, a few photos at a time. One object can serve many threads.
+
+    Args:
+        task: decodes what `predict` returns.
+        predict: `task.predict` of canvases uint8 [1, H, W, 3] and sizes int [1, 2], jitted and bound to parameters;
+            it should return before the device is done.
+        scale: longest and shorter side, in pixels, that photos are resized to; in any order, as in the original.
+        coarse_scales: the same for further, ever smaller copies, in which large words are found (`scales.merged`); the
+            original has none.
+        buckets: "few" or "exact" canvases, see `photos.canvas_size`.
+
+    Raises:
+        ValueError: `buckets` or a scale is none.
+    """
+
+    def __init__(
+        self, task: Detection, predict: Predict, scale: Any, coarse_scales: Sequence = (), buckets: Buckets = "few"
+    ):
+        if buckets not in BUCKETS:
+            raise ValueError(f"buckets is {buckets!r}; expected one of {', '.join(BUCKETS)}")
+        self.task, self.predict = task, predict
+        self.scales = [checked_scale(each) for each in (scale, *coarse_scales)]
+        self.scale, self.buckets = self.scales[0], buckets
+        workers = min(8, os.cpu_count() or 1)
+        # Those that wait for the device must not keep the others from preparing.
+        self._pool = ThreadPoolExecutor(workers + _ON_DEVICE, thread_name_prefix="photos")
+        self.ahead = workers + 1  # photos that are prepared before they are needed
+
+    @property
+    def resizing(self) -> str:
+        """What happens to photos, in words."""
+        (long, short), *coarse = self.scales
+        also = "; for large words also " + " and ".join(f"{long} x {short}" for long, short in coarse) if coarse else ""
+        return f"resized to a shorter side of {short}, at most {long} pixels long{also}"
+
+    def stream(
+        self,
+        photos: Iterable[tuple[Read, str]],
+        errors: Errors = "raise",
+        then: Then = _alone,
+    ) -> Iterator[Any]:
+        """Detections of each photo in order, or what `then` makes of them.
+
+        Args:
+            photos: (function that reads the photo, name); it is called in a thread, returns uint8 RGB [h, w, 3] and
+                may raise ImageError.
+            errors: what a photo that can't be read does: "raise", or "return" the ImageError at its place.
+            then: of the detections and the photo's pixels, uint8 RGB [h, w, 3]; called in a thread.
+
+        Raises:
+            ImageError: a photo can't be read; `name` says which.
+        """
+        check_errors(errors)
+        return self._stream(iter(photos), errors, then)
+
+    def _stream(self, photos: Iterator[tuple[Read, str]], errors: Errors, then: Then) -> Iterator[Any]:
+        preparing: deque[Future] = deque()
+        finishing: deque[Future] = deque()
+        try:
+            while True:
+                while len(preparing) < self.ahead and (item := next(photos, None)) is not None:
+                    preparing.append(self._pool.submit(self._prepare, *item))
+                if preparing and len(finishing) < _ON_DEVICE:
+                    finishing.append(self._start(preparing.popleft().result(), then))
+                elif finishing:
+                    outcome = finishing.popleft().result()
+                    if isinstance(outcome, ImageError) and errors == "raise":
+                        raise outcome
+                    yield outcome
+                else:
+                    return
+        finally:
+            for future in (*preparing, *finishing):
+                future.cancel()
+
+    def _prepare(self, read: Read, name: str) -> Prepared | ImageError:
+        try:
+            return self.prepare(read(), name)
+        except ImageError as error:
+            return error
+
+    def prepare(self, photo: np.ndarray, name: str) -> Prepared:
+        """Resizes a photo, uint8 RGB [h, w, 3]."""
+        return Prepared(name, photo, tuple(prepare(photo, scale, self.buckets) for scale in self.scales))
+
+    def _start(self, prepared: Prepared | ImageError, then: Then) -> Future:
+        """Starts the computation; the result is that of `_finish`."""
+        if isinstance(prepared, ImageError):
+            failed: Future = Future()
+            failed.set_result(prepared)
+            return failed
+        outputs = [self.predict(photo.canvas[None], np.array([photo.size], np.int32)) for photo in prepared.photos]
+        return self._pool.submit(self._finish, then, prepared, outputs)
+
+    def _finish(self, then: Then, prepared: Prepared, outputs: Sequence[Any]) -> Any:
+        """Waits for the device, decodes, and hands on."""
+        (instances, score_map), *coarse = map(self._decode, prepared.photos, outputs)
+        for (large, _), photo in zip(coarse, prepared.photos[1:], strict=True):
+            instances = merged(instances, large, LEAST_SIDE / float(photo.scale.min()))
+        height, width = prepared.pixels.shape[:2]
+        scale = prepared.photos[0].scale
+        found = Detections(prepared.name, width, height, tuple(instances), score_map, scale)
+        return then(found, prepared.pixels)
+
+    def _decode(self, photo: Photo, output: Any) -> tuple[list[Instance], np.ndarray | None]:
+        """Instances in pixels of the photo, and the score map."""
+        maps, score_map = jax.tree.map(lambda a: valid(a[0], photo), jax.device_get(output))
+        found = self.task.detector.decode(maps)
+        return [Instance(polygon / photo.scale, score) for polygon, score in found], score_map
+
+
+def valid(array: np.ndarray, photo: Photo) -> np.ndarray:
+    """Of a map [h, w, ...] for the whole canvas of `photo`, the part that the original's padding has."""
+    canvas = photo.canvas.shape[:2]
+    rows, columns = (padded(s) * n // c for s, n, c in zip(photo.size, array.shape, canvas, strict=False))
+    return array[:rows, :columns]
+
+
+def checked_scale(scale: Any) -> Scale:
+    """The longest side first; ValueError if these are no two sides."""
+    try:
+        short, long = sorted(int(side) for side in scale)
+    except (TypeError, ValueError):
+        short = long = 0
+    if short < 1:
+        raise ValueError(
+            f"scale is {scale!r}; expected the longest and the shorter side in pixels, such as (1280, 736)"
+        )
+    return long, short

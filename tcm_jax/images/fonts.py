@@ -1,0 +1,195 @@
+"""Fonts of the synthetic word renderer: files of installed font packages and of a user's folder.
+
+A font takes part with the characters it really draws. Pillow shows no character map, but a character that
+a font lacks is drawn as the font's "missing" glyph (a box, or nothing), as is the never assigned U+10FFFF.
+"""
+
+import functools
+import importlib.util
+import math
+from bisect import bisect
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageFont
+
+from tcm_jax.files import local_copy
+from tcm_jax.render.random_stream import Dice
+
+PACKAGES = (
+    "font_roboto",
+    "font_source_serif_pro",
+    "font_source_sans_pro",
+    "font_caladea",
+    "font_hanken_grotesk",
+    "font_manrope",
+    "font_fredoka_one",
+    "font_amatic_sc",
+    "font_intuitive",
+)
+SUFFIXES = (".ttf", ".otf", ".ttc", ".woff2")  # in the order of preference for one face in several files
+_MISSING = chr(0x10FFFF)
+_PROBE_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Font:
+    """One face of a font file.
+
+    unicase: lower-case letters are drawn as capitals, so the case of a word can't be read from its picture.
+    """
+
+    path: str
+    index: int
+    family: str
+    style: str
+    unicase: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.family} {self.style}"
+
+    def at(self, size: int) -> ImageFont.FreeTypeFont:
+        """The face with an em of `size` pixels."""
+        return _open(self.path, self.index, size)
+
+    def covers(self, text: str) -> bool:
+        """True if every character of `text` is drawn, and in its own case."""
+        return all(
+            (not self.unicase or c == c.upper()) and (c.isspace() or _draws(self.path, self.index, c)) for c in text
+        )
+
+
+@functools.lru_cache(maxsize=1024)
+def _open(path: str, index: int, size: int) -> ImageFont.FreeTypeFont:
+    # The basic layout: the other engine depends on a library that is not everywhere, and so would the pixels.
+    return ImageFont.truetype(path, size, index=index, layout_engine=ImageFont.Layout.BASIC)
+
+
+def _glyph(face: ImageFont.FreeTypeFont, character: str) -> tuple[tuple[int, int], bytes]:
+    mask = face.getmask(character)
+    return mask.size, bytes(mask)
+
+
+@functools.lru_cache(maxsize=1 << 18)
+def _draws(path: str, index: int, character: str) -> bool:
+    face = _open(path, index, _PROBE_SIZE)
+    glyph = _glyph(face, character)
+    return any(glyph[1]) and glyph != _glyph(face, _MISSING)
+
+
+def _is_unicase(path: str, index: int) -> bool:
+    """True if letters whose cases differ in shape look alike in both cases, size and place apart."""
+    face = _open(path, index, 2 * _PROBE_SIZE)
+
+    def shape(character: str) -> np.ndarray | None:
+        mask = face.getmask(character)
+        if not mask.getbbox():
+            return None
+        image = Image.frombytes("L", mask.size, bytes(mask)).crop(mask.getbbox())
+        pixels = np.asarray(image.resize((24, 24), Image.Resampling.BOX), np.float32)
+        return cv2.GaussianBlur(pixels, (0, 0), 2).ravel()
+
+    pairs = [(shape(letter), shape(letter.upper())) for letter in "abdeghnqrt"]
+    alike = [np.corrcoef(lower, upper)[0, 1] for lower, upper in pairs if lower is not None and upper is not None]
+    return bool(alike) and bool(np.mean(alike) > 0.7)  # fonts with two cases: 0.2 to 0.6
+
+
+def _package_files() -> Iterator[Path]:
+    for package in PACKAGES:
+        spec = importlib.util.find_spec(package)  # finds the folder and runs no code of the package
+        if spec is None or not spec.submodule_search_locations:
+            name = package.replace("_", "-")
+            raise ModuleNotFoundError(f"font package {name} is missing; install it with: pip install {name}")
+        for folder in spec.submodule_search_locations:
+            yield from Path(folder).rglob("*")
+
+
+def _faces(path: Path) -> Iterator[Font]:
+    """The faces of one file. Raises OSError or ValueError if Pillow can't use it."""
+    index = 0
+    while True:
+        try:
+            face = _open(str(path), index, _PROBE_SIZE)
+        except OSError:
+            if index:
+                return  # past the last face of a collection
+            raise
+        family, style = face.getname()
+        yield Font(str(path), index, family or path.stem, style or "", _is_unicase(str(path), index))
+        if path.suffix.lower() != ".ttc":
+            return
+        index += 1
+
+
+def _load(paths: Iterable[Path]) -> tuple[list[Font], dict[str, str]]:
+    """The faces of the font files among `paths`, each once, in a fixed order; file -> reason if broken."""
+    found: dict[tuple[str, str], Font] = {}
+    broken: dict[str, str] = {}
+    files = [path for path in paths if path.suffix.lower() in SUFFIXES]
+    # Static files before variable ones, so that an instance goes before the variable font's default.
+    files.sort(key=lambda p: ("variable" in p.stem.lower(), SUFFIXES.index(p.suffix.lower()), str(p)))
+    for path in files:
+        try:
+            for font in _faces(path):
+                found.setdefault((font.family, font.style), font)
+        except (OSError, ValueError) as error:
+            broken[str(path)] = str(error)
+    return sorted(found.values(), key=lambda font: (font.name, Path(font.path).name, font.index)), broken
+
+
+@functools.cache
+def _packaged() -> list[Font]:
+    return _load(_package_files())[0]
+
+
+class FontLibrary:
+    """The fonts of the installed packages and of `font_dir` and everything below it.
+
+    A face that several files hold (.ttf and .otf, or a variable font beside its instances) is used once. Keep
+    symbol fonts out of `font_dir`: that their "letters" are pictures can't be seen from the file.
+
+    Attributes:
+        fonts: the usable faces.
+        broken: file -> reason, for the font files of `font_dir` that can't be used.
+
+    Raises:
+        ModuleNotFoundError: a font package is not installed.
+        FileNotFoundError: there is no folder `font_dir`, or no font file in it.
+    """
+
+    def __init__(self, font_dir: str | Path | None = None):
+        self.fonts = list(_packaged())
+        self.broken: dict[str, str] = {}
+        if font_dir is not None:
+            folder = local_copy(font_dir)
+            if not folder.is_dir():
+                raise FileNotFoundError(f"font folder {folder} does not exist")
+            if not any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*")):
+                raise FileNotFoundError(f"font folder {folder} holds no {', '.join(SUFFIXES)} file")
+            known = {(font.family, font.style) for font in self.fonts}
+            own, self.broken = _load(folder.rglob("*"))
+            self.fonts += [font for font in own if (font.family, font.style) not in known]
+        families: dict[str, list[Font]] = {}
+        for font in self.fonts:
+            families.setdefault(font.family, []).append(font)
+        self._families = list(families.values())
+        # A family counts by the square root of its faces: 24 weights of one must not drown a single face.
+        self._cumulative = np.cumsum([math.sqrt(len(faces)) for faces in self._families]).tolist()
+
+    def covers(self, text: str) -> bool:
+        """True if some font draws all of `text`."""
+        return any(font.covers(text) for font in self.fonts)
+
+    def pick(self, dice: Dice, text: str) -> Font | None:
+        """A font that draws all of `text`, or None if there is none."""
+        for _ in range(8):
+            faces = self._families[bisect(self._cumulative, dice.random() * self._cumulative[-1])]
+            font = dice.pick(faces)
+            if font.covers(text):
+                return font
+        covering = [font for font in self.fonts if font.covers(text)]
+        return dice.pick(covering) if covering else None

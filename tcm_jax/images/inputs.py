@@ -1,0 +1,102 @@
+"""The images that the Python API takes: paths, bytes, PIL images, arrays, and folders of files."""
+
+import io
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from tcm_jax.files import as_path, is_remote, reaching
+from tcm_jax.images.decoding import ImageError, decode
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+
+Input = str | os.PathLike | bytes | np.ndarray | Image.Image
+Errors = Literal["raise", "return"]  # what an image that can't be read does among many
+_INPUT_TYPES = (str, os.PathLike, bytes, np.ndarray, Image.Image)
+
+
+def image_files(folder: str | os.PathLike) -> list[Path]:
+    """The image files in `folder`, by name, without subfolders.
+
+    Raises:
+        ValueError: there are none.
+    """
+    with reaching(folder):
+        images = (path for path in as_path(folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        files = sorted(path for path in images if is_remote(path) or path.is_file())  # remote: a request for each
+    if not files:
+        raise ValueError(f"{folder} has no image files ({', '.join(IMAGE_SUFFIXES)})")
+    return files
+
+
+def is_single(images: Any) -> bool:
+    """Whether `images` is one image, and neither a folder nor an iterable of images."""
+    return isinstance(images, _INPUT_TYPES) and not _is_folder(images)
+
+
+def named(images: Input | Iterable[Input]) -> Iterator[tuple[Input, str]]:
+    """One image, the images of an iterable or the files of a folder, with the names that results give them.
+
+    Raises:
+        ValueError: a folder without images.
+    """
+    many: Any = images
+    if is_single(images):
+        return iter([(many, _name(many, "image"))])
+    if _is_folder(images):
+        many = image_files(many)
+    return ((image, _name(image, f"image {i}")) for i, image in enumerate(many))
+
+
+def pixels(image: Input, name: str, upright: bool = False) -> np.ndarray:
+    """uint8 RGB [h, w, 3]; `upright` turns it as its EXIF orientation says.
+
+    Raises:
+        ImageError: it can't be read.
+    """
+    return decode(_content(image, name, upright), name, upright)
+
+
+def check_errors(errors: str) -> None:
+    """Raises ValueError unless `errors` is one of `Errors`."""
+    if errors not in ("raise", "return"):
+        raise ValueError(f'errors is {errors!r}; expected "raise" or "return"')
+
+
+def _is_folder(images: Any) -> bool:
+    if not isinstance(images, str | os.PathLike):
+        return False
+    with reaching(images):
+        return as_path(images).is_dir()
+
+
+def _name(image: Input, otherwise: str) -> str:
+    if isinstance(image, str | os.PathLike):
+        return os.fspath(image)
+    return getattr(image, "filename", "") or otherwise
+
+
+def _content(image: Input, name: str, upright: bool) -> bytes | np.ndarray:
+    """What `decode` takes."""
+    if isinstance(image, bytes | np.ndarray):
+        return image
+    if isinstance(image, Image.Image):
+        # TIFF stores every kind of pixels without loss, so that there is one way from pixels to RGB.
+        file = io.BytesIO()
+        try:
+            # Its orientation doesn't go along, and Pillow applies that of TIFF files by itself.
+            (ImageOps.exif_transpose(image) if upright else image).save(file, "TIFF")
+        except Exception as error:  # an image of an unusual mode, or a damaged file that is only read now
+            raise ImageError(name, f"PIL image of mode {image.mode} can't be read ({error})") from error
+        return file.getvalue()
+    if isinstance(image, str | os.PathLike):
+        try:
+            with reaching(image):
+                return as_path(image).read_bytes()
+        except OSError as error:
+            raise ImageError(name, error.strerror or str(error)) from error
+    raise ImageError(name, f"{type(image).__name__}; expected a path, bytes, a PIL image or an array")

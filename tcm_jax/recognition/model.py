@@ -1,0 +1,248 @@
+"""The recognition objective: CLIP4STR's permuted-sequence loss, decoding, and parameter groups."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from tcm_jax.images.decoding import ONCE, check_margins
+from tcm_jax.models.clip4str import Clip4Str, Clip4StrConfig
+from tcm_jax.models.decoder import cloze_mask
+from tcm_jax.models.decoding import Stop, decode
+from tcm_jax.recognition.permutations import attention_masks, sample_permutations
+from tcm_jax.text.charset import CharsetTokenizer
+from tcm_jax.text.vocabulary import Vocabulary
+
+Variables = Mapping[str, Any]
+
+_ALTERNATIVES = 3  # characters at each place of a word that the vocabulary may prefer
+
+
+class Prediction(NamedTuple):
+    """Reading of b words: character ids and their probabilities.
+
+    [b, t] each is the greedy reading of an image; [b, n, t, k] are the likeliest k characters, in falling order, of n
+    hypotheses of a word.
+    """
+
+    ids: jax.Array
+    probabilities: jax.Array
+
+
+class BranchLoss(NamedTuple):
+    """Intermediate results of the loss for g permutations; see `Recognition.branch_losses`."""
+
+    visual_logits: jax.Array  # [b, g, t, v]
+    cross_logits: jax.Array | None
+    captions: jax.Array | None  # text-encoder ids [b, g, context_length]
+    visual: jax.Array  # mean loss over targets, [g]
+    cross: jax.Array
+    num_targets: jax.Array  # [g]
+
+
+class Recognition:
+    """What the trainer, the evaluation and the Python API ask of a recognizer.
+
+    Args:
+        config: architecture.
+        dtype: of the computation; parameters are float32.
+        mean, std: of the image normalization, for pixel values in 0..1.
+        remat: what blocks keep for the backward pass, one of `tcm_jax.models.layers.REMAT_POLICIES`.
+        margins: of the pictures of a word that are read, see `tcm_jax.images.decoding.pictures`.
+
+    Raises:
+        ValueError: a margin that can't be.
+    """
+
+    def __init__(
+        self,
+        config: Clip4StrConfig,
+        mean,
+        std,
+        dtype=jnp.float32,
+        remat: str = "none",
+        margins: Sequence[float] = ONCE,
+    ):
+        check_margins(margins)
+        self.config, self.margins = config, tuple(margins)
+        self.model = Clip4Str(config, dtype, remat)
+        self.tokenizer = CharsetTokenizer(config.charset)
+        self.vocabulary = Vocabulary(config.vocabulary_weight) if config.vocabulary_weight != 1 else None
+        self.mean, self.std = tuple(mean), tuple(std)
+
+    @property
+    def looks(self) -> str:
+        """What is done beyond reading each word once, as it is, for people: empty if nothing."""
+        shares = ", ".join(f"{margin:g}" for margin in self.margins)
+        looks = "" if self.margins == ONCE else f", each word with margins {shares}"
+        return looks + (f", known words weigh {self.vocabulary.weight:g}" if self.vocabulary else "")
+
+    def init(self, key: jax.Array) -> Variables:
+        """Random parameters, {"params": tree}."""
+        images = jnp.zeros((1, *self.config.clip.image_size, 3))
+        return self.model.init(key, images)
+
+    def normalize(self, images: jax.Array) -> jax.Array:
+        """uint8 [b, h, w, 3] -> float32, zero mean and unit variance by the model's statistics."""
+        scale = 255 * jnp.asarray(self.std, jnp.float32)
+        return (images - 255 * jnp.asarray(self.mean, jnp.float32)) / scale
+
+    def loss(self, variables: Variables, batch: Mapping[str, jax.Array], key: jax.Array):
+        """Loss of a training batch with dropout and freshly drawn permutations.
+
+        Args:
+            batch: "image" uint8 [b, h, w, 3] and "label" int32 [b, max_label_length + 2].
+
+        Returns:
+            (loss, metrics, {}): scalars; there are no running statistics.
+        """
+        c = self.config
+        label = batch["label"]
+        perm_key, dropout_key = jax.random.split(key)
+        length = (label != self.tokenizer.pad_id).sum(1).max() - 2
+        perms, valid = sample_permutations(
+            perm_key, length, c.max_label_length, c.perm_num, c.perm_forward, c.perm_mirrored
+        )
+        images = self.normalize(batch["image"])
+        result = self.branch_losses(variables, images, label, perms, valid, dropout_key)
+        total = jnp.maximum(result.num_targets.sum(), 1)
+
+        def mean(losses: jax.Array) -> jax.Array:
+            return (losses * result.num_targets).sum() / total
+
+        visual, cross = mean(result.visual), mean(result.cross)
+        loss = visual + c.cross_loss_weight * cross
+        return loss, {"loss": loss, "visual_loss": visual, "cross_loss": cross}, {}
+
+    def branch_losses(
+        self,
+        variables: Variables,
+        images: jax.Array,
+        label: jax.Array,
+        perms: jax.Array,
+        valid: jax.Array,
+        dropout_key: jax.Array | None = None,
+    ) -> BranchLoss:
+        """Both branches under g permutations at once.
+
+        The image is encoded once; its keys and values serve all permutations. Every permutation's visual prediction
+        becomes its own caption, as in the original. Unlike there, the permutations of a step share the dropout mask
+        of the content embedding.
+
+        Args:
+            images: normalized [b, h, w, 3].
+            label: [BOS, characters, EOS, PAD...], int32 [b, t + 1].
+            perms: [g, t + 1]; valid: [g], permutations that count.
+            dropout_key: None switches dropout off.
+        """
+        c, tokens, train = self.config, self.tokenizer, dropout_key is not None
+        rngs = {} if dropout_key is None else {"dropout": dropout_key}
+
+        def call(method, *args):
+            return self.model.apply(variables, *args, method=method, rngs=rngs)
+
+        b, t, groups = len(images), label.shape[1] - 1, len(perms)
+        ids, targets = label[:, :-1], label[:, 1:]
+        known = (ids != tokens.pad_id) & (ids != tokens.eos_id)  # [b, t]
+        num_positions = (label != tokens.pad_id).sum(1).max() - 1
+        content_mask, query_mask = attention_masks(perms)  # [g, t, t]
+
+        def decode_branch(branch: str, ids, memories, query_mask, content_mask):
+            hidden = known[:, None, None]  # [b, 1, 1, t]
+            return call(Clip4Str.decode, branch, ids, memories, query_mask & hidden, content_mask & hidden, train)
+
+        image = call(Clip4Str.encode_image, images)
+        memory = call(Clip4Str.project_memory, "visual", image[:, None])
+        visual_logits = decode_branch("visual", ids[:, None], [memory], query_mask, content_mask)
+
+        # EOS is learned from the full and from the empty context only: the first two permutations.
+        eos_counts = (jnp.arange(groups) < 2)[:, None]  # [g, 1]
+        counts = (targets != tokens.pad_id)[:, None] & ((targets != tokens.eos_id)[:, None] | eos_counts)
+        counts &= valid[:, None]  # [b, g, t]
+        num_targets = counts.sum((0, 2))
+
+        def mean_loss(logits: jax.Array) -> jax.Array:
+            classes = jnp.minimum(targets, tokens.num_classes - 1)[:, None]  # PAD is no class
+            losses = optax.softmax_cross_entropy_with_integer_labels(
+                logits, jnp.broadcast_to(classes, logits.shape[:-1])
+            )
+            return jnp.where(counts, losses, 0).sum((0, 2)) / jnp.maximum(num_targets, 1)
+
+        visual = mean_loss(visual_logits)
+        if not c.use_language_model:
+            return BranchLoss(visual_logits, None, None, visual, jnp.zeros_like(visual), num_targets)
+
+        predicted = visual_logits.argmax(-1)  # [b, g, t]; integers carry no gradient
+        captions = call(Clip4Str.captions, predicted.reshape(b * groups, t), num_positions)
+        text = call(Clip4Str.encode_caption, captions)
+        text = text.reshape(b, groups, *text.shape[1:])  # [b, g, m, d]
+        image = call(Clip4Str.cross_image_tokens, image)[:, None]
+        memories = [call(Clip4Str.project_memory, "cross", m) for m in (image, text)]
+        if c.cross_gt_context:
+            context = ids[:, None]
+        else:
+            bos = jnp.full((b, groups, 1), tokens.bos_id)
+            context = jnp.concatenate([bos, predicted[:, :, :-1]], axis=2)
+        if c.cross_cloze_mask:
+            content_mask = query_mask = jnp.broadcast_to(cloze_mask(t), query_mask.shape)
+        cross_logits = decode_branch("cross", context, memories, query_mask, content_mask)
+        captions = captions.reshape(b, groups, -1)
+        return BranchLoss(visual_logits, cross_logits, captions, visual, mean_loss(cross_logits), num_targets)
+
+    def predict(
+        self,
+        variables: Variables,
+        images: jax.Array,
+        mask: jax.Array | None = None,
+        max_length: int | None = None,
+        stop: Stop = "eos",
+    ) -> Prediction:
+        """Reads uint8 images [b, h, w, 3] greedily, or [b, v, h, w, 3], v pictures of each word of which each branch
+        that counts makes a hypothesis, with alternatives if the vocabulary is to be preferred; see `decode` for the
+        options.
+        """
+        pictures = self.normalize(images.reshape(-1, *images.shape[-3:]))
+        decoded = decode(self.model, variables, pictures, max_length, stop, mask)
+        if images.ndim == 4:
+            return Prediction(decoded.logits.argmax(-1), jax.nn.softmax(decoded.logits).max(-1))
+        branches = [decoded.logits, *([decoded.visual[-1]] if self.config.both_branches else [])]
+        logits = jnp.stack(branches, axis=1).reshape(len(images), -1, *decoded.logits.shape[1:])  # [b, n, t, c]
+        alternatives = 1 if self.vocabulary is None else min(_ALTERNATIVES, logits.shape[-1])
+        probabilities, ids = jax.lax.top_k(jax.nn.softmax(logits), alternatives)
+        return Prediction(ids, probabilities)
+
+
+def parameter_group(path: str, ndim: int, text_freeze_layers: int = -1, image_freeze_layers: int = -1) -> str:
+    """The optimizer group of a parameter of CLIP4STR.
+
+    Args:
+        path: "clip_model/visual/proj"; ndim: number of dimensions in PyTorch's layout.
+        text_freeze_layers: -1 freezes nothing; k >= 0 freezes the token and position embeddings, logit_scale and the
+            first k text blocks; 12 freezes the whole text tower, also a deeper one, as in the original.
+        image_freeze_layers: the same for class and position embedding and image blocks; 12 freezes the whole tower.
+
+    Returns:
+        "frozen", or "encoder" or "decoder" with "_decay" or "_no_decay".
+
+    Raises:
+        ValueError: a number of layers above 12.
+    """
+    for name, number in (
+        ("text_freeze_layers", text_freeze_layers),
+        ("image_freeze_layers", image_freeze_layers),
+    ):
+        if not -1 <= number <= 12:
+            raise ValueError(f"{name} is {number}; expected -1 (nothing) to 12 (the whole tower)")
+    if path.startswith("clip_model/"):
+        visual = path.startswith("clip_model/visual/")
+        limit = image_freeze_layers if visual else text_freeze_layers
+        block = re.search(r"/resblocks_(\d+)/", path)
+        bottom = "class_embedding|positional_embedding" if visual else "(token|positional)_embedding|logit_scale"
+        if limit >= 12 or (limit >= 0 and (int(block[1]) < limit if block else re.search(f"/({bottom})(/|$)", path))):
+            return "frozen"
+    tower = "encoder" if path.startswith("clip_model/") else "decoder"
+    decays = ndim >= 2 and not re.search("pos_queries|text_embed", path)
+    return f"{tower}_{'decay' if decays else 'no_decay'}"

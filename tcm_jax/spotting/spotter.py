@@ -1,0 +1,192 @@
+"""Reading all text in photos from Python.
+
+from tcm_jax import Spotter
+spotter = Spotter.load()
+for word in spotter("photo.jpg").words:
+    print(word.text, word.score, word.polygon)
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tcm_jax import compilation
+from tcm_jax.detection.detector import Detections, Detector
+from tcm_jax.images.decoding import ONCE, ImageError
+from tcm_jax.images.inputs import Errors, Input, check_errors, is_single, named, pixels
+from tcm_jax.recognition.recognizer import Reading, Recognizer
+from tcm_jax.spotting.crops import Candidate, candidates
+from tcm_jax.spotting.lines import reading_order
+from tcm_jax.spotting.results import SpottedPhoto, SpottedWord
+from tcm_jax.text.lexicon import DISTANCE
+
+_MIN_SCORE = 0.5  # of four values, see docs/results.md
+
+Path = str | os.PathLike
+
+
+class _Cut(NamedTuple):
+    """A photo without its pixels: what was found, and the pictures of each instance that are to be read."""
+
+    found: Detections
+    crops: list[list[Candidate]]
+
+
+class Spotter:
+    """Finds and reads the text in photos; one object can serve many threads.
+
+    The result for a photo doesn't depend on the photos given with it. The words of several photos are read in common
+    batches, and threads prepare photos and cut out words while the device works.
+
+    Args:
+        detector, recognizer: what finds and what reads words; each word is cut out with several margins, so that
+            margins of the recognizer's own would multiply the work.
+        min_score: words read with a smaller probability are left out.
+    """
+
+    def __init__(self, detector: Detector, recognizer: Recognizer, *, min_score: float = _MIN_SCORE):
+        if not 0 <= min_score <= 1:
+            raise ValueError(f"min_score is {min_score}; expected a probability, 0 .. 1")
+        self.detector, self.recognizer, self.min_score = detector, recognizer, min_score
+
+    @classmethod
+    def load(
+        cls,
+        detector: Path | None = None,
+        recognizer: Path | None = None,
+        *,
+        min_score: float = _MIN_SCORE,
+        batch_size: int = 32,
+        vocabulary_weight: float | None = None,
+        allow: str | None = None,
+        on_disallowed: str = "mask",
+        lexicon: Path | Sequence[str] | None = None,
+        lexicon_distance: float = DISTANCE,
+        dtype: str = "auto",
+        quiet: bool = True,
+        **detection: Any,
+    ) -> "Spotter":
+        """Loads a detector and a recognizer, by default those that come with the package.
+
+        Compiled programs are kept in a folder of the user's cache for the next start, see `compilation.keep_programs`.
+
+        Args:
+            detector, recognizer: model directories, or working directories of training runs, in any combination.
+            min_score: words read with a smaller probability are left out.
+            batch_size: most words read at a time.
+            vocabulary_weight, allow, on_disallowed, lexicon, lexicon_distance: see `Recognizer`.
+            dtype: of the computation; "auto" is float32 on a CPU and bfloat16 elsewhere.
+            quiet: don't tell on stderr which models run on which device.
+            detection: further arguments of `Detector`, such as scale=(1280, 736) or score_threshold=0.5.
+
+        Raises:
+            FileNotFoundError: no model at `detector` or `recognizer`.
+            ValueError: a broken model, one of another kind, or an argument outside its choices.
+        """
+        compilation.keep_programs()
+        finds = Detector(detector, dtype=dtype, quiet=quiet, **detection)
+        reads = Recognizer(
+            recognizer,
+            batch_size=batch_size,
+            vocabulary_weight=vocabulary_weight,
+            allow=allow,
+            on_disallowed=on_disallowed,
+            lexicon=lexicon,
+            lexicon_distance=lexicon_distance,
+            margins=ONCE,  # words are cut out with margins of their own
+            dtype=dtype,
+            quiet=quiet,
+        )
+        return cls(finds, reads, min_score=min_score)
+
+    def __call__(self, images: Input | Iterable[Input], errors: Errors = "raise") -> Any:  # SpottedPhoto or a list
+        """Reads the text in one or many photos.
+
+        Args:
+            images: a path, the bytes of an image file, a PIL image, or an array uint8 RGB [h, w, 3] or gray
+                [h, w]; or an iterable of them, or a folder (its image files by name, without subfolders).
+            errors: what a photo that can't be read does among many: "raise", or "return" the ImageError at
+                its place. A single photo always raises.
+
+        Returns:
+            A SpottedPhoto, or for many photos a list in their order.
+
+        Raises:
+            ImageError: a photo can't be read; `name` says which.
+            ValueError: a folder without images.
+        """
+        if is_single(images):
+            return next(self.stream(images))
+        return list(self.stream(images, errors))
+
+    def stream(self, images: Input | Iterable[Input], errors: Errors = "raise") -> Iterator[SpottedPhoto | ImageError]:
+        """As a call for many photos, but yields as it goes and holds only a few photos."""
+        check_errors(errors)
+        photos = ((partial(pixels, image, name, self.detector.upright), name) for image, name in named(images))
+        return self._stream(photos, errors)
+
+    def _stream(self, photos: Iterable, errors: Errors) -> Iterator[SpottedPhoto | ImageError]:
+        waiting: deque[_Cut | ImageError] = deque()  # found and cut, not all of it read
+
+        def crops() -> Iterator[np.ndarray]:
+            for cut in self.detector.photos.stream(photos, "return", _cut):
+                waiting.append(cut)
+                if isinstance(cut, _Cut):
+                    yield from (candidate.image for instance in cut.crops for candidate in instance)
+
+        readings: Iterator[Any] = self.recognizer.stream(crops())
+        reading = next(readings, None)  # one ahead: then the photo that it belongs to, and all before, are in `waiting`
+        while waiting:
+            cut = waiting.popleft()
+            if isinstance(cut, ImageError):
+                if errors == "raise":
+                    raise cut
+                yield cut
+                continue
+            read: list[list[Any]] = []  # Reading of each crop
+            for instance in cut.crops:
+                read.append([])
+                for _ in instance:
+                    read[-1].append(reading)
+                    reading = next(readings, None)
+            yield self._photo(cut, read)
+
+    def _photo(self, cut: _Cut, read: Sequence[Sequence[Reading]]) -> SpottedPhoto:
+        """Of each instance the likeliest reading, in lines."""
+        found = cut.found
+        border = np.array([found.width, found.height], np.float32)
+        words = []
+        for instance, crops, readings in zip(found.instances, cut.crops, read, strict=True):
+            if not readings:
+                continue
+            best, crop = max(zip(readings, crops, strict=True), key=lambda pair: pair[0].confidence)
+            if best.text and best.confidence >= self.min_score:
+                words.append(
+                    SpottedWord(
+                        np.clip(np.asarray(instance.polygon, np.float32), 0, border),
+                        best.text,
+                        best.confidence,
+                        best.char_confidences,
+                        float(instance.score),
+                        turn=crop.turn,
+                        raw_text=best.raw_text,
+                    )
+                )
+        lines = reading_order([word.polygon for word in words], [word.turn for word in words])
+        ordered = [replace(words[i], line=number) for number, line in enumerate(lines) for i in line]
+        return SpottedPhoto(found.name, found.width, found.height, tuple(ordered), found.score_map, found.scale)
+
+    def warmup(self, sizes: Iterable[tuple[int, int]] = ((720, 1280),)) -> None:
+        """Compiles all that photos of these sizes (height, width, in pixels) need, so that the first one is quick."""
+        for height, width in sizes:
+            self.detector.detect(np.zeros((height, width, 3), np.uint8))
+        self.recognizer.warmup()
+
+
+def _cut(found: Detections, photo: np.ndarray) -> _Cut:
+    return _Cut(found, [candidates(photo, polygon) for polygon, _ in found.instances])

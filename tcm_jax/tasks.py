@@ -1,0 +1,32 @@
+"""The kinds of models that can be trained, by the config's `task`."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tcm_jax.detection.task import DetectionObjective
+from tcm_jax.recognition.task import RecognitionObjective
+from tcm_jax.training.config import ConfigError
+from tcm_jax.training.task import Objective
+
+OBJECTIVES: dict[str, Callable[[Mapping[str, Any]], Objective]] = {
+    "recognition": RecognitionObjective,
+    "detection": DetectionObjective,
+}
+
+
+def parse(config: Mapping[str, Any]) -> Objective:
+    """The objective of a config (plain nested dictionaries).
+
+    Raises:
+        ConfigError: a key or value is wrong; the message names it.
+    """
+    missing = [name for name in ("task", "model", "optim", "data") if name not in config]
+    if missing:
+        raise ConfigError(f"the config has no {', '.join(missing)}")
+    task = config["task"]
+    if task not in OBJECTIVES:
+        raise ConfigError(f"config.task is {task!r}; expected one of {', '.join(OBJECTIVES)}")
+    try:
+        return OBJECTIVES[task](config)
+    except (OSError, TypeError, ValueError) as error:
+        raise ConfigError(str(error)) from error
