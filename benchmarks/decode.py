@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from tcm_jax.images.decoding import CLIP_MEAN, CLIP_STD
-from tcm_jax.models.clip4str import Clip4Str
-from tcm_jax.recognition.model import Recognition
+from tcm_jax.models.clip4str import CLIP4STR
+from tcm_jax.recognition.model import RecognitionModel
 from tcm_jax.recognition.task import make_optimizer
 from tcm_jax.tasks import parse
 from tcm_jax.training.state import init_state, make_step
@@ -50,12 +50,12 @@ def work(function: Callable, *arguments) -> float:
     return jax.jit(function).lower(*arguments).cost_analysis()["flops"]
 
 
-def decoding(task: Recognition, variables, batches: list[int], repetitions: int) -> None:
+def decoding(task: RecognitionModel, variables, batches: list[int], repetitions: int) -> None:
     """Prints one line per batch size."""
     for branch in ("visual_decoder", "cross_decoder"):
         head = variables["params"][branch]["head"]
         head["bias"] = head["bias"].at[task.tokenizer.eos_id].set(-50.0)
-    encode = jax.jit(lambda v, x: task.model.apply(v, task.normalize(x), method=Clip4Str.encode_image))
+    encode = jax.jit(lambda v, x: task.model.apply(v, task.normalize(x), method=CLIP4STR.encode_image))
     read = jax.jit(task.predict)
     size = task.config.clip.image_size
     print("| batch | images/s | encoder s | decode s | decode / encoder | encoder GFLOP | encoder / matmul rate |")
@@ -73,7 +73,7 @@ def decoding(task: Recognition, variables, batches: list[int], repetitions: int)
         )
 
 
-def training(config, task: Recognition, variables, batch: int, repetitions: int) -> None:
+def training(config, task: RecognitionModel, variables, batch: int, repetitions: int) -> None:
     """Prints the speed of one optimizer step on labels of 10 characters."""
     rng = np.random.default_rng(0)
     characters = list(task.config.charset)
@@ -105,7 +105,7 @@ def main() -> None:
     options = parser.parse_args()
     values = runpy.run_path(options.config)["get_config"]("real").to_dict() | {"init": "", "dtype": options.dtype}
     config = parse(values).config
-    task = Recognition(config.model, CLIP_MEAN, CLIP_STD, config.compute_dtype)
+    task = RecognitionModel(config.model, CLIP_MEAN, CLIP_STD, config.compute_dtype)
     variables = jax.jit(task.init)(jax.random.key(0))
     count = sum(x.size for x in jax.tree.leaves(variables))
     device = jax.devices()[0]

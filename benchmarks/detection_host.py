@@ -15,10 +15,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from tcm_jax.detection.db import Db
-from tcm_jax.detection.fce import Fce
+from tcm_jax.detection.db import DBNet
+from tcm_jax.detection.fce import FCENet
 from tcm_jax.detection.interface import TextDetector
-from tcm_jax.detection.pan import Pan
+from tcm_jax.detection.pan import PAN
 
 TRAINING_SIDES = {"DB": 640, "PAN": 736, "FCE": 800}  # of the released models for ICDAR2015
 
@@ -73,7 +73,7 @@ def pan_maps(probabilities: np.ndarray) -> np.ndarray:
     return np.concatenate([20 * np.stack([text, kernel], axis=-1) - 8, noise], axis=-1).astype(np.float32)
 
 
-def fce_maps(height: int, width: int, fce: Fce) -> list[tuple[np.ndarray, np.ndarray]]:
+def fce_maps(height: int, width: int, fce: FCENet) -> list[tuple[np.ndarray, np.ndarray]]:
     """Scores and Fourier coefficients of every level, as the targets have them, of 40 rectangles in a grid."""
     cell = width / 5, height / 8
     boxes = [
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15, help="runs of which the median is shown (default: 15)")
     repeats = parser.parse_args().repeats
     cv2.setNumThreads(1)
-    db, pan, fce = Db(), Pan(), Fce()
+    db, pan, fce = DBNet(), PAN(), FCENet()
 
     names = list(layouts(1))
     print("targets, ms".ljust(24) + "".join(name.rjust(12) for name in names))
@@ -117,12 +117,12 @@ def main() -> None:
 
     probabilities = probability_map(736, 1280)
     decoders: dict[str, tuple[TextDetector, Any]] = {
-        "DB quad, coarse outlines": (Db(mask_threshold=0.3, unclip_ratio=1.5, arc_length_ratio=0.01), probabilities),
+        "DB quad, coarse outlines": (DBNet(mask_threshold=0.3, unclip_ratio=1.5, arc_length_ratio=0.01), probabilities),
         "DB quad, fine outlines": (db, probabilities),
-        "DB quad, raw outlines": (Db(mask_threshold=0.3, approximate=False), probabilities),
-        "DB poly": (Db(mask_threshold=0.347, arc_length_ratio=0.004, text_representation="poly"), probabilities),
+        "DB quad, raw outlines": (DBNet(mask_threshold=0.3, approximate=False), probabilities),
+        "DB poly": (DBNet(mask_threshold=0.347, arc_length_ratio=0.004, text_representation="poly"), probabilities),
         "PAN quad": (pan, pan_maps(probabilities)),
-        "PAN poly": (Pan(text_representation="poly"), pan_maps(probabilities)),
+        "PAN poly": (PAN(text_representation="poly"), pan_maps(probabilities)),
         "FCE poly": (fce, fce_maps(736, 1280, fce)),
     }
     print("\n" + "decoding 736 x 1280".ljust(28) + "instances".rjust(12) + "ms".rjust(8))

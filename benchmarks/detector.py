@@ -20,11 +20,11 @@ import numpy as np
 from benchmarks.decode import best_of
 from benchmarks.detection_host import quadrilaterals
 from tcm_jax import pretrained
-from tcm_jax.detection.model import Detection, DetectionConfig, detection_config
+from tcm_jax.detection.model import DetectionConfig, DetectionModel, detection_config
 from tcm_jax.loading import compute_dtype
 from tcm_jax.tasks import parse
 from tcm_jax.training.state import init_state, make_step
-from tcm_jax.training.task import Objective
+from tcm_jax.training.task import Task
 
 SHAPES = ((1, 640, 640), (4, 640, 640), (1, 736, 1280))
 
@@ -33,7 +33,7 @@ class Program:
     """A compiled forward pass with its inputs."""
 
     def __init__(self, config: DetectionConfig, variables, dtype, shape: tuple[int, int, int]):
-        task = Detection(config, dtype=dtype)
+        task = DetectionModel(config, dtype=dtype)
         batch, h, w = shape
         rng = np.random.default_rng(0)
         images = jnp.asarray(rng.integers(0, 256, (batch, h, w, 3)), jnp.uint8)
@@ -53,7 +53,7 @@ class Program:
 def forward(config: DetectionConfig, variables, dtype, repetitions: int) -> None:
     """A row for every shape: the detector as configured, and FastTCM with its text computed before."""
     fast = dataclasses.replace(config, tcm=dataclasses.replace(config.tcm, fast=True))
-    fast_variables = jax.jit(Detection(fast).init)(jax.random.key(0))
+    fast_variables = jax.jit(DetectionModel(fast).init)(jax.random.key(0))
     print("| batch x h x w | s | s / image | temporary memory, MB | FastTCM s | saved |")
     print("|---|---:|---:|---:|---:|---:|")
     for shape in SHAPES:
@@ -68,7 +68,7 @@ def forward(config: DetectionConfig, variables, dtype, repetitions: int) -> None
         )
 
 
-def training(objective: Objective, variables, side: int, batch: int, repetitions: int) -> None:
+def training(objective: Task, variables, side: int, batch: int, repetitions: int) -> None:
     """A training step on `batch` images of `side` pixels with 12 words each."""
     optimizer = objective.optimizer(variables["params"], records=1000)
     rng = np.random.default_rng(0)
@@ -93,7 +93,7 @@ def main() -> None:
     file, _, variant = options.config.partition(":")
     values = runpy.run_path(file)["get_config"](*filter(None, [variant])).to_dict()
     config, dtype = detection_config(values["model"]), compute_dtype(options.dtype)
-    variables = jax.jit(Detection(config).init)(jax.random.key(0))
+    variables = jax.jit(DetectionModel(config).init)(jax.random.key(0))
     count = sum(x.size for x in jax.tree.leaves(variables["params"]))
     print(f"{options.config}: {count:,} parameters, {dtype.__name__}, {jax.devices()[0].device_kind}")
     forward(config, variables, dtype, options.repetitions)

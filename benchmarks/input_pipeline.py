@@ -27,9 +27,9 @@ from tcm_jax.data.pipeline import train_batches
 from tcm_jax.data.words.augment import RandAugment
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.data.words.lmdb import write_lmdb
-from tcm_jax.data.words.samples import WordSample
+from tcm_jax.data.words.samples import RecognitionSample
 from tcm_jax.data.words.sources import FilteredSource, open_source
-from tcm_jax.records import Record
+from tcm_jax.records import WordCrop
 from tcm_jax.text.charset import CHARSET_94, CharsetTokenizer
 
 IMAGE_SIZE = (224, 224)
@@ -50,7 +50,7 @@ def drawn_words(count: int):
         ImageDraw.Draw(picture).text((2, 2), label, colour, ImageFont.load_default(height * 0.7))
         file = io.BytesIO()
         picture.save(file, "JPEG", quality=int(rng.integers(75, 96)))
-        yield Record(file.getvalue(), label, f"drawn:{i}")
+        yield WordCrop(file.getvalue(), label, f"drawn:{i}")
 
 
 class Speed(NamedTuple):
@@ -108,7 +108,7 @@ def main() -> None:
         print(f"workers  augmented  {COLUMNS}")
         for workers in arguments.workers:
             for augment in (None, RandAugment()):
-                sample = WordSample(CharsetTokenizer(CHARSET_94), IMAGE_SIZE, augment=augment)
+                sample = RecognitionSample(CharsetTokenizer(CHARSET_94), IMAGE_SIZE, augment=augment)
                 row = speed(source, sample, BATCH_SIZE, workers, arguments.seconds, arguments.device)
                 print(f"{workers:7}  {'yes' if augment else 'no':>9}  {row}", flush=True)
 

@@ -24,7 +24,7 @@ from tcm_jax.data.words.benchmarks import benchmark_sets
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.data.words.sources import FilteredSource
 from tcm_jax.images.decoding import decode, encode_png
-from tcm_jax.records import Record
+from tcm_jax.records import WordCrop
 from tcm_jax.text.charset import CHARSET_36, CharsetAdapter
 
 Read = Callable[[np.ndarray], str]
@@ -61,7 +61,7 @@ def paddle() -> Read:
 READERS = {"tcm_jax": ours, "Tesseract": tesseract, "PP-OCRv4 mobile": paddle}
 
 
-def compare(records: Iterable[Record], readers: dict[str, Read]) -> dict[str, tuple[list[bool], list[float]]]:
+def compare(records: Iterable[WordCrop], readers: dict[str, Read]) -> dict[str, tuple[list[bool], list[float]]]:
     """For each reader which words are right, and the seconds that each took."""
     adapt = CharsetAdapter(CHARSET_36)
     results: dict[str, tuple[list[bool], list[float]]] = {name: ([], []) for name in readers}

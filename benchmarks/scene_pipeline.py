@@ -21,32 +21,32 @@ from PIL import Image
 
 from benchmarks.detection_host import TRAINING_SIDES
 from benchmarks.input_pipeline import COLUMNS, speed
-from tcm_jax.data.scenes.augment import SceneAugment
-from tcm_jax.data.scenes.samples import SceneSample
+from tcm_jax.data.scenes.augment import DetectionAugment
+from tcm_jax.data.scenes.samples import DetectionSample
 from tcm_jax.data.scenes.sources import open_scenes
-from tcm_jax.detection.db import Db
-from tcm_jax.detection.fce import Fce
+from tcm_jax.detection.db import DBNet
+from tcm_jax.detection.fce import FCENet
 from tcm_jax.detection.interface import TextDetector
-from tcm_jax.detection.pan import Pan
+from tcm_jax.detection.pan import PAN
 from tcm_jax.images.decoding import decode
-from tcm_jax.records import Scene, SceneSource, TextRegion
+from tcm_jax.records import AnnotatedImage, AnnotatedImageSource, TextRegion
 from tcm_jax.render.scenes import SyntheticScenes
 
 BATCH_SIZE = 8
-FAMILIES: dict[str, TextDetector] = {"DB": Db(), "PAN": Pan(), "FCE": Fce()}
+FAMILIES: dict[str, TextDetector] = {"DB": DBNet(), "PAN": PAN(), "FCE": FCENet()}
 
 
 @dataclass
 class Photos:
     """Scenes in memory."""
 
-    scenes: Sequence[Scene]
+    scenes: Sequence[AnnotatedImage]
     name: str = "rendered photos"
 
     def __len__(self) -> int:
         return len(self.scenes)
 
-    def __getitem__(self, index: int) -> Scene:
+    def __getitem__(self, index: int) -> AnnotatedImage:
         return self.scenes[index]
 
     def regions(self, index: int) -> tuple[TextRegion, ...]:
@@ -61,11 +61,11 @@ def rendered_photos(count: int) -> Photos:
     for scene in map(rendered.__getitem__, range(count)):
         file = io.BytesIO()
         Image.fromarray(decode(scene.image)).save(file, "JPEG", quality=90)
-        scenes.append(Scene(file.getvalue(), scene.regions, scene.name))
+        scenes.append(AnnotatedImage(file.getvalue(), scene.regions, scene.name))
     return Photos(scenes)
 
 
-def stages(source: SceneSource, sample: SceneSample, seconds: float) -> list[float]:
+def stages(source: AnnotatedImageSource, sample: DetectionSample, seconds: float) -> list[float]:
     """Milliseconds of a sample's decoding, view and targets."""
     rng = np.random.default_rng(0)
     totals, count = np.zeros(3), 0
@@ -99,7 +99,7 @@ def main() -> None:
     print("family, view".ljust(18) + "".join(head.rjust(12) for head in heads) + f"  {COLUMNS}")
     for family in arguments.families:
         side = TRAINING_SIDES[family]
-        sample = SceneSample(FAMILIES[family].targets, SceneAugment(crop=side))
+        sample = DetectionSample(FAMILIES[family].targets, DetectionAugment(crop=side))
         numbers = stages(source, sample, arguments.seconds)
         print(f"{family} {side} x {side}".ljust(18) + "".join(f"{t:12.2f}" for t in (*numbers, 1e3 / sum(numbers))))
         for workers in arguments.workers:

@@ -27,28 +27,28 @@ from tcm_jax.data.shard_workers import make_shards
 from tcm_jax.data.shards import Records, finish, plan_shards, read_manifest, start
 from tcm_jax.data.words.lmdb import write_lmdb
 from tcm_jax.data.words.sources import open_source
-from tcm_jax.records import Record, Scene, TextRegion
+from tcm_jax.records import AnnotatedImage, TextRegion, WordCrop
 
 _DIFFERENT = 1000
 _TEXTS = 8
 _SHARDS = 16
 
 
-def repeated_words(count: int) -> Iterator[Record]:
+def repeated_words(count: int) -> Iterator[WordCrop]:
     """`count` drawn words, of which every `_DIFFERENT` are the same."""
     from benchmarks.input_pipeline import drawn_words  # not when the processes import this file
 
     return itertools.islice(itertools.cycle(list(drawn_words(_DIFFERENT))), count)
 
 
-def noisy_photos(count: int) -> Iterator[Scene]:
+def noisy_photos(count: int) -> Iterator[AnnotatedImage]:
     """`count` photos, of which only the names differ."""
     noise = np.random.default_rng(0).normal(128, 20, (480, 640, 3)).clip(0, 255).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).save(file, "JPEG", quality=80)
     box = np.array([[10, 10], [90, 12], [90, 30], [10, 28]], np.float32)
     regions = tuple(TextRegion(box + 40 * i, f"word{i}") for i in range(_TEXTS))
-    return (Scene(file.getvalue(), regions, f"{i}.jpg") for i in range(count))
+    return (AnnotatedImage(file.getvalue(), regions, f"{i}.jpg") for i in range(count))
 
 
 def convert(source: Records, workers: int) -> tuple[float, float, float]:

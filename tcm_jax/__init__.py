@@ -8,7 +8,7 @@ __all__ = [
     "Detector",
     "Reading",
     "Recognizer",
-    "SpottedPhoto",
+    "SpottedImage",
     "SpottedWord",
     "Spotter",
     "__version__",
@@ -17,7 +17,7 @@ __all__ = [
 if TYPE_CHECKING:
     from tcm_jax.detection.detector import Detections, Detector
     from tcm_jax.recognition.recognizer import Reading, Recognizer
-    from tcm_jax.spotting.results import SpottedPhoto, SpottedWord
+    from tcm_jax.spotting.results import SpottedImage, SpottedWord
     from tcm_jax.spotting.spotter import Spotter
 
 _MODULES = {
@@ -25,7 +25,7 @@ _MODULES = {
     "Detector": "detection.detector",
     "Reading": "recognition.recognizer",
     "Recognizer": "recognition.recognizer",
-    "SpottedPhoto": "spotting.results",
+    "SpottedImage": "spotting.results",
     "SpottedWord": "spotting.results",
     "Spotter": "spotting.spotter",
 }
@@ -33,6 +33,8 @@ _MODULES = {
 
 def __getattr__(name: str):
     """Imports the API when it is first used: `import tcm_jax` alone loads neither JAX nor Flax."""
+    if name == "SpottedPhoto":  # its name until 0.1
+        name = "SpottedImage"
     if name in _MODULES:
         import importlib
 

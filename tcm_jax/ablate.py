@@ -1,8 +1,6 @@
 """`python -m tcm_jax.ablate`: see `tcm_jax.commands.ablate`."""
 
-import sys
-
 from tcm_jax.commands.ablate import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -14,7 +14,7 @@ def folder() -> Path:
     return Path(os.environ.get(VARIABLE) or Path(cache, "tcm_jax"))
 
 
-def keep_programs() -> None:
+def enable_compilation_cache() -> None:
     """Makes this process keep and find compiled programs in `folder()`.
 
     Nothing is changed if a folder is configured already (`jax_compilation_cache_dir`), and an empty

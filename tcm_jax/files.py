@@ -82,7 +82,7 @@ def absolute(path: str | os.PathLike) -> Path:
 
 
 @contextlib.contextmanager
-def reaching(path: str | os.PathLike) -> Iterator[None]:
+def wrap_remote_errors(path: str | os.PathLike) -> Iterator[None]:
     """Around access to `path`: what a driver of an object store raises becomes a RemoteError that names it."""
     try:
         yield
@@ -102,7 +102,7 @@ def matching(pattern: str) -> list[str]:
     """The files whose paths match a pattern with `*`, `?`, `[...]` or `**`, sorted."""
     if not is_remote(pattern):
         return sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
-    with reaching(as_path(pattern)):
+    with wrap_remote_errors(as_path(pattern)):
         store, root = fsspec.core.url_to_fs(pattern)
         found = store.glob(root, detail=True)
         return sorted(store.unstrip_protocol(name) for name, info in found.items() if info["type"] == "file")
@@ -146,7 +146,7 @@ def atomic_folder(path: str | os.PathLike, replace: bool = False, last: str = ""
         FileExistsError: `path` exists, and it is not to be replaced.
     """
     path = absolute(path)
-    with reaching(path):
+    with wrap_remote_errors(path):
         if not replace and path.exists():
             raise FileExistsError(f"{path} exists; give a new folder")
     if is_remote(path):
@@ -196,7 +196,7 @@ def upload(folder: Path, path: Path, last: str = "", replace: bool = False) -> N
     Raises:
         RemoteError: the object store can't be reached or doesn't take them.
     """
-    with reaching(path):
+    with wrap_remote_errors(path):
         store, root = fsspec.core.url_to_fs(os.fspath(path))
         names = [file.relative_to(folder).as_posix() for file in sorted(folder.rglob("*")) if file.is_file()]
         old = {_relative(name, root) for name in store.find(root)} if replace else set()
@@ -231,7 +231,7 @@ def local_copy(path: str | os.PathLike, with_folder: bool = False) -> Path:
     path = as_path(path)
     if not is_remote(path):
         return path
-    with reaching(path):
+    with wrap_remote_errors(path):
         store, root = fsspec.core.url_to_fs(os.fspath(path))
         if with_folder and store.isfile(root):
             return local_copy(path.parent) / path.name
@@ -249,7 +249,7 @@ def local_copy(path: str | os.PathLike, with_folder: bool = False) -> Path:
 
     if missing():
         cache.mkdir(parents=True, exist_ok=True)
-        with _locked(cache / f"{digest}.lock"), reaching(path):
+        with _locked(cache / f"{digest}.lock"), wrap_remote_errors(path):
             if names := missing():
                 total, free = sum(sizes[name] for name in names), shutil.disk_usage(cache).free
                 if total > free:

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 
 from tcm_jax import pretrained
 from tcm_jax.config import from_dict
-from tcm_jax.detection.model import Detection, DetectionConfig, detection_config
-from tcm_jax.files import as_path, reaching
-from tcm_jax.images.decoding import HALF, ONCE, check_margins
-from tcm_jax.models.clip4str import Clip4StrConfig
+from tcm_jax.detection.model import DetectionConfig, DetectionModel, detection_config
+from tcm_jax.files import as_path, wrap_remote_errors
+from tcm_jax.images.decoding import MEAN_STD_0_5, SINGLE_VIEW, check_margins
+from tcm_jax.models.clip4str import CLIP4STRConfig
 from tcm_jax.pretrained import Pretrained
-from tcm_jax.recognition.model import Recognition
+from tcm_jax.recognition.model import RecognitionModel
 from tcm_jax.text.vocabulary import Vocabulary
 
 NORMALIZATIONS = ("checkpoint", "half")
@@ -27,7 +27,7 @@ DTYPES = ("auto", "float32", "bfloat16")
 _IN_WORKDIR = ("best", "last")
 _PURPOSES = {"recognition": "reading words", "detection": "detecting text"}
 
-Task = TypeVar("Task", Recognition, Detection)
+Task = TypeVar("Task", RecognitionModel, DetectionModel)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def load_model(
     caption_charset: str | None = None,
     margins: Sequence[float] | None = None,
     vocabulary_weight: float | None = None,
-) -> Model[Recognition]:
+) -> Model[RecognitionModel]:
     """Reads a recognizer.
 
     Args:
@@ -84,7 +84,7 @@ def load_model(
         dtype: of the computation; "auto" is float32 on a CPU and bfloat16 elsewhere.
         caption_charset: overrides which characters of a prediction reach the text encoder.
         margins: of the pictures of each word that are read; None: those of the model, else the word as it is.
-        vocabulary_weight: how much known words are preferred, see `Clip4StrConfig`; None: as much as the model does.
+        vocabulary_weight: how much known words are preferred, see `CLIP4STRConfig`; None: as much as the model does.
 
     Raises:
         FileNotFoundError: no model at `checkpoint`.
@@ -93,17 +93,17 @@ def load_model(
     if normalization not in NORMALIZATIONS:
         raise ValueError(f"normalization is {normalization!r}; expected one of {', '.join(NORMALIZATIONS)}")
 
-    def build(contents: Pretrained) -> Recognition:
-        config = from_dict(Clip4StrConfig, contents.model, "model")
+    def build(contents: Pretrained) -> RecognitionModel:
+        config = from_dict(CLIP4STRConfig, contents.model, "model")
         if caption_charset is not None:
             config = dataclasses.replace(config, caption_charset=caption_charset)
         if vocabulary_weight is not None:
             config = dataclasses.replace(config, vocabulary_weight=vocabulary_weight)
         mean, std = contents.preprocessing["mean"], contents.preprocessing["std"]
         if normalization == "half":
-            mean, std = HALF, HALF
-        ways = contents.preprocessing.get("margins", ONCE) if margins is None else margins
-        return Recognition(config, mean, std, jnp.dtype(compute_dtype(dtype)), margins=ways)
+            mean, std = MEAN_STD_0_5, MEAN_STD_0_5
+        ways = contents.preprocessing.get("margins", SINGLE_VIEW) if margins is None else margins
+        return RecognitionModel(config, mean, std, jnp.dtype(compute_dtype(dtype)), margins=ways)
 
     if margins is not None:
         check_margins(margins)  # else it would be the model's fault
@@ -114,21 +114,21 @@ def load_model(
 
 def load_detector(
     checkpoint: str | os.PathLike, dtype: str = "auto", decoding: Mapping[str, Any] | None = None
-) -> Model[Detection]:
+) -> Model[DetectionModel]:
     """Reads a detector; arguments and errors as of `load_model`.
 
     Args:
         decoding: overrides parameters of the decoding, the family's `decoding_fields`.
     """
 
-    def build(contents: Pretrained) -> Detection:
+    def build(contents: Pretrained) -> DetectionModel:
         mean, std = contents.preprocessing["mean"], contents.preprocessing["std"]
-        return Detection(detection_config(contents.model), mean, std, jnp.dtype(compute_dtype(dtype)))
+        return DetectionModel(detection_config(contents.model), mean, std, jnp.dtype(compute_dtype(dtype)))
 
     model = _load(checkpoint, "detection", build, "checkpoint")
     task = model.task
     config = _with_decoding(task.config, decoding or {})
-    return dataclasses.replace(model, task=Detection(config, task.mean, task.std, task.model.dtype))
+    return dataclasses.replace(model, task=DetectionModel(config, task.mean, task.std, task.model.dtype))
 
 
 def compute_dtype(name: str):
@@ -152,7 +152,7 @@ def find_model(checkpoint: str | os.PathLike) -> Path:
         OSError: a remote path can't be reached.
     """
     root = as_path(checkpoint)
-    with reaching(root):
+    with wrap_remote_errors(root):
         for directory in (root, *(root / name for name in _IN_WORKDIR)):
             if all((directory / name).is_file() for name in (pretrained.CONFIG, pretrained.WEIGHTS)):
                 return directory
@@ -200,7 +200,7 @@ def _with_decoding(config: DetectionConfig, overrides: Mapping[str, Any]) -> Det
     return dataclasses.replace(config, detector=dataclasses.replace(detector, **overrides))
 
 
-def _check_shapes(directory: Path, task: Recognition | Detection, contents: Pretrained) -> None:
+def _check_shapes(directory: Path, task: RecognitionModel | DetectionModel, contents: Pretrained) -> None:
     """Raises ValueError unless the weights are those of the model that the configuration describes."""
     expected = pretrained.shapes(jax.eval_shape(task.init, jax.random.key(0)))
     found = pretrained.shapes(contents.variables)

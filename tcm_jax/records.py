@@ -12,7 +12,7 @@ class SourceError(ValueError):
 
 
 @dataclass(frozen=True)
-class Record:
+class WordCrop:
     """One word image and its text.
 
     Attributes:
@@ -43,7 +43,7 @@ class TextRegion:
 
 
 @dataclass(frozen=True)
-class Scene:
+class AnnotatedImage:
     """One photo and its text.
 
     Attributes:
@@ -57,7 +57,7 @@ class Scene:
     name: str
 
 
-class Source(Protocol):
+class WordSource(Protocol):
     """A random-access sequence of words.
 
     `source[i]` raises `ImageError` if record i has no image (a missing file or key) and `SourceError` if its
@@ -69,13 +69,13 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Record: ...
+    def __getitem__(self, index: int) -> WordCrop: ...
 
     def labels(self) -> Iterator[str]: ...
 
 
-class SceneSource(Protocol):
-    """A random-access sequence of scenes; errors and pickling as of `Source`.
+class AnnotatedImageSource(Protocol):
+    """A random-access sequence of scenes; errors and pickling as of `WordSource`.
 
     `regions(i)` is `source[i].regions` without reading the photo, and `scene_name(i)` its name.
     """
@@ -84,7 +84,7 @@ class SceneSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Scene: ...
+    def __getitem__(self, index: int) -> AnnotatedImage: ...
 
     def regions(self, index: int) -> tuple[TextRegion, ...]: ...
 

@@ -3,18 +3,18 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tcm_jax.detection.task import DetectionObjective
-from tcm_jax.recognition.task import RecognitionObjective
+from tcm_jax.detection.task import DetectionTask
+from tcm_jax.recognition.task import RecognitionTask
 from tcm_jax.training.config import ConfigError
-from tcm_jax.training.task import Objective
+from tcm_jax.training.task import Task
 
-OBJECTIVES: dict[str, Callable[[Mapping[str, Any]], Objective]] = {
-    "recognition": RecognitionObjective,
-    "detection": DetectionObjective,
+TASKS: dict[str, Callable[[Mapping[str, Any]], Task]] = {
+    "recognition": RecognitionTask,
+    "detection": DetectionTask,
 }
 
 
-def parse(config: Mapping[str, Any]) -> Objective:
+def parse(config: Mapping[str, Any]) -> Task:
     """The objective of a config (plain nested dictionaries).
 
     Raises:
@@ -24,9 +24,9 @@ def parse(config: Mapping[str, Any]) -> Objective:
     if missing:
         raise ConfigError(f"the config has no {', '.join(missing)}")
     task = config["task"]
-    if task not in OBJECTIVES:
-        raise ConfigError(f"config.task is {task!r}; expected one of {', '.join(OBJECTIVES)}")
+    if task not in TASKS:
+        raise ConfigError(f"config.task is {task!r}; expected one of {', '.join(TASKS)}")
     try:
-        return OBJECTIVES[task](config)
+        return TASKS[task](config)
     except (OSError, TypeError, ValueError) as error:
         raise ConfigError(str(error)) from error

@@ -11,17 +11,17 @@ import numpy as np
 
 from tcm_jax import pretrained
 from tcm_jax.convert import detector_sizes, engine, rules
-from tcm_jax.detection.model import Detection, DetectionConfig, detection_config
-from tcm_jax.models.tcm import TcmConfig, resnet_clip
+from tcm_jax.detection.model import DetectionConfig, DetectionModel, detection_config
+from tcm_jax.models.tcm import TCMConfig, resnet_clip
 from tests.conftest import channels_last, detection_weights, read_json
 
 
-def tcm_config(model: dict[str, Any]) -> TcmConfig:
+def tcm_config(model: dict[str, Any]) -> TCMConfig:
     """TcmConfig of a fixture's "model"; what the baseline does not have is absent."""
     backbone, text = model["backbone"], model.get("text_encoder")
     layers, width = tuple(backbone["layers"]), backbone["width"]
     if text is None:
-        return TcmConfig(clip=resnet_clip(layers, width), text_matching=False)
+        return TCMConfig(clip=resnet_clip(layers, width), text_matching=False)
     clip = resnet_clip(
         layers,
         width,
@@ -36,7 +36,7 @@ def tcm_config(model: dict[str, Any]) -> TcmConfig:
     only = model["use_learnable_prompt_only"]
     learnable = clip.text_positions if only else clip.text_positions - model["context_length"]
     decoder = model["context_decoder"]
-    return TcmConfig(
+    return TCMConfig(
         clip=clip,
         prompt="" if only else model["class_names"][0],
         learnable_prompt=learnable if model["use_learnable_prompt"] else 0,
@@ -81,9 +81,9 @@ def golden_config(folder: Path, variant: str = "") -> DetectionConfig:
 
 
 @functools.cache
-def load_golden_detector(folder: Path, variant: str = "") -> tuple[Detection, dict[str, Any]]:
+def load_golden_detector(folder: Path, variant: str = "") -> tuple[DetectionModel, dict[str, Any]]:
     """The task and its Flax variables."""
-    task = Detection(golden_config(folder, variant))
+    task = DetectionModel(golden_config(folder, variant))
     template = pretrained.shapes(jax.eval_shape(task.init, jax.random.key(0)))
     state = detection_weights(folder / "manifest.json", variant)
     unused = map(re.escape, detector_sizes.unused(task.config, state))

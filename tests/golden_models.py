@@ -10,19 +10,19 @@ import numpy as np
 from tcm_jax import pretrained
 from tcm_jax.convert import engine, rules
 from tcm_jax.convert.architecture import template
-from tcm_jax.models.clip import ClipConfig
-from tcm_jax.models.clip4str import Clip4StrConfig
+from tcm_jax.models.clip import CLIPConfig
+from tcm_jax.models.clip4str import CLIP4STRConfig
 from tests.conftest import golden_weights, read_json
 
 
-def clip_config(config: dict[str, Any], activation: str | None = None) -> ClipConfig:
+def clip_config(config: dict[str, Any], activation: str | None = None) -> CLIPConfig:
     """The sizes in a config.json's "clip" and the activation it names, unless `activation` says otherwise."""
     clip = config["clip"]
     layers, width = clip["vision_layers"], clip["vision_width"]
     patch = clip["vision_patch_size"] or 32
     if activation is None:
         activation = "gelu" if config.get("activation", "").startswith("gelu") else "quick_gelu"
-    return ClipConfig(
+    return CLIPConfig(
         embed_dim=clip["embed_dim"],
         image_size=(clip["image_resolution"],) * 2,
         patch_size=(patch, patch),
@@ -38,12 +38,12 @@ def clip_config(config: dict[str, Any], activation: str | None = None) -> ClipCo
     )
 
 
-def clip4str_config(config: dict[str, Any], folder: Path) -> Clip4StrConfig:
+def clip4str_config(config: dict[str, Any], folder: Path) -> CLIP4STRConfig:
     """The hyper-parameters in a config.json's "model". Without "clip", that beside the weights counts."""
     model = config["model"]
     if "clip" not in config:
         config = read_json(resolve(folder, config["weights"]).parent / "config.json")
-    return Clip4StrConfig(
+    return CLIP4STRConfig(
         clip=clip_config(config, "quick_gelu"),
         charset=model["charset_train"],
         caption_charset=model["charset_test"],
@@ -91,7 +91,7 @@ def golden_inputs(folder: Path) -> dict[str, np.ndarray]:
 
 
 @functools.cache
-def load_golden(folder: Path) -> tuple[ClipConfig | Clip4StrConfig, dict[str, Any]]:
+def load_golden(folder: Path) -> tuple[CLIPConfig | CLIP4STRConfig, dict[str, Any]]:
     """Configuration and Flax variables of the fixture in `folder`, which holds a config.json."""
     config = read_json(folder / "config.json")
     if "model" in config:

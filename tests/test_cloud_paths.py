@@ -15,7 +15,7 @@ from tcm_jax.commands import predict
 from tcm_jax.commands.evaluate import main as evaluate
 from tcm_jax.commands.evaluate.outputs import results_path
 from tcm_jax.commands.images import find_images, picture_paths
-from tcm_jax.data.scenes.build import SceneEntry, training_scenes
+from tcm_jax.data.scenes.build import DetectionEntry, training_scenes
 from tcm_jax.data.scenes.write import write_scene_folder
 from tcm_jax.data.words.array_record import write_array_record
 from tcm_jax.data.words.build import Entry, evaluation_source
@@ -27,9 +27,9 @@ from tcm_jax.files import RemoteError, absolute, as_path, atomic_file, atomic_fo
 from tcm_jax.images.inputs import named, pixels
 from tcm_jax.loading import find_model, load_model
 from tcm_jax.pretrained import Pretrained
-from tcm_jax.records import Scene, SourceError, TextRegion
+from tcm_jax.records import AnnotatedImage, SourceError, TextRegion
 from tcm_jax.text.charset import CHARSET_36, load_charset
-from tcm_jax.training.report import Report
+from tcm_jax.training.report import RunLog
 from tcm_jax.training.workdir import ResumeError, check_config, write_json
 from tests.data.word_files import jpeg, records
 from tests.fake_bucket import install_empty
@@ -188,10 +188,10 @@ def test_words_of_every_form(bucket, tmp_path):
 
 def test_scenes_with_their_photos(bucket):
     region = TextRegion(np.array([[1, 1], [9, 1], [9, 5], [1, 5]], np.float32), "word", False)
-    write_scene_folder([Scene(jpeg(i), (region,), f"photo{i}.jpg") for i in range(3)], "gs://b/scenes/test")
+    write_scene_folder([AnnotatedImage(jpeg(i), (region,), f"photo{i}.jpg") for i in range(3)], "gs://b/scenes/test")
     assert bucket.uploads[-1] == "gs://b/scenes/test/labels.jsonl"
     for path in ("scenes/test", "scenes/test/labels.jsonl"):
-        source = training_scenes(SceneEntry(path=path, where="entry"), root="gs://b")
+        source = training_scenes(DetectionEntry(path=path, where="entry"), root="gs://b")
         assert source.name == "test" and len(source) == 3 and source[1].image == jpeg(1)
         assert source.regions(2)[0].text == "word"
 
@@ -212,7 +212,7 @@ def test_metrics_are_uploaded_now_and_then_and_at_the_end(bucket, capsys, monkey
     def steps() -> list[int]:
         return [json.loads(line)["step"] for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
-    with Report(workdir, start=0, total=9) as report:
+    with RunLog(workdir, start=0, total=9) as report:
         report.write(1, {"loss": 2.0})
         assert not (workdir / "metrics.jsonl").exists()
         report.sync()
@@ -221,7 +221,7 @@ def test_metrics_are_uploaded_now_and_then_and_at_the_end(bucket, capsys, monkey
         monkeypatch.setattr("tcm_jax.training.report._SYNC_INTERVAL", -1.0)
         report.write(3, {"loss": 0.5})
         assert steps() == [1, 2, 3]
-    with Report(workdir, start=2, total=9) as report:  # the checkpoint was that of step 2
+    with RunLog(workdir, start=2, total=9) as report:  # the checkpoint was that of step 2
         folder = report._folder
         report.write(3, {"loss": 0.4})
     assert steps() == [1, 2, 3] and not folder.exists()
@@ -231,7 +231,7 @@ def test_metrics_are_uploaded_now_and_then_and_at_the_end(bucket, capsys, monkey
         raise ConnectionError("no network")
 
     monkeypatch.setattr(bucket, "put_file", dies)
-    with Report(workdir, start=3, total=9) as report:
+    with RunLog(workdir, start=3, total=9) as report:
         report.write(4, {"loss": 0.3})
     assert (
         "could not be uploaded: gs://b/runs/a can't be reached: ConnectionError: no network" in capsys.readouterr().out

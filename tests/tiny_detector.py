@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from tcm_jax import pretrained
-from tcm_jax.detection.model import Detection, detection_config
+from tcm_jax.detection.model import DetectionModel, detection_config
 
 TINY_TCM = {
     "clip": {
@@ -38,7 +38,7 @@ SCALE = (192, 96)
 def write_tiny_detector(path: Path, family: str = "db", **tcm) -> None:
     """Writes a model directory. Its weights keep the variance of what passes, so that a photo has a few instances."""
     model = {"family": family, "tcm": TINY_TCM | tcm, "detector": TINY_DETECTORS[family]}
-    task = Detection(detection_config(model))
+    task = DetectionModel(detection_config(model))
     rng = np.random.default_rng(0)
     flat = {}
     for name, leaf in sorted(pretrained.flatten(jax.eval_shape(task.init, jax.random.key(0))).items()):

@@ -8,8 +8,8 @@ import numpy as np
 from tcm_jax import pretrained
 from tcm_jax.config import from_dict
 from tcm_jax.images.decoding import CLIP_MEAN, CLIP_STD
-from tcm_jax.models.clip4str import Clip4StrConfig
-from tcm_jax.recognition.model import Recognition
+from tcm_jax.models.clip4str import CLIP4STRConfig
+from tcm_jax.recognition.model import RecognitionModel
 
 TINY = {
     "clip": {
@@ -29,7 +29,7 @@ TINY = {
 
 def write_tiny_model(path: Path, eos_bias: float = 6.0) -> None:
     """Writes a model directory. Wide weights make words depend on the image, `eos_bias` makes them end."""
-    task = Recognition(from_dict(Clip4StrConfig, TINY), CLIP_MEAN, CLIP_STD)
+    task = RecognitionModel(from_dict(CLIP4STRConfig, TINY), CLIP_MEAN, CLIP_STD)
     rng = np.random.default_rng(0)
     flat = {}
     for name, leaf in sorted(pretrained.flatten(jax.eval_shape(task.init, jax.random.key(0))).items()):

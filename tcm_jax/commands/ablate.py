@@ -4,7 +4,7 @@
         --workdir runs/ablation --without-auxiliary
 
 A row is one more word of the config's variant, or several: "pp,no_auxiliary". Further arguments --config.KEY=VALUE go
-to every run. Each run is a process of `tcm_jax.commands.train` with a working directory below --workdir; ablation.json and
+to every run. Each run is a process of `tcm_jax.train` with a working directory below --workdir; ablation.json and
 ablation.md there are written anew after each. The same command again skips the finished runs and goes on with the
 others. Ctrl-C and SIGTERM let the running ones save their state (exit status 130 and 143). Exit status 1: a run failed.
 """

@@ -29,7 +29,7 @@ from tcm_jax.files import as_path
 from tcm_jax.images.decoding import ImageError
 from tcm_jax.images.inputs import pixels
 from tcm_jax.metrics.detection import ImagePolygons, geometry, pairs
-from tcm_jax.records import Record, SceneSource, SourceError
+from tcm_jax.records import AnnotatedImageSource, SourceError, WordCrop
 from tcm_jax.spotting.crops import extent, is_tall, rectify
 from tcm_jax.spotting.outlines import sides
 
@@ -37,7 +37,7 @@ _OVERLAP = 0.5  # intersection over union from which a word counts as found, as 
 _EITHER_WAY = 2  # characters; a taller picture of more may be of text that runs up or down
 
 
-class Word(NamedTuple):
+class AnnotatedWord(NamedTuple):
     """A word of a photo, its polygon [n, 2] in pixels; `number` counts from 1 through all words of the set."""
 
     number: int
@@ -60,7 +60,7 @@ class Cuts(NamedTuple):
     copies: int
     seed: int
 
-    def of(self, photo: np.ndarray, word: Word) -> Iterator[np.ndarray | None]:
+    def of(self, photo: np.ndarray, word: AnnotatedWord) -> Iterator[np.ndarray | None]:
         """Pictures of a word, uint8 RGB [h, w, 3]; None where there is none, or where it may be turned."""
         rng = np.random.default_rng((self.seed, word.number))
         found = sides(word.polygon)
@@ -100,7 +100,7 @@ def _cut(options: argparse.Namespace) -> None:
         detector = Detector(options.detector or None, scale=options.scale, upright=False)
         photos = _found(source, words, detector, broken)
 
-    def records() -> Iterator[Record]:
+    def records() -> Iterator[WordCrop]:
         for photo, in_photo in photos:
             for word in in_photo:
                 if word.number % every == 0:
@@ -110,7 +110,7 @@ def _cut(options: argparse.Namespace) -> None:
                     if picture is None:
                         counts["none"] += 1
                     else:
-                        yield Record(picture, word.text, f"word {word.number} of {source.name}")
+                        yield WordCrop(picture, word.text, f"word {word.number} of {source.name}")
         if not counts["words"]:
             raise SourceError(f"{source.name}: no words of {len(words):,} photos; {len(broken):,} can't be read")
 
@@ -122,22 +122,22 @@ def _cut(options: argparse.Namespace) -> None:
     print_left_out(broken)
 
 
-def _words(source: SceneSource) -> dict[int, list[Word]]:
+def _words(source: AnnotatedImageSource) -> dict[int, list[AnnotatedWord]]:
     """The words that have a text, by the indices of their photos."""
-    words: dict[int, list[Word]] = {}
+    words: dict[int, list[AnnotatedWord]] = {}
     number = 0
     for index in range(len(source)):
         for region in source.regions(index):
             if region.text and not region.ignore:
                 number += 1
-                words.setdefault(index, []).append(Word(number, region.polygon, region.text))
+                words.setdefault(index, []).append(AnnotatedWord(number, region.polygon, region.text))
     return words
 
 
-Photos = Iterator[tuple[np.ndarray, list[Word]]]
+Photos = Iterator[tuple[np.ndarray, list[AnnotatedWord]]]
 
 
-def _annotated(source: SceneSource, words: Mapping[int, list[Word]], broken: list[str]) -> Photos:
+def _annotated(source: AnnotatedImageSource, words: Mapping[int, list[AnnotatedWord]], broken: list[str]) -> Photos:
     """Photos with their words; messages of those that can't be read go to `broken`."""
     for index in progress(list(words), "cutting"):
         try:
@@ -148,7 +148,9 @@ def _annotated(source: SceneSource, words: Mapping[int, list[Word]], broken: lis
             yield photo, words[index]
 
 
-def _found(source: SceneSource, words: Mapping[int, list[Word]], detector: Detector, broken: list[str]) -> Photos:
+def _found(
+    source: AnnotatedImageSource, words: Mapping[int, list[AnnotatedWord]], detector: Detector, broken: list[str]
+) -> Photos:
     """Photos with those of their words that a detector finds."""
     photos = ((partial(_pixels, source, index), source.scene_name(index)) for index in progress(list(words), "cutting"))
     for index, outcome in zip(words, detector.photos.stream(photos, "return", _with_photo), strict=True):
@@ -159,7 +161,7 @@ def _found(source: SceneSource, words: Mapping[int, list[Word]], detector: Detec
             yield photo, overlapped(words[index], found)
 
 
-def _pixels(source: SceneSource, index: int) -> np.ndarray:
+def _pixels(source: AnnotatedImageSource, index: int) -> np.ndarray:
     return pixels(source[index].image, source.scene_name(index))
 
 
@@ -167,7 +169,7 @@ def _with_photo(found: Detections, photo: np.ndarray) -> tuple[np.ndarray, Detec
     return photo, found
 
 
-def overlapped(words: Sequence[Word], found: Detections) -> list[Word]:
+def overlapped(words: Sequence[AnnotatedWord], found: Detections) -> list[AnnotatedWord]:
     """The words that are found, with the outlines of what was found in place of their own."""
     outlines = [np.asarray(instance.polygon, np.float64) for instance in found.instances]
     polygons = ImagePolygons([word.polygon for word in words], [], outlines, name=found.name)

@@ -122,12 +122,12 @@ def _weights() -> Iterator[Line]:
 
 def _self_test() -> Iterator[Line]:
     """The models that come with the package find and read a word that is drawn here."""
-    from tcm_jax.compilation import keep_programs
+    from tcm_jax.compilation import enable_compilation_cache
     from tcm_jax.detection.detector import Detector
     from tcm_jax.metrics.detection import ImagePolygons, hmean_iou
     from tcm_jax.recognition.recognizer import Recognizer
 
-    keep_programs()
+    enable_compilation_cache()
     photo, (left, top, right, bottom) = drawn_photo()
     again = "the models or the computation are damaged; reinstall, and try with JAX_PLATFORMS=cpu"
     start = time.monotonic()

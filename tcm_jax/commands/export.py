@@ -23,7 +23,7 @@ from rich.progress import track
 from tcm_jax import Detector, Recognizer
 from tcm_jax.commands.command_line import interruptible
 from tcm_jax.commands.images import add_scale_option, find_images
-from tcm_jax.compilation import keep_programs
+from tcm_jax.compilation import enable_compilation_cache
 from tcm_jax.export import compare, run
 from tcm_jax.export.programs import PLATFORMS, Exportable, of_detector, of_recognizer, programs
 from tcm_jax.files import atomic_folder
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.
     )
     add_scale_option(parser.add_argument)
     options = parser.parse_args(arguments)
-    keep_programs()
+    enable_compilation_cache()
     try:
         _write(options)
     except (OSError, ValueError) as error:

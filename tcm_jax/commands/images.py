@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tcm_jax.commands.command_line import INTERRUPTED
-from tcm_jax.files import as_path, matching, reaching
+from tcm_jax.files import as_path, matching, wrap_remote_errors
 from tcm_jax.images.decoding import ImageError
 from tcm_jax.images.inputs import image_files
 
@@ -44,7 +44,7 @@ def find_images(arguments: Sequence[str]) -> list[str]:
     files: list[str] = []
     for argument in arguments:
         path = as_path(argument)
-        with reaching(path):
+        with wrap_remote_errors(path):
             is_folder, exists = path.is_dir(), path.exists()
         if is_folder:
             files += map(str, image_files(path))
@@ -58,7 +58,7 @@ def find_images(arguments: Sequence[str]) -> list[str]:
     return files
 
 
-class Progression:
+class ImageProgress:
     """The way through the images of a command: a bar, errors as they come, and the exit code at the end.
 
     Args:

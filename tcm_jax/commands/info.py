@@ -22,7 +22,7 @@ from tcm_jax.config import from_dict
 from tcm_jax.detection.model import detection_config
 from tcm_jax.files import as_path, local_copy
 from tcm_jax.loading import find_model
-from tcm_jax.models.clip4str import Clip4StrConfig
+from tcm_jax.models.clip4str import CLIP4STRConfig
 from tcm_jax.pretrained import WEIGHTS, read_config
 
 SCHEMA_VERSION = 1
@@ -81,7 +81,7 @@ def _architecture(task: str, model: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: unknown or missing fields.
     """
     if task == "recognition":
-        return asdict(from_dict(Clip4StrConfig, model, "model"))
+        return asdict(from_dict(CLIP4STRConfig, model, "model"))
     return asdict(detection_config(model)) if task == "detection" else dict(model)
 
 

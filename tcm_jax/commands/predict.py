@@ -18,7 +18,7 @@ from PIL import Image
 from tcm_jax.commands.command_line import interruptible
 from tcm_jax.commands.images import (
     MODEL_HELP,
-    Progression,
+    ImageProgress,
     add_scale_option,
     background,
     find_images,
@@ -26,7 +26,7 @@ from tcm_jax.commands.images import (
     print_row,
 )
 from tcm_jax.commands.reading_options import add_reading_options, margins_option, reading_arguments
-from tcm_jax.compilation import keep_programs
+from tcm_jax.compilation import enable_compilation_cache
 from tcm_jax.config import setting
 from tcm_jax.data.words.check import contact_sheet
 from tcm_jax.detection.detector import Detections, Detector
@@ -36,7 +36,7 @@ from tcm_jax.images.inputs import pixels
 from tcm_jax.loading import DTYPES, NORMALIZATIONS
 from tcm_jax.pretrained import DETECTOR, RECOGNIZER
 from tcm_jax.recognition.recognizer import Reading, Recognizer
-from tcm_jax.records import Record
+from tcm_jax.records import WordCrop
 
 DETECTIONS = "detections.jsonl"
 _MAX_PICTURE = 400  # images on a sheet
@@ -56,11 +56,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.
     progression.exit()
 
 
-def _read(options: argparse.Namespace, files: list[str]) -> Progression:
+def _read(options: argparse.Namespace, files: list[str]) -> ImageProgress:
     """Prints and writes the readings as they come, draws the first ones."""
     check_writable(options.output, "--output")
     _check_picture(options.picture)
-    keep_programs()
+    enable_compilation_cache()
     recognizer = Recognizer(
         options.checkpoint,
         batch_size=options.batch,
@@ -71,7 +71,7 @@ def _read(options: argparse.Namespace, files: list[str]) -> Progression:
         **reading_arguments(options),
     )
     drawn: list[Reading] = []
-    progression = Progression(len(files), options.quiet, "images")
+    progression = ImageProgress(len(files), options.quiet, "images")
     with _output(options.output) as output:
 
         def report(_: int, reading: Reading) -> None:
@@ -88,14 +88,14 @@ def _read(options: argparse.Namespace, files: list[str]) -> Progression:
     return progression
 
 
-def _detect(options: argparse.Namespace, files: list[str]) -> Progression:
+def _detect(options: argparse.Namespace, files: list[str]) -> ImageProgress:
     """Prints, writes and draws the detections as they come."""
     decoding = dict(setting(text) for text in options.set)
     pictures = picture_paths(files, options.out) if options.out and options.overlay else None
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         check_writable(options.out / DETECTIONS, "--out")
-    keep_programs()
+    enable_compilation_cache()
     detector = Detector(
         options.checkpoint,
         scale=options.scale,
@@ -105,7 +105,7 @@ def _detect(options: argparse.Namespace, files: list[str]) -> Progression:
         quiet=options.quiet,
         **decoding,
     )
-    progression = Progression(len(files), options.quiet)
+    progression = ImageProgress(len(files), options.quiet)
     with _output(options.out / DETECTIONS if options.out else None) as output, background() as draw:
 
         def report(index: int, found: Detections) -> None:
@@ -136,7 +136,7 @@ def _check_picture(path: Path | None) -> None:
 
 def _draw_sheet(readings: Sequence[Reading], path: Path) -> None:
     """A sheet of the images, each above its text."""
-    records = [Record(as_path(reading.name).read_bytes(), reading.text, reading.name) for reading in readings]
+    records = [WordCrop(as_path(reading.name).read_bytes(), reading.text, reading.name) for reading in readings]
     with atomic_file(path, "wb") as file:
         contact_sheet(records).save(file, Image.registered_extensions()[path.suffix.lower()])
 

@@ -16,13 +16,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from tcm_jax.commands.command_line import interruptible
-from tcm_jax.commands.images import MODEL_HELP, Progression, add_scale_option, background, find_images, picture_paths
+from tcm_jax.commands.images import MODEL_HELP, ImageProgress, add_scale_option, background, find_images, picture_paths
 from tcm_jax.commands.reading_options import add_reading_options, reading_arguments
 from tcm_jax.files import as_path
 from tcm_jax.images import overlay
 from tcm_jax.images.inputs import pixels
 from tcm_jax.loading import DTYPES
-from tcm_jax.spotting.results import SpottedPhoto
+from tcm_jax.spotting.results import SpottedImage
 from tcm_jax.spotting.spotter import Spotter
 from tcm_jax.spotting.writers import check_output, writer
 
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.
     progression.exit()
 
 
-def _spot(options: argparse.Namespace, files: list[str]) -> Progression:
+def _spot(options: argparse.Namespace, files: list[str]) -> ImageProgress:
     """Prints, writes and draws the words of each photo as they come."""
     outputs = list(options.output)
     for path in outputs:
@@ -65,15 +65,15 @@ def _spot(options: argparse.Namespace, files: list[str]) -> Progression:
         **reading_arguments(options),
     )
 
-    def read(photo: SpottedPhoto) -> Any:
+    def read(photo: SpottedImage) -> Any:
         return pixels(photo.name, photo.name, not options.ignore_exif)
 
-    progression = Progression(len(files), options.quiet)
+    progression = ImageProgress(len(files), options.quiet)
     with contextlib.ExitStack() as stack:
         writers = [stack.enter_context(writer(path, files, read)) for path in outputs]
         draw = stack.enter_context(background())
 
-        def report(index: int, photo: SpottedPhoto) -> None:
+        def report(index: int, photo: SpottedImage) -> None:
             for add in writers:
                 add(photo)
             if pictures:
@@ -89,7 +89,7 @@ def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
-def _print(photo: SpottedPhoto, options: argparse.Namespace) -> None:
+def _print(photo: SpottedImage, options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(photo.to_dict(), ensure_ascii=False), flush=True)
         return

@@ -30,7 +30,7 @@ from tcm_jax.data.pipeline import train_batches
 from tcm_jax.data.words.build import weights
 from tcm_jax.distributed import LOST, JobError, MissingProcesses, Watch, barrier, startup_line
 from tcm_jax.distributed.interrupt import Interrupted, StopSignal, Terminated, end_on_sigterm
-from tcm_jax.distributed.multihost import of_first_process
+from tcm_jax.distributed.multihost import broadcast_from_host0
 from tcm_jax.files import RemoteError, as_path
 from tcm_jax.loading import find_model
 from tcm_jax.records import SourceError
@@ -43,9 +43,9 @@ from tcm_jax.training.mesh import batch_share, describe, make_mesh
 from tcm_jax.training.optim import Tree
 from tcm_jax.training.profile import Profile
 from tcm_jax.training.program import sharded_init, train_program
-from tcm_jax.training.report import Report
+from tcm_jax.training.report import RunLog
 from tcm_jax.training.speed import speed
-from tcm_jax.training.task import Objective
+from tcm_jax.training.task import Task
 from tcm_jax.training.validation import LAST, Validation, stored
 from tcm_jax.training.workdir import ResumeError, check_config, versions, write_json
 
@@ -98,7 +98,7 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike) -> None:
 
         say(f"{total:,} steps of {c.batch} images in {c.compute_dtype.__name__} on {describe(mesh)}")
         say(f"parameters: {program.optimizer.describe(program.state.params)}")
-        whole = partition.whole(program.state.params, objective.partition_rules(), mesh)
+        whole = partition.undivided(program.state.params, objective.partition_rules(), mesh)
         if whole:
             say(f"{len(whole)} parameters are whole where the mesh does not divide them: {shorten(list(whole))}")
 
@@ -108,13 +108,13 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike) -> None:
         start = int(state.step)
         say(f"resuming after step {start:,}" if start else "starting")
 
-        report = stack.enter_context(Report(workdir, start, total, quiet=jax.process_index() != 0))
+        report = stack.enter_context(RunLog(workdir, start, total, quiet=jax.process_index() != 0))
         stop = stack.enter_context(StopSignal())
         validation = Validation(
             objective, program.optimizer, validation_sources, mesh, workdir, origin(c.init), report, stop, watch
         )
         if start >= total:
-            if of_first_process([int(stored(workdir / LAST).get("step") != start)])[0]:  # stopped just before
+            if broadcast_from_host0([int(stored(workdir / LAST).get("step") != start)])[0]:  # stopped just before
                 validation.validate(start, state)
                 validation.finish(start, state)
             report.message("all steps are done")
@@ -156,7 +156,7 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike) -> None:
         ).run(state)
 
 
-def first_variables(objective: Objective, mesh: Mesh) -> Tree:
+def first_variables(objective: Task, mesh: Mesh) -> Tree:
     """Random variables, or those of the model directory `config.init`; says which is which."""
     c = objective.config
     variables = sharded_init(objective, mesh)(jax.random.key(c.seed))

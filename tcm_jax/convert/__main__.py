@@ -16,18 +16,17 @@ from typing import Any
 
 from tcm_jax import pretrained
 from tcm_jax.commands.command_line import interruptible
+from tcm_jax.convert import checkpoints, conversion
+from tcm_jax.convert.architecture import Architecture, clip_of
+from tcm_jax.convert.clip_sizes import Options
+from tcm_jax.convert.engine import ConversionError
+from tcm_jax.convert.mmcv_config import DECODING
 from tcm_jax.detection.model import DetectionConfig, detection_config
 from tcm_jax.files import as_path
-from tcm_jax.models.clip4str import Clip4StrConfig
+from tcm_jax.models.clip4str import CLIP4STRConfig
 from tcm_jax.models.layers import ACTIVATIONS
 from tcm_jax.pretrained import Pretrained
 from tcm_jax.text.charset import load_charset
-
-from . import checkpoints, conversion
-from .architecture import Architecture, clip_of
-from .clip_sizes import Options
-from .engine import ConversionError
-from .mmcv_config import DECODING
 
 NECK_FIELDS = ("lateral_channels", "out_channels", "channels", "repeats", "fourier_degree")
 
@@ -118,7 +117,7 @@ def _summary(model: Pretrained, architecture: Architecture) -> str:
             f"heads {clip.text_heads}",
             f"embedding   {clip.embed_dim}, activation {clip.activation}",
         ]
-    if isinstance(config, Clip4StrConfig):
+    if isinstance(config, CLIP4STRConfig):
         lines.append(
             f"decoders    {1 + config.use_language_model}, depth {config.decoder_depth}, heads "
             f"{config.decoder_heads}, {len(config.charset)} characters, words up to {config.max_label_length}"
@@ -179,7 +178,7 @@ def _from_torch(args: argparse.Namespace) -> bool:
     if not args.verify:
         return True
     checkpoints.import_torch(args.source)
-    from .verify import report, verify  # needs PyTorch
+    from tcm_jax.convert.verify import report, verify  # needs PyTorch
 
     model = pretrained.load(args.dest)
     rows = verify(model, architecture)

@@ -18,19 +18,18 @@ import numpy as np
 
 from tcm_jax import pretrained
 from tcm_jax.config import from_dict
-from tcm_jax.detection.model import DETECTORS, Detection, DetectionConfig
-from tcm_jax.models.clip import Clip, ClipConfig
-from tcm_jax.models.clip4str import Clip4Str, Clip4StrConfig
+from tcm_jax.convert import clip_sizes, detector_sizes
+from tcm_jax.convert.checkpoints import Checkpoint
+from tcm_jax.convert.clip_sizes import DetectedArchitecture, Options, Sizes, merge, reading
+from tcm_jax.convert.engine import ConversionError, Shape
+from tcm_jax.convert.rules import Layout
+from tcm_jax.detection.model import DETECTORS, DetectionConfig, DetectionModel
+from tcm_jax.models.clip import CLIP, CLIPConfig
+from tcm_jax.models.clip4str import CLIP4STR, CLIP4STRConfig
 from tcm_jax.models.layers import ACTIVATIONS
 from tcm_jax.text.charset import CHARSET_94
 
-from . import clip_sizes, detector_sizes
-from .checkpoints import Checkpoint
-from .clip_sizes import Options, Reading, Sizes, merge, reading
-from .engine import ConversionError, Shape
-from .rules import Layout
-
-Config = ClipConfig | Clip4StrConfig | DetectionConfig
+Config = CLIPConfig | CLIP4STRConfig | DetectionConfig
 
 # The key that shows a kind; what stands before it ("module.") is a prefix of every key.
 MARKS = {
@@ -126,22 +125,22 @@ def identify(checkpoint: Checkpoint, options: Options | None = None) -> Architec
 def template(config: Config) -> dict[str, Shape]:
     """Shape of every leaf of the model by path, parameters and running statistics, without making them."""
     if isinstance(config, DetectionConfig):
-        variables = jax.eval_shape(Detection(config).init, jax.random.key(0))
-    elif isinstance(config, ClipConfig):
+        variables = jax.eval_shape(DetectionModel(config).init, jax.random.key(0))
+    elif isinstance(config, CLIPConfig):
         images = jnp.zeros((1, *config.image_size, 3))
-        variables = jax.eval_shape(Clip(config).init, jax.random.key(0), images, jnp.zeros((1, 2), jnp.int32))
+        variables = jax.eval_shape(CLIP(config).init, jax.random.key(0), images, jnp.zeros((1, 2), jnp.int32))
     else:
         images = jnp.zeros((1, *config.clip.image_size, 3))
-        variables = jax.eval_shape(Clip4Str(config).init, jax.random.key(0), images)
+        variables = jax.eval_shape(CLIP4STR(config).init, jax.random.key(0), images)
     return {p: s for p, s in pretrained.shapes(variables).items() if p.startswith(("params/", "batch_stats/"))}
 
 
-def clip_of(config: Config) -> ClipConfig:
+def clip_of(config: Config) -> CLIPConfig:
     """The CLIP in a configuration."""
     match config:
-        case ClipConfig():
+        case CLIPConfig():
             return config
-        case Clip4StrConfig():
+        case CLIP4STRConfig():
             return config.clip
         case DetectionConfig():
             return config.tcm.clip
@@ -170,7 +169,7 @@ def _abridged(keys: Sequence[str]) -> str:
     return ", ".join(name if name in keys else f"{name}.* ({count})" for name, count in counts.items())
 
 
-def _clip4str(sizes: Sizes, options: Options) -> Reading:
+def _clip4str(sizes: Sizes, options: Options) -> DetectedArchitecture:
     """The flat state dict of VL4STR, or a Lightning checkpoint with its hyper-parameters."""
     given = sizes.checkpoint.hyper_parameters
     size = options.image_size
@@ -206,8 +205,8 @@ def _clip4str(sizes: Sizes, options: Options) -> Reading:
     assumed = sorted(HYPER_PARAMETERS.keys() - told.keys() - options.fields.keys() - {"use_share_dim"})
     if assumed:
         sizes.notes.append(f"as in the released models: {', '.join(assumed)}")
-    base = dataclasses.asdict(Clip4StrConfig(clip=towers, **fields))
-    return reading("CLIP4STR", "clip4str", from_dict(Clip4StrConfig, merge(base, told, "hyper-parameter ")))
+    base = dataclasses.asdict(CLIP4STRConfig(clip=towers, **fields))
+    return reading("CLIP4STR", "clip4str", from_dict(CLIP4STRConfig, merge(base, told, "hyper-parameter ")))
 
 
 def _check(config: Config, sizes: Sizes) -> None:
@@ -219,7 +218,7 @@ def _check(config: Config, sizes: Sizes) -> None:
     widths = {"text": (clip.text_width, clip.text_heads), "image": (image, clip.vision_heads)}
     if isinstance(config, DetectionConfig):
         widths["decoder"] = (config.tcm.decoder_width, config.tcm.decoder_heads)
-    if isinstance(config, Clip4StrConfig):
+    if isinstance(config, CLIP4STRConfig):
         widths["decoder"] = (sizes.axis("visual_decoder.pos_queries", 2, 3), config.decoder_heads)
         count = sizes.axis("visual_decoder.text_embed.embedding.weight", 0, 2) - 3
         if len(set(config.charset)) != count or len(config.charset) != count:
@@ -229,7 +228,7 @@ def _check(config: Config, sizes: Sizes) -> None:
             raise ValueError(f"the {name} width {width} can't be split over {heads!r} heads")
 
 
-READERS: dict[str, Callable[[Sizes, Options], Reading]] = {
+READERS: dict[str, Callable[[Sizes, Options], DetectedArchitecture]] = {
     "clip4str": _clip4str,
     **{family: detector_sizes.reader(family) for family in DETECTORS},
     "huggingface": clip_sizes.huggingface,

@@ -23,10 +23,9 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from tcm_jax.convert.engine import ConversionError
+from tcm_jax.convert.torch_files import import_torch, read_torch, read_torchscript
 from tcm_jax.files import as_path, atomic_file, local_copy
-
-from .engine import ConversionError
-from .torch_files import import_torch, read_torch, read_torchscript
 
 Container = Literal["safetensors", "torch", "torchscript"]
 

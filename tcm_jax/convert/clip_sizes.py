@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tcm_jax.config import from_dict
+from tcm_jax.convert.checkpoints import Checkpoint
+from tcm_jax.convert.engine import ConversionError, Shape
+from tcm_jax.convert.rules import Layout
 from tcm_jax.images.decoding import CLIP_MEAN, CLIP_STD
-from tcm_jax.models.clip import ClipConfig
-
-from .checkpoints import Checkpoint
-from .engine import ConversionError, Shape
-from .rules import Layout
+from tcm_jax.models.clip import CLIPConfig
 
 # Sizes of a CLIP: key, axis, number of dimensions.
 _CLIP = {
@@ -50,7 +49,7 @@ class Options:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Reading(NamedTuple):
+class DetectedArchitecture(NamedTuple):
     """What a kind's reader makes of a state dict.
 
     Args:
@@ -66,11 +65,13 @@ class Reading(NamedTuple):
     preprocessing: Mapping[str, Any]
 
 
-def reading(origin: str, layout: Layout, config: Any) -> Reading:
+def reading(origin: str, layout: Layout, config: Any) -> DetectedArchitecture:
     """Of a model with CLIP's normalization. The original evaluates CLIP4STR with mean and standard deviation 0.5
     instead; that choice belongs to evaluation."""
     build = functools.partial(from_dict, type(config))
-    return Reading(origin, layout, dataclasses.asdict(config), build, {"mean": list(CLIP_MEAN), "std": list(CLIP_STD)})
+    return DetectedArchitecture(
+        origin, layout, dataclasses.asdict(config), build, {"mean": list(CLIP_MEAN), "std": list(CLIP_STD)}
+    )
 
 
 class Sizes:
@@ -125,7 +126,7 @@ def merge(values: Mapping[str, Any], changes: Mapping[str, Any], what: str = "fi
     return merged
 
 
-def clip(sizes: Sizes, options: Options) -> Reading:
+def clip(sizes: Sizes, options: Options) -> DetectedArchitecture:
     """OpenAI's archives and state dicts, and OpenCLIP's."""
     dtypes = sizes.checkpoint.dtypes
     is_resnet = "visual.class_embedding" not in sizes
@@ -153,7 +154,7 @@ def clip(sizes: Sizes, options: Options) -> Reading:
     return reading("OpenCLIP", layout, dataclasses.replace(config, text_heads=text_heads))
 
 
-def huggingface(sizes: Sizes, options: Options) -> Reading:
+def huggingface(sizes: Sizes, options: Options) -> DetectedArchitecture:
     """Files of `transformers.CLIPModel`; the config.json beside them tells heads and activation."""
     companion = functools.partial(sizes.checkpoint.companion, "config.json")
     vision, text = (companion(f"{tower}_config") | companion(f"{tower}_config_dict") for tower in ("vision", "text"))
@@ -180,7 +181,7 @@ def _head_width(width: int, sizes: Sizes) -> int:
     return 80
 
 
-def towers(sizes: Sizes, image_size: tuple[int, int] | None, activation: str, huggingface: bool = False) -> ClipConfig:
+def towers(sizes: Sizes, image_size: tuple[int, int] | None, activation: str, huggingface: bool = False) -> CLIPConfig:
     """Sizes that the tensors show; 64 channels to a head."""
     fields = text_tower(sizes, huggingface)
     if huggingface:
@@ -190,12 +191,12 @@ def towers(sizes: Sizes, image_size: tuple[int, int] | None, activation: str, hu
     elif "visual.class_embedding" not in sizes:
         visual = sizes.inner("visual.")
         size = grid_size(visual, "attnpool.positional_embedding", (32, 32), image_size)
-        return ClipConfig(image_size=size, activation=activation, **resnet(visual), **fields)
+        return CLIPConfig(image_size=size, activation=activation, **resnet(visual), **fields)
     else:
         conv, table = "visual.conv1.weight", "visual.positional_embedding"
         layers = sizes.blocks("visual.transformer.resblocks.{}")
     width, _, *patch = sizes.shape(conv, 4)
-    return ClipConfig(
+    return CLIPConfig(
         image_size=grid_size(sizes, table, (patch[0], patch[1]), image_size),
         patch_size=(patch[0], patch[1]),
         vision_width=width,

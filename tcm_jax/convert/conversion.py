@@ -11,21 +11,20 @@ import numpy as np
 
 from tcm_jax import pretrained
 from tcm_jax.config import from_dict
+from tcm_jax.convert import checkpoints, engine, rules
+from tcm_jax.convert.architecture import Architecture, Config, identify, template
+from tcm_jax.convert.checkpoints import Checkpoint
+from tcm_jax.convert.clip_sizes import Options
+from tcm_jax.convert.detector_sizes import INITIAL_GAMMA
+from tcm_jax.convert.engine import ConversionError
 from tcm_jax.detection.model import DetectionConfig, detection_config
-from tcm_jax.models.clip import ClipConfig
-from tcm_jax.models.clip4str import Clip4StrConfig
+from tcm_jax.models.clip import CLIPConfig
+from tcm_jax.models.clip4str import CLIP4STRConfig
 from tcm_jax.pretrained import Pretrained
 
-from . import checkpoints, engine, rules
-from .architecture import Architecture, Config, identify, template
-from .checkpoints import Checkpoint
-from .clip_sizes import Options
-from .detector_sizes import INITIAL_GAMMA
-from .engine import ConversionError
-
 CONFIGS: dict[str, type[Config]] = {
-    "clip": ClipConfig,
-    "recognition": Clip4StrConfig,
+    "clip": CLIPConfig,
+    "recognition": CLIP4STRConfig,
     "detection": DetectionConfig,
 }
 
@@ -118,9 +117,9 @@ def to_state_dict(model: Pretrained) -> dict[str, np.ndarray]:
 
 def _layout(config: Config) -> rules.Layout:
     match config:
-        case ClipConfig():
+        case CLIPConfig():
             return "clip-resnet" if config.is_resnet else "clip"
-        case Clip4StrConfig():
+        case CLIP4STRConfig():
             return "clip4str"
         case DetectionConfig():
             return "tcm"

@@ -6,18 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from tcm_jax.convert import clip_sizes, mmcv_config
+from tcm_jax.convert.clip_sizes import DetectedArchitecture, Options, Sizes, merge
+from tcm_jax.convert.engine import ConversionError
 from tcm_jax.detection.model import DETECTORS, DetectionConfig, detection_config
-from tcm_jax.models.tcm import RELEASED_PROMPT, TcmConfig, resnet_clip
-
-from . import clip_sizes, mmcv_config
-from .clip_sizes import Options, Reading, Sizes, merge
-from .engine import ConversionError
+from tcm_jax.models.tcm import RELEASED_PROMPT, TCMConfig, resnet_clip
 
 # Image size (long, short) of the released tests on ICDAR2015.
 SCALES = {"db": (4068, 1024), "pan": (1333, 736), "fce": (2260, 2260)}
 INITIAL_GAMMA = np.float32(1e-3)  # of both factors that refine the embeddings
 
-# Components of TCM by their field in `TcmConfig`: the keys that have no use without it. The release's class makes
+# Components of TCM by their field in `TCMConfig`: the keys that have no use without it. The release's class makes
 # vis_gamma, gamma and the context decoder in any case.
 COMPONENTS = {
     "learnable_prompt": ("contexts",),
@@ -29,7 +28,7 @@ COMPONENTS = {
 }
 
 
-def reader(family: str) -> Callable[[Sizes, Options], Reading]:
+def reader(family: str) -> Callable[[Sizes, Options], DetectedArchitecture]:
     """The function that reads checkpoints of `family`."""
     return lambda sizes, options: _detector(family, sizes, options)
 
@@ -40,12 +39,12 @@ def unused(config: DetectionConfig, tensors: Mapping[str, np.ndarray]) -> tuple[
     return tuple(key for key in tensors if key.startswith(off))
 
 
-def _detector(family: str, sizes: Sizes, options: Options) -> Reading:
+def _detector(family: str, sizes: Sizes, options: Options) -> DetectedArchitecture:
     asked = options.fields.get("family", family)
     if asked != family:
         raise ConversionError(f"{sizes.path} is a {family} detector, not {asked!r}")
     cls = DETECTORS[family]
-    values = dataclasses.asdict(DetectionConfig(family, TcmConfig(), cls()))
+    values = dataclasses.asdict(DetectionConfig(family, TCMConfig(), cls()))
     values["detector"] |= CHANNELS[family](sizes)
     has_text = "text_encoder.ln_final.weight" in sizes
     values["tcm"] |= _tcm(sizes, options) if has_text else {"text_matching": False, "clip": _resnet(sizes)}
@@ -78,7 +77,7 @@ def _detector(family: str, sizes: Sizes, options: Options) -> Reading:
     if any(assumed.values()):
         sizes.notes.append(f"as in the released models: {', '.join(n for n, is_so in assumed.items() if is_so)}")
     origin = f"TCM-{family.upper()}" if has_text else f"{family.upper()} with CLIP's ResNet"
-    return Reading(origin, "tcm", values, detection_config, preprocessing)
+    return DetectedArchitecture(origin, "tcm", values, detection_config, preprocessing)
 
 
 def _resnet(sizes: Sizes) -> dict[str, Any]:
@@ -89,7 +88,7 @@ def _resnet(sizes: Sizes) -> dict[str, Any]:
 
 
 def _tcm(sizes: Sizes, options: Options) -> dict[str, Any]:
-    """Fields of `TcmConfig`."""
+    """Fields of `TCMConfig`."""
     clip = _resnet(sizes) | clip_sizes.text_tower(sizes.inner("text_encoder."))
     table = "attnpool.positional_embedding"
     clip["image_size"] = clip_sizes.grid_size(sizes.inner("backbone."), table, (32, 32), options.image_size)

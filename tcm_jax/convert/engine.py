@@ -18,7 +18,7 @@ class ConversionError(ValueError):
 
 
 @dataclass(frozen=True)
-class Rule:
+class KeyRule:
     """One PyTorch key and its leaves.
 
     Args:
@@ -36,41 +36,43 @@ def _pattern(template: str) -> re.Pattern:
     return re.compile(re.escape(template).replace(r"\{\}", r"(\d+)"))
 
 
-def copy(source: str, target: str) -> Rule:
-    return Rule(source, (target,), lambda x, _: [x], lambda xs: xs[0])
+def copy(source: str, target: str) -> KeyRule:
+    return KeyRule(source, (target,), lambda x, _: [x], lambda xs: xs[0])
 
 
-def linear(source: str, target: str) -> Rule:
+def linear(source: str, target: str) -> KeyRule:
     """Weight (out, in) -> kernel (in, out)."""
-    return Rule(source, (target,), lambda x, _: [x.T], lambda xs: xs[0].T)
+    return KeyRule(source, (target,), lambda x, _: [x.T], lambda xs: xs[0].T)
 
 
-def convolution(source: str, target: str) -> Rule:
+def convolution(source: str, target: str) -> KeyRule:
     """Weight (out, in / groups, h, w) -> kernel (h, w, in / groups, out)."""
-    return Rule(source, (target,), lambda x, _: [x.transpose(2, 3, 1, 0)], lambda xs: xs[0].transpose(3, 2, 0, 1))
+    return KeyRule(source, (target,), lambda x, _: [x.transpose(2, 3, 1, 0)], lambda xs: xs[0].transpose(3, 2, 0, 1))
 
 
-def deconvolution(source: str, target: str) -> Rule:
+def deconvolution(source: str, target: str) -> KeyRule:
     """Transposed convolution's weight (in, out, h, w) -> kernel (h, w, in, out)."""
-    return Rule(source, (target,), lambda x, _: [x.transpose(2, 3, 0, 1)], lambda xs: xs[0].transpose(2, 3, 0, 1))
+    return KeyRule(source, (target,), lambda x, _: [x.transpose(2, 3, 0, 1)], lambda xs: xs[0].transpose(2, 3, 0, 1))
 
 
-def split_heads(source: str, target: str) -> Rule:
+def split_heads(source: str, target: str) -> KeyRule:
     """Projection weight (k e, d) -> kernel (d, k, e)."""
-    return Rule(source, (target,), lambda x, s: [_reshape(x.T, s[0])], lambda xs: xs[0].reshape(len(xs[0]), -1).T)
+    return KeyRule(source, (target,), lambda x, s: [_reshape(x.T, s[0])], lambda xs: xs[0].reshape(len(xs[0]), -1).T)
 
 
-def merge_heads(source: str, target: str) -> Rule:
+def merge_heads(source: str, target: str) -> KeyRule:
     """Output projection weight (d, k e) -> kernel (k, e, d)."""
-    return Rule(source, (target,), lambda x, s: [_reshape(x.T, s[0])], lambda xs: xs[0].reshape(-1, xs[0].shape[-1]).T)
+    return KeyRule(
+        source, (target,), lambda x, s: [_reshape(x.T, s[0])], lambda xs: xs[0].reshape(-1, xs[0].shape[-1]).T
+    )
 
 
-def head_bias(source: str, target: str) -> Rule:
+def head_bias(source: str, target: str) -> KeyRule:
     """Bias (k e,) -> (k, e)."""
-    return Rule(source, (target,), lambda x, s: [_reshape(x, s[0])], lambda xs: xs[0].reshape(-1))
+    return KeyRule(source, (target,), lambda x, s: [_reshape(x, s[0])], lambda xs: xs[0].reshape(-1))
 
 
-def attention(source: str, target: str) -> list[Rule]:
+def attention(source: str, target: str) -> list[KeyRule]:
     """PyTorch's MultiheadAttention -> `tcm_jax.models.layers.Attention`."""
     kernels = tuple(f"{target}/{name}/kernel" for name in ("query", "key", "value"))
     biases = tuple(f"{target}/{name}/bias" for name in ("query", "key", "value"))
@@ -79,13 +81,13 @@ def attention(source: str, target: str) -> list[Rule]:
         return np.split(x, 3) if len(x) % 3 == 0 else [x]
 
     return [
-        Rule(
+        KeyRule(
             f"{source}.in_proj_weight",
             kernels,
             lambda x, shapes: [_reshape(w.T, s) for w, s in zip(thirds(x), shapes, strict=False)],
             lambda xs: np.concatenate([x.reshape(len(x), -1).T for x in xs]),
         ),
-        Rule(
+        KeyRule(
             f"{source}.in_proj_bias",
             biases,
             lambda x, shapes: [_reshape(w, s) for w, s in zip(thirds(x), shapes, strict=False)],
@@ -96,17 +98,17 @@ def attention(source: str, target: str) -> list[Rule]:
     ]
 
 
-def dense(source: str, target: str) -> list[Rule]:
+def dense(source: str, target: str) -> list[KeyRule]:
     """PyTorch's Linear -> Dense."""
     return [linear(f"{source}.weight", f"{target}/kernel"), copy(f"{source}.bias", f"{target}/bias")]
 
 
-def norm(source: str, target: str) -> list[Rule]:
+def norm(source: str, target: str) -> list[KeyRule]:
     """PyTorch's LayerNorm -> LayerNorm."""
     return [copy(f"{source}.weight", f"{target}/scale"), copy(f"{source}.bias", f"{target}/bias")]
 
 
-def batch_norm(source: str, target: str) -> list[Rule]:
+def batch_norm(source: str, target: str) -> list[KeyRule]:
     """PyTorch's BatchNorm -> BatchNorm; the running statistics lie in the collection batch_stats."""
     statistics = target.replace("params/", "batch_stats/", 1)
     return [
@@ -118,7 +120,7 @@ def batch_norm(source: str, target: str) -> list[Rule]:
 
 def to_flax(
     state: Mapping[str, np.ndarray],
-    rules: Iterable[Rule],
+    rules: Iterable[KeyRule],
     template: Mapping[str, Shape],
     drop: Iterable[str] = (),
 ) -> dict[str, np.ndarray]:
@@ -168,7 +170,7 @@ def to_flax(
     return tree
 
 
-def to_torch(tree: Mapping[str, np.ndarray], rules: Iterable[Rule]) -> dict[str, np.ndarray]:
+def to_torch(tree: Mapping[str, np.ndarray], rules: Iterable[KeyRule]) -> dict[str, np.ndarray]:
     """Converts a flat tree to a PyTorch state dict of float32 arrays; the inverse of `to_flax`.
 
     Raises:

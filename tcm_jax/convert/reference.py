@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tcm_jax.models.clip import ClipConfig
-from tcm_jax.models.clip4str import Clip4StrConfig
+from tcm_jax.models.clip import CLIPConfig
+from tcm_jax.models.clip4str import CLIP4STRConfig
 from tcm_jax.text import bpe
 from tcm_jax.text.charset import CharsetAdapter, CharsetTokenizer
 
@@ -85,7 +85,7 @@ def transformer(s: State, name: str, x: Tensor, layers: int, heads: int, activat
     return x
 
 
-def embed_patches(s: State, prefix: str, config: ClipConfig, images: Tensor) -> Tensor:
+def embed_patches(s: State, prefix: str, config: CLIPConfig, images: Tensor) -> Tensor:
     """Tokens after ln_pre, [b, 1 + n, vision_width]."""
     v = f"{prefix}visual."
     x = F.conv2d(images, s[f"{v}conv1.weight"], stride=config.patch_size).flatten(2).transpose(1, 2)
@@ -93,7 +93,7 @@ def embed_patches(s: State, prefix: str, config: ClipConfig, images: Tensor) -> 
     return norm(s, f"{v}ln_pre", torch.cat([first, x], 1) + s[f"{v}positional_embedding"])
 
 
-def image_tokens(s: State, prefix: str, config: ClipConfig, images: Tensor) -> Tensor:
+def image_tokens(s: State, prefix: str, config: CLIPConfig, images: Tensor) -> Tensor:
     """Tokens after ln_post, not projected, [b, 1 + n, vision_width]."""
     assert isinstance(config.vision_layers, int)
     x, v = embed_patches(s, prefix, config, images), f"{prefix}visual."
@@ -101,7 +101,7 @@ def image_tokens(s: State, prefix: str, config: ClipConfig, images: Tensor) -> T
     return norm(s, f"{v}ln_post", x)
 
 
-def text_tokens(s: State, prefix: str, config: ClipConfig, ids: Tensor) -> Tensor:
+def text_tokens(s: State, prefix: str, config: CLIPConfig, ids: Tensor) -> Tensor:
     """Projected features of every position of ids [b, t], [b, t, embed_dim]."""
     t = ids.shape[1]
     x = s[f"{prefix}token_embedding.weight"][ids] + s[f"{prefix}positional_embedding"][:t]
@@ -122,7 +122,7 @@ def conv(s: State, name: str, x: Tensor, stride: int = 1, groups: int = 1) -> Te
     return F.conv2d(x, weight, s.get(f"{name}.bias"), stride, weight.shape[-1] // 2, groups=groups)
 
 
-def resnet_stages(s: State, prefix: str, config: ClipConfig, images: Tensor) -> list[Tensor]:
+def resnet_stages(s: State, prefix: str, config: CLIPConfig, images: Tensor) -> list[Tensor]:
     """Outputs of the ModifiedResNet's four stages, [b, d, h / 4, w / 4] to [b, 8 d, h / 32, w / 32]."""
     assert not isinstance(config.vision_layers, int)
 
@@ -165,7 +165,7 @@ def attention_pool(s: State, name: str, heads: int, x: Tensor) -> Tensor:
     return linear(s, f"{name}.c_proj", y.transpose(1, 2).flatten(-2))
 
 
-def resnet_embedding(s: State, config: ClipConfig, images: Tensor) -> Tensor:
+def resnet_embedding(s: State, config: CLIPConfig, images: Tensor) -> Tensor:
     """Attention-pooled feature of the ModifiedResNet, [b, 1, embed_dim]."""
     stages = resnet_stages(s, "visual.", config, images)
     return attention_pool(s, "visual.attnpool", config.vision_heads, stages[-1])[:, :1]
@@ -174,7 +174,7 @@ def resnet_embedding(s: State, config: ClipConfig, images: Tensor) -> Tensor:
 class Reader:
     """CLIP4STR's decoding, all positions always (the original called with an explicit max_length)."""
 
-    def __init__(self, s: State, config: Clip4StrConfig):
+    def __init__(self, s: State, config: CLIP4STRConfig):
         self.s, self.config = s, config
         self.tokenizer, self.adapter = (
             CharsetTokenizer(config.charset),

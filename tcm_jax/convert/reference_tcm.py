@@ -10,14 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tcm_jax.detection.db import Db
-from tcm_jax.detection.fce import Fce
+from tcm_jax.convert.reference import State, attention_pool, batch_norm, conv, linear, norm, resnet_stages, transformer
+from tcm_jax.detection.db import DBNet
+from tcm_jax.detection.fce import FCENet
 from tcm_jax.detection.model import DetectionConfig
-from tcm_jax.detection.pan import Pan
-from tcm_jax.models.tcm import TcmConfig
+from tcm_jax.detection.pan import PAN
+from tcm_jax.models.tcm import TCMConfig
 from tcm_jax.text import bpe
-
-from .reference import State, attention_pool, batch_norm, conv, linear, norm, resnet_stages, transformer
 
 
 def forward(s: State, config: DetectionConfig, images: Tensor) -> dict[str, Tensor]:
@@ -40,7 +39,7 @@ def forward(s: State, config: DetectionConfig, images: Tensor) -> dict[str, Tens
     return results | HEADS[config.family](s, config.detector, stages)
 
 
-def match(s: State, config: TcmConfig, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def match(s: State, config: TCMConfig, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Text embedding [b, d] before and after the refinements, and cosine similarities of the image tokens [b, n].
 
     Args:
@@ -62,7 +61,7 @@ def match(s: State, config: TcmConfig, tokens: Tensor) -> tuple[Tensor, Tensor, 
     return raw, refined[:, 0], similarity
 
 
-def text_embedding(s: State, config: TcmConfig, image: Tensor) -> Tensor:
+def text_embedding(s: State, config: TCMConfig, image: Tensor) -> Tensor:
     """The text tower on the prompt, [1, d]; [b, d] if it depends on the global image features [b, d]."""
     x, end = s["contexts"], s["contexts"].shape[1] - 1  # [1, t, width]; the position that is read
     if config.prompt:
@@ -81,7 +80,7 @@ def text_embedding(s: State, config: TcmConfig, image: Tensor) -> Tensor:
     return norm(s, "text_encoder.ln_final", x[:, end]) @ s["text_encoder.text_projection"]
 
 
-def context_decoder(s: State, name: str, config: TcmConfig, x: Tensor, memory: Tensor) -> Tensor:
+def context_decoder(s: State, name: str, config: TCMConfig, x: Tensor, memory: Tensor) -> Tensor:
     """x [b, q, d] looks at memory [b, m, d], in a small width."""
 
     def attend(layer: str, x: Tensor, memory: Tensor) -> Tensor:
@@ -113,7 +112,7 @@ def pyramid(s: State, stages: list[Tensor]) -> list[Tensor]:
     return levels
 
 
-def db(s: State, detector: Db, stages: list[Tensor]) -> dict[str, Tensor]:
+def db(s: State, detector: DBNet, stages: list[Tensor]) -> dict[str, Tensor]:
     """FPNC and DBHead: probability, threshold and binary map, [b, 3, h, w]."""
     levels = [conv(s, f"neck.smooth_convs.{i}.conv", level) for i, level in enumerate(pyramid(s, stages))]
     x = torch.cat([F.interpolate(level, levels[0].shape[2:]) for level in levels], 1)
@@ -129,7 +128,7 @@ def db(s: State, detector: Db, stages: list[Tensor]) -> dict[str, Tensor]:
     return {"maps": torch.cat([probability, threshold, binary], 1)}
 
 
-def pan(s: State, detector: Pan, stages: list[Tensor]) -> dict[str, Tensor]:
+def pan(s: State, detector: PAN, stages: list[Tensor]) -> dict[str, Tensor]:
     """FPEM_FFM and PANHead: logits of text and kernel, and embedding, [b, 6, h / 4, w / 4]."""
     levels = [
         F.relu(batch_norm(s, f"neck.reduce_conv_c{i}.1", conv(s, f"neck.reduce_conv_c{i}.0", stage)))
@@ -162,7 +161,7 @@ def _fpem(s: State, name: str, levels: list[Tensor]) -> list[Tensor]:
     return levels
 
 
-def fce(s: State, detector: Fce, stages: list[Tensor]) -> dict[str, Tensor]:
+def fce(s: State, detector: FCENet, stages: list[Tensor]) -> dict[str, Tensor]:
     """FPN and FCEHead: class logits [b, 4, h, w] and Fourier coefficients of every level."""
     results = {}
     for i, level in enumerate(pyramid(s, stages)):

@@ -2,12 +2,12 @@
 
 from typing import Literal
 
-from . import rules_tcm
-from .engine import Rule, attention, copy, dense, norm
-from .rules_clip import huggingface, resnet, text, vit
+from tcm_jax.convert import rules_tcm
+from tcm_jax.convert.engine import KeyRule, attention, copy, dense, norm
+from tcm_jax.convert.rules_clip import huggingface, resnet, text, vit
 
 
-def _decoder(source: str, target: str) -> list[Rule]:
+def _decoder(source: str, target: str) -> list[KeyRule]:
     """One character decoder of CLIP4STR."""
     s, t = f"{source}.layers.{{}}", f"{target}/layers_{{}}"
     rules = [*attention(f"{s}.self_attn", f"{t}/self_attn"), *attention(f"{s}.cross_attn", f"{t}/cross_attn")]
@@ -36,11 +36,11 @@ DROPPED = (
 Layout = Literal["clip", "clip-resnet", "clip4str", "huggingface", "tcm"]
 
 
-def table(layout: Layout) -> list[Rule]:
+def table(layout: Layout) -> list[KeyRule]:
     """The rules between a layout of state dicts and our models.
 
     "clip" and "clip-resnet" are OpenAI's and OpenCLIP's names, "huggingface" of transformers' CLIPModel; all
-    three give a `Clip`. "clip4str" gives a `Clip4Str`: CLIP and two decoders. "tcm" gives a `Tcm`, whatever its
+    three give a `CLIP`. "clip4str" gives a `CLIP4STR`: CLIP and two decoders. "tcm" gives a `TCM`, whatever its
     neck and head.
     """
     scale = copy("logit_scale", "params/logit_scale")

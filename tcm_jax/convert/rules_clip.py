@@ -1,7 +1,7 @@
 """The rules for CLIP's towers: PyTorch keys on the left, leaves of the Flax models on the right."""
 
-from .engine import (
-    Rule,
+from tcm_jax.convert.engine import (
+    KeyRule,
     attention,
     batch_norm,
     convolution,
@@ -15,7 +15,7 @@ from .engine import (
 )
 
 
-def _tower(source: str, target: str) -> list[Rule]:
+def _tower(source: str, target: str) -> list[KeyRule]:
     """The blocks of one transformer."""
     s, t = f"{source}resblocks.{{}}", f"{target}resblocks_{{}}"
     return [
@@ -27,7 +27,7 @@ def _tower(source: str, target: str) -> list[Rule]:
     ]
 
 
-def text(source: str, target: str) -> list[Rule]:
+def text(source: str, target: str) -> list[KeyRule]:
     """The text tower, between the prefixes `source` and `target`."""
     return [
         copy(f"{source}positional_embedding", f"{target}positional_embedding"),
@@ -38,7 +38,7 @@ def text(source: str, target: str) -> list[Rule]:
     ]
 
 
-def vit(s: str, t: str) -> list[Rule]:
+def vit(s: str, t: str) -> list[KeyRule]:
     """The image tower of patches, between the prefixes `s` and `t`."""
     return [
         copy(f"{s}class_embedding", f"{t}class_embedding"),
@@ -51,7 +51,7 @@ def vit(s: str, t: str) -> list[Rule]:
     ]
 
 
-def resnet(s: str, t: str) -> list[Rule]:
+def resnet(s: str, t: str) -> list[KeyRule]:
     """The ModifiedResNet, between the prefixes `s` and `t`."""
     rules = [
         convolution(f"{s}conv{{}}.weight", f"{t}conv{{}}/kernel"),
@@ -78,7 +78,7 @@ def resnet(s: str, t: str) -> list[Rule]:
     ]
 
 
-def _huggingface_tower(source: str, target: str) -> list[Rule]:
+def _huggingface_tower(source: str, target: str) -> list[KeyRule]:
     """One tower of `transformers.CLIPModel`, which keeps query, key and value apart."""
     s, t = f"{source}.encoder.layers.{{}}", f"{target}transformer/resblocks_{{}}"
     rules = []
@@ -99,7 +99,7 @@ def _huggingface_tower(source: str, target: str) -> list[Rule]:
     ]
 
 
-def huggingface() -> list[Rule]:
+def huggingface() -> list[KeyRule]:
     """The whole of `transformers.CLIPModel`."""
     vision, text = "vision_model.embeddings", "text_model.embeddings"
     return [

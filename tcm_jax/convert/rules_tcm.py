@@ -1,7 +1,7 @@
 """The rules for text detectors: TCM's prompts and context decoders, necks and heads of DB, PAN and FCE."""
 
-from .engine import (
-    Rule,
+from tcm_jax.convert.engine import (
+    KeyRule,
     batch_norm,
     convolution,
     copy,
@@ -11,20 +11,20 @@ from .engine import (
     norm,
     split_heads,
 )
-from .rules_clip import resnet, text
+from tcm_jax.convert.rules_clip import resnet, text
 
 
-def _conv(source: str, target: str) -> list[Rule]:
+def _conv(source: str, target: str) -> list[KeyRule]:
     """PyTorch's Conv2d, perhaps without bias."""
     return [convolution(f"{source}.weight", f"{target}/kernel"), copy(f"{source}.bias", f"{target}/bias")]
 
 
-def _deconv(source: str, target: str) -> list[Rule]:
+def _deconv(source: str, target: str) -> list[KeyRule]:
     """PyTorch's ConvTranspose2d."""
     return [deconvolution(f"{source}.weight", f"{target}/kernel"), copy(f"{source}.bias", f"{target}/bias")]
 
 
-def _attention(source: str, target: str) -> list[Rule]:
+def _attention(source: str, target: str) -> list[KeyRule]:
     """Attention with three projections apart, without bias."""
     names = ("q_proj", "k_proj", "v_proj")
     return [
@@ -34,7 +34,7 @@ def _attention(source: str, target: str) -> list[Rule]:
     ]
 
 
-def _context_decoder(name: str) -> list[Rule]:
+def _context_decoder(name: str) -> list[KeyRule]:
     """ContextDecoder: text that looks at the image or, as the visual prompt generator, an image at the text."""
     s, t = name, f"params/{name}"
     layer, leaf = f"{s}.decoder.{{}}", f"{t}/decoder_{{}}"
@@ -53,7 +53,7 @@ def _context_decoder(name: str) -> list[Rule]:
     ]
 
 
-def _prompt_generator() -> list[Rule]:
+def _prompt_generator() -> list[KeyRule]:
     s, t = "prompt_generator.prompt_proj", "params/prompt_generator/prompt_proj"
     return [
         *norm(f"{s}.0", f"{t}_0"),
@@ -63,7 +63,7 @@ def _prompt_generator() -> list[Rule]:
     ]
 
 
-def _db() -> list[Rule]:
+def _db() -> list[KeyRule]:
     """FPNC and DBHead."""
     rules = _conv("neck.smooth_convs.{}.conv", "params/neck/smooth_convs_{}/conv")
     for branch in ("binarize", "threshold"):
@@ -73,7 +73,7 @@ def _db() -> list[Rule]:
     return rules
 
 
-def _pan() -> list[Rule]:
+def _pan() -> list[KeyRule]:
     """FPEM_FFM and PANHead."""
     s, t = "neck.reduce_conv_c{}", "params/neck/reduce_conv_c{}"
     rules = [*_conv(f"{s}.0", f"{t}_0"), *batch_norm(f"{s}.1", f"{t}_1")]
@@ -85,7 +85,7 @@ def _pan() -> list[Rule]:
     return [*rules, *_conv("bbox_head.out_conv", "params/bbox_head/out_conv")]
 
 
-def _fce() -> list[Rule]:
+def _fce() -> list[KeyRule]:
     """mmdetection's FPN and FCEHead."""
     return [
         *_conv("neck.fpn_convs.{}.conv", "params/neck/fpn_convs_{}/conv"),
@@ -94,7 +94,7 @@ def _fce() -> list[Rule]:
     ]
 
 
-def table() -> list[Rule]:
+def table() -> list[KeyRule]:
     """All of them. No two families have a key in common that means different things."""
     return [
         *(copy(name, f"params/{name}") for name in ("contexts", "gamma", "vis_gamma", "logit_scale")),

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .engine import ConversionError
+from tcm_jax.convert.engine import ConversionError
 
 
 def import_torch(path: Path):

@@ -9,16 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from tcm_jax.detection.model import Detection, DetectionConfig
-from tcm_jax.models.clip import Clip, ClipConfig
-from tcm_jax.models.clip4str import Clip4Str, Clip4StrConfig
+from tcm_jax.convert import reference, reference_tcm
+from tcm_jax.convert.architecture import Architecture, clip_of
+from tcm_jax.detection.model import DetectionConfig, DetectionModel
+from tcm_jax.models.clip import CLIP, CLIPConfig
+from tcm_jax.models.clip4str import CLIP4STR, CLIP4STRConfig
 from tcm_jax.models.decoding import decode
 from tcm_jax.pretrained import Pretrained
 from tcm_jax.text import bpe
 from tcm_jax.text.charset import CharsetTokenizer
-
-from . import reference, reference_tcm
-from .architecture import Architecture, clip_of
 
 TOLERANCE = 2e-4  # of the largest absolute value
 BATCH = 4
@@ -56,7 +55,7 @@ def verify(model: Pretrained, architecture: Architecture, seed: int = 0) -> list
     with jax.default_matmul_precision("highest"):
         if isinstance(config, DetectionConfig):
             return _detector(s, config, model.variables, images)
-        if isinstance(config, ClipConfig):
+        if isinstance(config, CLIPConfig):
             return _clip(s, "", config, model.variables, images, config.text_positions)
         inner = {"params": model.variables["params"]["clip_model"]}
         return [
@@ -72,12 +71,12 @@ def _channels_first(images: np.ndarray) -> torch.Tensor:
 def _clip(
     s: reference.State,
     prefix: str,
-    config: ClipConfig,
+    config: CLIPConfig,
     variables: Mapping[str, Any],
     images: np.ndarray,
     context_length: int,
 ) -> list[Difference]:
-    model, pixels = Clip(config), _channels_first(images)
+    model, pixels = CLIP(config), _channels_first(images)
 
     def encode(variables, images):
         return model.apply(variables, images, method="encode_image", mutable=["intermediates"])
@@ -100,13 +99,13 @@ def _clip(
 
 def _decoders(
     s: reference.State,
-    config: Clip4StrConfig,
+    config: CLIP4STRConfig,
     variables: Mapping[str, Any],
     images: np.ndarray,
     rng: np.random.Generator,
 ) -> list[Difference]:
     """Both decoders on random words, then whole decodings."""
-    model, reader, tokenizer = Clip4Str(config), reference.Reader(s, config), CharsetTokenizer(config.charset)
+    model, reader, tokenizer = CLIP4STR(config), reference.Reader(s, config), CharsetTokenizer(config.charset)
     lengths = rng.integers(1, config.max_label_length + 1, BATCH)
     words = ["".join(rng.choice(list(config.charset), n)) for n in lengths]
     labels = tokenizer.encode(words, config.max_label_length)
@@ -153,7 +152,7 @@ def _detector(
     s: reference.State, config: DetectionConfig, variables: Mapping[str, Any], images: np.ndarray
 ) -> list[Difference]:
     """Every stage from the backbone to the head's outputs."""
-    model = Detection(config).model
+    model = DetectionModel(config).model
 
     def run(model, images):
         return model.backbone(images, dense=config.tcm.text_matching), model(images)

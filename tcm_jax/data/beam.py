@@ -11,7 +11,7 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from tcm_jax.data.shards import Plan, Records, Shard, finish, make_shard
+from tcm_jax.data.shards import Records, Shard, ShardPlan, finish, make_shard
 
 
 class MakeShards(beam.DoFn):
@@ -21,7 +21,7 @@ class MakeShards(beam.DoFn):
         open_source: opens the source, once in each worker; it can be pickled.
     """
 
-    def __init__(self, open_source: Callable[[], Records], plan: Plan):
+    def __init__(self, open_source: Callable[[], Records], plan: ShardPlan):
         self._open_source = open_source
         self._plan = plan
 
@@ -34,7 +34,7 @@ class MakeShards(beam.DoFn):
         yield shard
 
 
-def run_pipeline(open_source: Callable[[], Records], plan: Plan, options: Sequence[str]) -> None:
+def run_pipeline(open_source: Callable[[], Records], plan: ShardPlan, options: Sequence[str]) -> None:
     """Makes all shards of `plan`, which `start` has prepared, and their manifest; returns when all is done.
 
     Args:

@@ -23,10 +23,10 @@ import numpy as np
 from absl import flags
 
 from tcm_jax.distributed.share import WHOLE, Rows, Share
-from tcm_jax.images.decoding import ONCE, ImageError, decode, pictures
-from tcm_jax.records import Record, Scene, SceneSource, Source
+from tcm_jax.images.decoding import SINGLE_VIEW, ImageError, decode, pictures
+from tcm_jax.records import AnnotatedImage, AnnotatedImageSource, WordCrop, WordSource
 
-AnySource = Source | SceneSource
+AnySource = WordSource | AnnotatedImageSource
 
 _MAX_UNDECODABLE = 100  # in a row: then the source is broken, not a record
 _ENDLESS = 2**50  # records; grain's own infinity can't be divided into batches
@@ -50,7 +50,7 @@ class Prepare(Protocol):
 class _Row(NamedTuple):
     """One record on its way into a batch."""
 
-    record: Record | Scene
+    record: WordCrop | AnnotatedImage
     pixels: np.ndarray  # uint8 [h, w, 3]
     undecodable: list[str]  # names of the records that this one stands in for
 
@@ -119,11 +119,11 @@ def train_batches(
 
 
 def eval_batches(
-    source: Source,
+    source: WordSource,
     *,
     image_size: tuple[int, int],
     batch_size: int,
-    margins: Sequence[float] = ONCE,
+    margins: Sequence[float] = SINGLE_VIEW,
     workers: int = 0,
     share: Share = WHOLE,
 ) -> Iterator[dict]:
@@ -180,7 +180,7 @@ class _Decodable:
 class _Padded:
     """The decoded records of `source` and then rows without an image up to `length`."""
 
-    def __init__(self, source: Source, length: int, rows: Rows):
+    def __init__(self, source: WordSource, length: int, rows: Rows):
         self.source = source
         self.length = length
         self.rows = rows
@@ -191,13 +191,13 @@ class _Padded:
     def __getitem__(self, index: int) -> tuple[_Row, bool]:
         black = np.zeros((1, 1, 3), np.uint8)
         if index >= len(self.source):
-            return _Row(Record(black, "", ""), black, []), False
+            return _Row(WordCrop(black, "", ""), black, []), False
         scored = self.rows.scored(index)
         try:
             record = self.source[index]
         except ImageError as error:
             label = next(itertools.islice(self.source.labels(), index, None))
-            return _Row(Record(black, label, error.name), black, [error.name] * scored), scored
+            return _Row(WordCrop(black, label, error.name), black, [error.name] * scored), scored
         try:
             return _Row(record, decode(record.image, record.name), []), scored
         except ImageError:

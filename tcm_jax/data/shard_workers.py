@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for
 
-from tcm_jax.data.shards import Plan, Records, Shard, make_shard
+from tcm_jax.data.shards import Records, Shard, ShardPlan, make_shard
 
 _POLL_SECONDS = 0.2
 
@@ -18,7 +18,7 @@ class _Stopped(Exception):
     """The main process wants no more."""
 
 
-def make_shards(source: Records, plan: Plan, workers: int, progress: Callable[[int], None]) -> list[Shard]:
+def make_shards(source: Records, plan: ShardPlan, workers: int, progress: Callable[[int], None]) -> list[Shard]:
     """Makes all shards of `plan`, which `start` has prepared; those that are there are kept.
 
     When it is interrupted (Ctrl-C), the processes end at their next record; finished shards stay.
@@ -49,7 +49,7 @@ def make_shards(source: Records, plan: Plan, workers: int, progress: Callable[[i
     return shards
 
 
-def _start(source: Records, plan: Plan, done, stop) -> None:
+def _start(source: Records, plan: ShardPlan, done, stop) -> None:
     """Runs first in each process."""
     global _work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main one tells the others

@@ -20,7 +20,7 @@ from tcm_jax.data.words.array_record import pack_word, sha256, shard_name, write
 from tcm_jax.data.words.check import spread
 from tcm_jax.files import absolute, as_path, atomic_file, is_remote
 from tcm_jax.images.decoding import ImageError, image_size
-from tcm_jax.records import Record, Scene, SourceError
+from tcm_jax.records import AnnotatedImage, SourceError, WordCrop
 
 _SAMPLE = 64  # records that tell the size of all, and one source from another
 _MESSAGES = 10  # about records left out, of each shard and of all
@@ -34,7 +34,7 @@ class Records(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Record | Scene: ...
+    def __getitem__(self, index: int) -> WordCrop | AnnotatedImage: ...
 
 
 @dataclass
@@ -63,10 +63,12 @@ class Shard:
     longest: int = 0
     characters: Counter[str] = field(default_factory=Counter)
 
-    def add(self, record: Record | Scene) -> None:
+    def add(self, record: WordCrop | AnnotatedImage) -> None:
         """Counts a record and its texts."""
         self.records += 1
-        texts = [(record.label, False)] if isinstance(record, Record) else [(r.text, r.ignore) for r in record.regions]
+        texts = (
+            [(record.label, False)] if isinstance(record, WordCrop) else [(r.text, r.ignore) for r in record.regions]
+        )
         for text, ignore in texts:
             self.texts += 1
             self.ignored += ignore
@@ -82,7 +84,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ShardPlan:
     """The shards to make. It is small, can be pickled, and is the same for the same source.
 
     Attributes:
@@ -115,7 +117,7 @@ class Plan:
 
 def plan_shards(
     source: Records, destination: str | Path, shards: int = 0, shard_bytes: int = 0, about: dict[str, Any] | None = None
-) -> Plan:
+) -> ShardPlan:
     """The plan for all records of `source`.
 
     Args:
@@ -139,20 +141,20 @@ def plan_shards(
         shards = max(1, min(len(source), round(size / max(1, len(sample)) * len(source) / shard_bytes)))
     if not 1 <= shards <= len(source):
         raise SourceError(f"{source.name} has {len(source):,} records; they can't become {shards:,} shards")
-    return Plan(str(absolute(destination)), len(source), shards, digest.hexdigest(), about or {})
+    return ShardPlan(str(absolute(destination)), len(source), shards, digest.hexdigest(), about or {})
 
 
-def packed(record: Record | Scene) -> bytes:
+def packed(record: WordCrop | AnnotatedImage) -> bytes:
     """A record of a source as the bytes of a record in a shard: labels, polygons and image files unchanged.
 
     Raises:
         ImageError: its image is no image file. Only the header of the file is looked at.
     """
     image_size(record.image, record.name)
-    return pack_word(record) if isinstance(record, Record) else pack_scene(record)
+    return pack_word(record) if isinstance(record, WordCrop) else pack_scene(record)
 
 
-def make_shard(source: Records, plan: Plan, number: int, tick: Callable[[], None] = lambda: None) -> Shard:
+def make_shard(source: Records, plan: ShardPlan, number: int, tick: Callable[[], None] = lambda: None) -> Shard:
     """Makes a shard, if it isn't there already, whole and undamaged; returns its account.
 
     Args:
@@ -171,7 +173,7 @@ def make_shard(source: Records, plan: Plan, number: int, tick: Callable[[], None
     return shard
 
 
-def start(plan: Plan) -> None:
+def start(plan: ShardPlan) -> None:
     """Prepares the folder of `plan`.
 
     Raises:
@@ -194,7 +196,7 @@ def start(plan: Plan) -> None:
             json.dump({"job": plan.job}, file)
 
 
-def finish(plan: Plan, shards: Iterable[Shard]) -> None:
+def finish(plan: ShardPlan, shards: Iterable[Shard]) -> None:
     """Writes the manifest of all `shards`.
 
     Raises:
@@ -221,12 +223,12 @@ def finish(plan: Plan, shards: Iterable[Shard]) -> None:
     _remove(plan.folder / _PARTS)
 
 
-def read_manifest(plan: Plan) -> dict[str, Any]:
+def read_manifest(plan: ShardPlan) -> dict[str, Any]:
     """What `finish` has written."""
     return json.loads((plan.folder / MANIFEST).read_text("utf-8"))
 
 
-def finished_shards(plan: Plan) -> int:
+def finished_shards(plan: ShardPlan) -> int:
     """How many shards of an unfinished plan are made."""
     return sum(_account(plan, number).exists() for number in range(plan.shards))
 
@@ -246,14 +248,14 @@ def _read(source: Records, shard: Shard, tick: Callable[[], None]) -> Iterator[b
         tick()
 
 
-def _finished(plan: Plan, number: int) -> Shard | None:
+def _finished(plan: ShardPlan, number: int) -> Shard | None:
     """The account of a shard that was made earlier, None if there is none."""
     manifest = _json(plan.folder / MANIFEST)
     values = manifest["shards"][number] if manifest else _json(_account(plan, number))
     return Shard(**{f.name: values[f.name] for f in dataclasses.fields(Shard)}) if values else None
 
 
-def _account(plan: Plan, number: int) -> Path:
+def _account(plan: ShardPlan, number: int) -> Path:
     return plan.folder / _PARTS / f"{number:05d}.json"
 
 

@@ -1,8 +1,6 @@
 """`python -m tcm_jax.demo`: see `tcm_jax.commands.demo`."""
 
-import sys
-
 from tcm_jax.commands.demo import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tcm_jax.images.canvas import STRIDE
 from tcm_jax.images.decoding import decode
-from tcm_jax.spotting.results import SpottedPhoto
+from tcm_jax.spotting.results import SpottedImage
 from tcm_jax.spotting.spotter import Spotter
 
 _LONGEST = 1600  # pixels of a side of the picture
@@ -22,7 +22,7 @@ def answer(spotter: Spotter, file: bytes) -> dict[str, Any]:
     """Reads the text in the photo that the bytes of an image file hold.
 
     Returns:
-        For JSON: `photo` as `SpottedPhoto.to_dict` gives it; `picture`, a JPEG of the decoded and upright photo, which
+        For JSON: `photo` as `SpottedImage.to_dict` gives it; `picture`, a JPEG of the decoded and upright photo, which
         not every browser would decode as Pillow does; `score_map` or None; `seconds` that it took.
 
     Raises:
@@ -49,7 +49,7 @@ def _reduced(pixels: np.ndarray) -> np.ndarray:
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
 
 
-def _score_map(photo: SpottedPhoto) -> dict[str, Any] | None:
+def _score_map(photo: SpottedImage) -> dict[str, Any] | None:
     """A PNG to lay over the photo, one pixel for each value, transparent where they are low.
 
     Its `width` and `height` are pixels of the photo, which it exceeds by the padding of the network's input;

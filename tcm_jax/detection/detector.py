@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from tcm_jax.detection.streaming import Detections, PhotoStream
+from tcm_jax.detection.streaming import Detections, ImageStream
 from tcm_jax.images.canvas import Buckets, Scale
 from tcm_jax.images.decoding import ImageError
 from tcm_jax.images.inputs import Errors, Input, is_single, named, pixels
@@ -26,7 +26,7 @@ class Detector:
     """Finds text in photos; one object can serve many threads.
 
     The result for a photo doesn't depend on the photos that are given with it. Threads prepare the next photos
-    and decode the last ones while the device works, and few photos are held at a time (`photos`, a `PhotoStream`).
+    and decode the last ones while the device works, and few photos are held at a time (`photos`, a `ImageStream`).
 
     Args:
         checkpoint: a model directory, or the working directory of a training run (its `best`, else its `last`);
@@ -62,7 +62,7 @@ class Detector:
         self._text = jax.jit(partial(self.model.call, self.model.task.text_embedding))(self._variables)
         self._predict = jax.jit(self.model.predict)
         preprocessing = self.model.contents.preprocessing
-        self.photos = PhotoStream(
+        self.photos = ImageStream(
             self.model.task,
             lambda canvas, size: self._predict(self._variables, canvas, size, self._text),
             scale or preprocessing.get("scale"),

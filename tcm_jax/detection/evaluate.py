@@ -8,16 +8,16 @@ import jax
 import numpy as np
 
 from tcm_jax.detection.interface import Instance
-from tcm_jax.detection.streaming import Detections, PhotoStream
-from tcm_jax.distributed.tally import sum_over_processes, warn_undecodable
+from tcm_jax.detection.streaming import Detections, ImageStream
+from tcm_jax.distributed.tally import multihost_sum, warn_undecodable
 from tcm_jax.images.decoding import ImageError, decode
 from tcm_jax.metrics.detection import SCORE_THRESHOLDS, ImagePolygons, Score, hmean_iou, threshold_search
 from tcm_jax.metrics.deteval import total_text_deteval
-from tcm_jax.records import SceneSource, TextRegion
+from tcm_jax.records import AnnotatedImageSource, TextRegion
 
 
 @dataclass(frozen=True)
-class SceneResult:
+class DetectionResult:
     """Scores of one data set.
 
     Args:
@@ -49,7 +49,7 @@ class SceneResult:
 
 
 @dataclass(frozen=True, eq=False)
-class ScoredPhoto:
+class ScoredImage:
     """A photo as it was compared.
 
     Args:
@@ -66,13 +66,13 @@ class ScoredPhoto:
 
 
 def evaluate_scenes(
-    photos: PhotoStream,
-    source: SceneSource,
+    photos: ImageStream,
+    source: AnnotatedImageSource,
     *,
     min_score: float | None = None,
     deteval: bool = False,
-    on_photo: Callable[[ScoredPhoto], None] | None = None,
-) -> SceneResult:
+    on_image: Callable[[ScoredImage], None] | None = None,
+) -> DetectionResult:
     """Scores what is found in every photo of `source` once.
 
     A photo that can't be decoded counts as one in which nothing is found. With several processes all of them call
@@ -114,15 +114,15 @@ def evaluate_scenes(
         scores = _scores(regions, instances, counted, deteval, source.scene_name(index))
         counts[:-1] += [score.counts for score in scores]
         counts[-1] += 1, sum(region.ignore for region in regions), detections is None, 0
-        if on_photo is not None:
-            on_photo(ScoredPhoto(index, detections, counted, regions, scores[0]))
+        if on_image is not None:
+            on_image(ScoredImage(index, detections, counted, regions, scores[0]))
 
     warn_undecodable(source.name, broken, "photos without text")
-    *rows, (num_photos, num_ignored, undecodable, _) = sum_over_processes(counts).tolist()
+    *rows, (num_photos, num_ignored, undecodable, _) = multihost_sum(counts).tolist()
     if num_photos != len(source):
         raise RuntimeError(f"{source.name}: {num_photos:,.0f} photos were scored; expected {len(source):,}")
     fixed, *search = (_total(row, empty=1.0) for row in rows[: 1 + len(SCORE_THRESHOLDS)])
-    return SceneResult(
+    return DetectionResult(
         source.name,
         int(num_photos),
         fixed.num_truth,

@@ -9,10 +9,10 @@ import numpy as np
 
 from tcm_jax.config import from_dict
 from tcm_jax.detection.model import DetectionConfig, detection_config
-from tcm_jax.models.clip import ClipConfig
+from tcm_jax.models.clip import CLIPConfig
 from tcm_jax.models.resnet import interpolation
 from tcm_jax.pretrained import Pretrained, flatten
-from tcm_jax.training.transfer import Fate, Report, differences, split_heads_as, transfer
+from tcm_jax.training.transfer import LoadReport, LoadStatus, differences, split_heads_as, transfer
 
 _TOWERS = ("backbone/attnpool", "backbone", "text_encoder")
 _OF_FAMILY = ("neck", "bbox_head")
@@ -22,7 +22,7 @@ _TEXT_POSITIONS = "params/text_encoder/positional_embedding"
 
 def initialize_detector(
     variables: Mapping[str, Any], config: DetectionConfig, pretrained: Pretrained
-) -> tuple[dict[str, Any], Report]:
+) -> tuple[dict[str, Any], LoadReport]:
     """Random parameters and statistics with everything replaced that a model directory holds.
 
     A CLIP with a ResNet fills the backbone with its running statistics, and the text encoder; a detector fills
@@ -55,7 +55,7 @@ def initialize_detector(
         if path not in source or source[path].shape != random.shape
     }
 
-    def choose(path: str, old: np.ndarray | None, random: jax.Array) -> tuple[Fate, Any]:
+    def choose(path: str, old: np.ndarray | None, random: jax.Array) -> tuple[LoadStatus, Any]:
         tower = _tower(path)
         if tower is None:
             fits = _unit(path) not in misfits and (family == config.family or _module(path) not in _OF_FAMILY)
@@ -91,7 +91,7 @@ def resize_dense_positions(table: np.ndarray, old: tuple[int, int], new: tuple[i
     return np.concatenate([table[:1], grid.reshape(-1, table.shape[1])])
 
 
-def _read(pretrained: Pretrained) -> tuple[dict[str, np.ndarray], ClipConfig]:
+def _read(pretrained: Pretrained) -> tuple[dict[str, np.ndarray], CLIPConfig]:
     """Tensors by the paths of a detector, and sizes of the towers."""
     flat = flatten(pretrained.variables)
     if pretrained.task == "detection":
@@ -100,7 +100,7 @@ def _read(pretrained: Pretrained) -> tuple[dict[str, np.ndarray], ClipConfig]:
         raise ValueError(
             f'a model for the task {pretrained.task!r} can\'t start a detector; expected one for "clip" or "detection"'
         )
-    clip = from_dict(ClipConfig, pretrained.model, "its model")
+    clip = from_dict(CLIPConfig, pretrained.model, "its model")
     if not clip.is_resnet:
         raise ValueError("a CLIP with a vision transformer can't start a detector; expected one with a ResNet")
     # CLIP's logit_scale lands among the text tower's, where nothing asks for it: a score map's own starts from tau.

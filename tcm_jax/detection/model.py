@@ -8,17 +8,17 @@ import jax
 import jax.numpy as jnp
 
 from tcm_jax.config import from_dict
-from tcm_jax.detection.db import Db
-from tcm_jax.detection.fce import Fce
+from tcm_jax.detection.db import DBNet
+from tcm_jax.detection.fce import FCENet
 from tcm_jax.detection.interface import Losses, Targets, TextDetector
 from tcm_jax.detection.padding import hide_padding
-from tcm_jax.detection.pan import Pan
+from tcm_jax.detection.pan import PAN
 from tcm_jax.models.resnet import STRIDE
-from tcm_jax.models.tcm import Tcm, TcmConfig, TcmOutput
+from tcm_jax.models.tcm import TCM, TCMConfig, TCMOutput
 
 Variables = Mapping[str, Any]
 
-DETECTORS: dict[str, type[TextDetector]] = {"db": Db, "pan": Pan, "fce": Fce}
+DETECTORS: dict[str, type[TextDetector]] = {"db": DBNet, "pan": PAN, "fce": FCENet}
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class DetectionConfig:
     """
 
     family: str = "db"
-    tcm: TcmConfig = field(default_factory=TcmConfig)
-    detector: TextDetector = field(default_factory=Db)
+    tcm: TCMConfig = field(default_factory=TCMConfig)
+    detector: TextDetector = field(default_factory=DBNet)
     auxiliary_weight: float = 1.0
     auxiliary_coupled: bool = False
 
@@ -53,7 +53,7 @@ def detection_config(values: Mapping[str, Any], name: str = "model") -> Detectio
     return from_dict(DetectionConfig, {**values, "family": family, "detector": detector}, name)
 
 
-class Detection:
+class DetectionModel:
     """What the trainer, the evaluation and the Python API ask of a detector.
 
     Args:
@@ -67,7 +67,7 @@ class Detection:
         self.config = config
         self.detector = detector = config.detector
         self.mean, self.std = tuple(mean or detector.mean), tuple(std or detector.std)
-        self.model = Tcm(config.tcm, detector.neck(dtype), detector.head(dtype), detector.stages, dtype, remat)
+        self.model = TCM(config.tcm, detector.neck(dtype), detector.head(dtype), detector.stages, dtype, remat)
 
     def init(self, key: jax.Array) -> Variables:
         """Random parameters and fresh running statistics, {"params": tree, "batch_stats": tree}."""
@@ -104,7 +104,7 @@ class Detection:
         total = sum(losses.values())
         return total, {"loss": total, **losses}, state["batch_stats"]
 
-    def losses(self, output: TcmOutput, targets: Targets) -> Losses:
+    def losses(self, output: TCMOutput, targets: Targets) -> Losses:
         """The parts of the loss: those of the detector, and "loss_score_map" weighted by lambda."""
         losses = self.detector.losses(output.outputs, targets)
         if output.logits is not None and self.config.auxiliary_weight:

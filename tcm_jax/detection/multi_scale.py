@@ -14,7 +14,7 @@ from tcm_jax.detection.polygons import min_area_rect
 from tcm_jax.metrics.detection import shapely_polygons
 
 # Chosen on 135 photos of ICDAR 2003's training set, where values near them give H-means within one per cent.
-LEAST_SIDE = 12.0  # pixels of the small copy; of what is thinner there, the large copy tells more
+MIN_SIDE = 12.0  # pixels of the small copy; of what is thinner there, the large copy tells more
 _SAME = 0.5  # intersection over union from which two polygons are of one word
 _FREE = 0.2  # share of a polygon that others may cover
 _INSIDE = 0.7  # share of a polygon that has to be inside another to be a part of it

@@ -11,10 +11,10 @@ import jax
 import numpy as np
 
 from tcm_jax.detection.interface import Instance
-from tcm_jax.detection.model import Detection
-from tcm_jax.detection.multi_scale import LEAST_SIDE, merged
+from tcm_jax.detection.model import DetectionModel
+from tcm_jax.detection.multi_scale import MIN_SIDE, merged
 from tcm_jax.images import overlay
-from tcm_jax.images.canvas import BUCKETS, Buckets, Photo, Scale, padded, prepare
+from tcm_jax.images.canvas import BUCKETS, Buckets, PaddedImage, Scale, padded, prepare
 from tcm_jax.images.decoding import ImageError
 from tcm_jax.images.inputs import Errors, check_errors
 from tcm_jax.records import TextRegion
@@ -81,14 +81,14 @@ class Prepared(NamedTuple):
 
     name: str
     pixels: np.ndarray
-    photos: tuple[Photo, ...]
+    photos: tuple[PaddedImage, ...]
 
 
 def _alone(detections: Detections, pixels: np.ndarray) -> Detections:
     return detections
 
 
-class PhotoStream:
+class ImageStream:
     """Photos in, detections out, a few photos at a time. One object can serve many threads.
 
     Args:
@@ -105,7 +105,7 @@ class PhotoStream:
     """
 
     def __init__(
-        self, task: Detection, predict: Predict, scale: Any, coarse_scales: Sequence = (), buckets: Buckets = "few"
+        self, task: DetectionModel, predict: Predict, scale: Any, coarse_scales: Sequence = (), buckets: Buckets = "few"
     ):
         if buckets not in BUCKETS:
             raise ValueError(f"buckets is {buckets!r}; expected one of {', '.join(BUCKETS)}")
@@ -187,20 +187,20 @@ class PhotoStream:
         """Waits for the device, decodes, and hands on."""
         (instances, score_map), *coarse = map(self._decode, prepared.photos, outputs)
         for (large, _), photo in zip(coarse, prepared.photos[1:], strict=True):
-            instances = merged(instances, large, LEAST_SIDE / float(photo.scale.min()))
+            instances = merged(instances, large, MIN_SIDE / float(photo.scale.min()))
         height, width = prepared.pixels.shape[:2]
         scale = prepared.photos[0].scale
         found = Detections(prepared.name, width, height, tuple(instances), score_map, scale)
         return then(found, prepared.pixels)
 
-    def _decode(self, photo: Photo, output: Any) -> tuple[list[Instance], np.ndarray | None]:
+    def _decode(self, photo: PaddedImage, output: Any) -> tuple[list[Instance], np.ndarray | None]:
         """Instances in pixels of the photo, and the score map."""
         maps, score_map = jax.tree.map(lambda a: valid(a[0], photo), jax.device_get(output))
         found = self.task.detector.decode(maps)
         return [Instance(polygon / photo.scale, score) for polygon, score in found], score_map
 
 
-def valid(array: np.ndarray, photo: Photo) -> np.ndarray:
+def valid(array: np.ndarray, photo: PaddedImage) -> np.ndarray:
     """Of a map [h, w, ...] for the whole canvas of `photo`, the part that the original's padding has."""
     canvas = photo.canvas.shape[:2]
     rows, columns = (padded(s) * n // c for s, n, c in zip(photo.size, array.shape, canvas, strict=False))

@@ -10,30 +10,30 @@ from jax.sharding import Mesh
 
 from tcm_jax.config import from_dict
 from tcm_jax.data.pipeline import AnySource
-from tcm_jax.data.scenes.augment import SceneAugment
-from tcm_jax.data.scenes.build import SceneEntry, evaluation_scenes, training_scenes
-from tcm_jax.data.scenes.samples import SceneSample
+from tcm_jax.data.scenes.augment import DetectionAugment
+from tcm_jax.data.scenes.build import DetectionEntry, evaluation_scenes, training_scenes
+from tcm_jax.data.scenes.samples import DetectionSample
 from tcm_jax.data.words.build import parse_entries
 from tcm_jax.detection import paramwise
-from tcm_jax.detection.evaluate import SceneResult, ScoredPhoto, evaluate_scenes
+from tcm_jax.detection.evaluate import DetectionResult, ScoredImage, evaluate_scenes
 from tcm_jax.detection.initialize import initialize_detector
-from tcm_jax.detection.model import Detection, DetectionConfig, detection_config
-from tcm_jax.detection.streaming import PhotoStream, checked_scale
+from tcm_jax.detection.model import DetectionConfig, DetectionModel, detection_config
+from tcm_jax.detection.streaming import ImageStream, checked_scale
 from tcm_jax.images.canvas import STRIDE
 from tcm_jax.pretrained import Pretrained, flatten
-from tcm_jax.records import SceneSource
+from tcm_jax.records import AnnotatedImageSource
 from tcm_jax.training.config import RunConfig
 from tcm_jax.training.mesh import make_mesh, replicated
 from tcm_jax.training.methods import METHODS
 from tcm_jax.training.optim import Optimizer, Tree
-from tcm_jax.training.partition import TCM, TCM_BASELINE, Rules
+from tcm_jax.training.partition import TCM_BASELINE_PARTITION, TCM_PARTITION, Rules
 from tcm_jax.training.schedules import poly
 from tcm_jax.training.task import Scores
-from tcm_jax.training.transfer import Report
+from tcm_jax.training.transfer import LoadReport
 
 
 @dataclass(frozen=True)
-class SceneOptimConfig:
+class DetectionOptimConfig:
     """Values of the optimizer, named as in the release's mmcv configs.
 
     Args:
@@ -65,13 +65,13 @@ class SceneOptimConfig:
 
 
 @dataclass(frozen=True)
-class SceneDataConfig:
+class DetectionDataConfig:
     """Training data.
 
     Args:
         root: where relative paths of training and evaluation data start.
         train: entries, see `tcm_jax.data.scenes.build`.
-        augment: values of `SceneAugment`; its `crop` is the side of the training images.
+        augment: values of `DetectionAugment`; its `crop` is the side of the training images.
         workers: processes that prepare batches, 0 is a thread.
     """
 
@@ -83,12 +83,12 @@ class SceneDataConfig:
     def __post_init__(self):
         self.entries()
 
-    def entries(self) -> list[SceneEntry]:
-        return parse_entries(self.train, "config.data.train", SceneEntry)
+    def entries(self) -> list[DetectionEntry]:
+        return parse_entries(self.train, "config.data.train", DetectionEntry)
 
 
 @dataclass(frozen=True)
-class SceneEvalConfig:
+class DetectionEvalConfig:
     """Validation during training: H-mean at an IoU of 0.5, with the decoding's score threshold.
 
     Args:
@@ -102,8 +102,8 @@ class SceneEvalConfig:
     def __post_init__(self):
         self.entries()
 
-    def entries(self) -> list[SceneEntry]:
-        return parse_entries(self.sources, "config.eval.sources", SceneEntry)
+    def entries(self) -> list[DetectionEntry]:
+        return parse_entries(self.sources, "config.eval.sources", DetectionEntry)
 
 
 @dataclass(frozen=True)
@@ -127,25 +127,25 @@ class Preprocessing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SceneRunConfig(RunConfig):
+class DetectionRunConfig(RunConfig):
     """The run of a detector."""
 
     model: DetectionConfig
     preprocessing: Preprocessing
-    optim: SceneOptimConfig
-    data: SceneDataConfig
-    eval: SceneEvalConfig = field(default_factory=SceneEvalConfig)
+    optim: DetectionOptimConfig
+    data: DetectionDataConfig
+    eval: DetectionEvalConfig = field(default_factory=DetectionEvalConfig)
 
 
-class DetectionObjective:
-    """See `tcm_jax.training.task.Objective`."""
+class DetectionTask:
+    """See `tcm_jax.training.task.Task`."""
 
     def __init__(self, config: Mapping[str, Any]):
         model = detection_config(config["model"], "config.model")
-        self.config = c = from_dict(SceneRunConfig, {**config, "model": model})
-        self.task = Detection(c.model, dtype=c.compute_dtype, remat=c.remat)
+        self.config = c = from_dict(DetectionRunConfig, {**config, "model": model})
+        self.task = DetectionModel(c.model, dtype=c.compute_dtype, remat=c.remat)
         fill = tuple(round(value) for value in self.task.mean)  # what is around a photo is 0 after normalization
-        self._augment = from_dict(SceneAugment, {"fill": fill, **c.data.augment}, "config.data.augment")
+        self._augment = from_dict(DetectionAugment, {"fill": fill, **c.data.augment}, "config.data.augment")
         self._text = jax.jit(self.task.text_embedding)
         self._predict = jax.jit(self.task.predict)
 
@@ -153,18 +153,18 @@ class DetectionObjective:
         data = self.config.data
         return [training_scenes(entry, data.root) for entry in data.entries()]
 
-    def validation_sources(self) -> list[SceneSource]:
+    def validation_sources(self) -> list[AnnotatedImageSource]:
         c = self.config
         return [evaluation_scenes(entry, c.data.root) for entry in c.eval.entries()]
 
     def describe(self, source: AnySource) -> str:
         return f"{source.name}: {getattr(source, 'report', f'{len(source):,} scenes, rendered on the fly')}"
 
-    def sample(self) -> SceneSample:
-        return SceneSample(self.task.detector.targets, self._augment)
+    def sample(self) -> DetectionSample:
+        return DetectionSample(self.task.detector.targets, self._augment)
 
     def partition_rules(self) -> Rules:
-        return TCM if self.config.model.tcm.text_matching else TCM_BASELINE
+        return TCM_PARTITION if self.config.model.tcm.text_matching else TCM_BASELINE_PARTITION
 
     def optimizer(self, params: Tree, records: int) -> Optimizer:
         c = self.config
@@ -179,7 +179,7 @@ class DetectionObjective:
         groups = paramwise.groups(c.optim.weight_decay, keys)
         return Optimizer(METHODS[c.optim.method], groups, labels, schedule, c.optim.clip_norm, c.optim.ema)
 
-    def initialize(self, variables: Tree, pretrained: Pretrained) -> tuple[Tree, Report]:
+    def initialize(self, variables: Tree, pretrained: Pretrained) -> tuple[Tree, LoadReport]:
         return initialize_detector(variables, self.config.model, pretrained)
 
     def pretrained(self, variables: Tree, **origin: Any) -> Pretrained:
@@ -194,12 +194,12 @@ class DetectionObjective:
         return Pretrained("detection", asdict(self.config.model), variables, preprocessing, **origin)
 
     def evaluate(
-        self, variables: Tree, sources: Sequence[SceneSource], mesh: Mesh, check: Callable[[], None]
+        self, variables: Tree, sources: Sequence[AnnotatedImageSource], mesh: Mesh, check: Callable[[], None]
     ) -> Scores:
         def predict(canvas: np.ndarray, size: np.ndarray):
             return self._predict(own, canvas, size, text)
 
-        def watch(_: ScoredPhoto) -> None:
+        def watch(_: ScoredImage) -> None:
             check()
 
         gathered = jax.device_put(variables, replicated(mesh))
@@ -208,8 +208,8 @@ class DetectionObjective:
             own = jax.tree.map(lambda x: x.addressable_data(0), gathered)
             text = self._text(own)
             resizing = self.config.preprocessing
-            photos = PhotoStream(self.task, predict, resizing.scale, resizing.coarse_scales)
-            results = [evaluate_scenes(photos, source, on_photo=watch) for source in sources]
+            photos = ImageStream(self.task, predict, resizing.scale, resizing.coarse_scales)
+            results = [evaluate_scenes(photos, source, on_image=watch) for source in sources]
         hmean = float(np.mean([result.fixed.hmean for result in results]))
         rows = {result.name: _numbers(result) for result in results}
         each = ", ".join(
@@ -228,7 +228,7 @@ class DetectionObjective:
         return predict, {"image": image, "size": jax.ShapeDtypeStruct((batch, 2), np.int32)}
 
 
-def _numbers(result: SceneResult) -> dict[str, float]:
+def _numbers(result: DetectionResult) -> dict[str, float]:
     fixed, best = result.fixed, result.best
     return {
         "num_photos": result.num_photos,

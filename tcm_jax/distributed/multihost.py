@@ -10,7 +10,7 @@ from jax.experimental import multihost_utils
 T = TypeVar("T")
 
 
-def of_first_process(numbers: list[int]) -> list[int]:
+def broadcast_from_host0(numbers: list[int]) -> list[int]:
     """Process 0's numbers, each below 2**31, on every process."""
     if jax.process_count() == 1:
         return numbers
@@ -19,7 +19,7 @@ def of_first_process(numbers: list[int]) -> list[int]:
     return multihost_utils.broadcast_one_to_all(mine).tolist()
 
 
-def together(action: Callable[[], T]) -> T:
+def raise_on_all_hosts(action: Callable[[], T]) -> T:
     """The result of `action`, once all processes have theirs.
 
     Raises:

@@ -10,7 +10,7 @@ from jax.experimental import multihost_utils
 _LOGGED_NAMES = 10  # of images that can't be decoded
 
 
-def sum_over_processes(values: np.ndarray) -> np.ndarray:
+def multihost_sum(values: np.ndarray) -> np.ndarray:
     """The float64 sums of `values`, which have the same shape everywhere, over all processes; all must call it."""
     local = np.ascontiguousarray(values, np.float64)
     if jax.process_count() == 1:

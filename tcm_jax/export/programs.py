@@ -8,11 +8,11 @@ import jax
 import numpy as np
 from jax import export
 
-from tcm_jax.detection.model import Detection
+from tcm_jax.detection.model import DetectionModel
 from tcm_jax.images.canvas import Scale, bucket_sizes
 from tcm_jax.loading import Model
 from tcm_jax.pretrained import flatten, unflatten
-from tcm_jax.recognition.model import Recognition
+from tcm_jax.recognition.model import RecognitionModel
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _TEXT = "text_embedding"  # among the weights: the constant text of a detector
@@ -45,7 +45,7 @@ class Exportable:
         return (images, jax.ShapeDtypeStruct((b, 2), np.int32)) if self.has_sizes else (images,)
 
 
-def of_recognizer(model: Model[Recognition]) -> Exportable:
+def of_recognizer(model: Model[RecognitionModel]) -> Exportable:
     """Results: "ids" int32 [b, t], of which 0 ends the word and i stands for character i - 1 of the charset, and
     their "probabilities" float32 [b, t].
     """
@@ -57,7 +57,7 @@ def of_recognizer(model: Model[Recognition]) -> Exportable:
     return _needed(Exportable(read, _arrays(model.contents.variables), canvases, has_sizes=False))
 
 
-def of_detector(model: Model[Detection], scale: Scale) -> Exportable:
+def of_detector(model: Model[DetectionModel], scale: Scale) -> Exportable:
     """Results: as of `results_by_name`."""
 
     def find(weights: Mapping[str, Any], images: jax.Array, sizes: jax.Array) -> dict[str, Any]:

@@ -21,7 +21,7 @@ Buckets = Literal["few", "exact"]
 BUCKETS = ("few", "exact")
 
 
-class Photo(NamedTuple):
+class PaddedImage(NamedTuple):
     """A photo, ready for the network.
 
     Args:
@@ -35,14 +35,14 @@ class Photo(NamedTuple):
     scale: np.ndarray
 
 
-def prepare(image: np.ndarray, scale: Scale, buckets: Buckets = "few") -> Photo:
+def prepare(image: np.ndarray, scale: Scale, buckets: Buckets = "few") -> PaddedImage:
     """Resizes `image`, uint8 RGB [h, w, 3], and puts it on its canvas."""
     height, width = image.shape[:2]
     h, w = size = resized_size((height, width), scale)
     canvas_height, canvas_width = canvas_size(size, scale, buckets)
     canvas = np.zeros((canvas_height, canvas_width, 3), np.uint8)
     canvas[:h, :w] = cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR)
-    return Photo(canvas, size, np.array([w / width, h / height], np.float32))
+    return PaddedImage(canvas, size, np.array([w / width, h / height], np.float32))
 
 
 def resized_size(size: tuple[int, int], scale: Scale) -> tuple[int, int]:

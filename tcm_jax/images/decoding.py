@@ -10,8 +10,8 @@ from PIL import Image, ImageOps
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-ONCE = (0.0,)  # the margins of a word that is shown once, as it is
-HALF = (0.5, 0.5, 0.5)  # mean and standard deviation of the recognizers that start from other image towers
+SINGLE_VIEW = (0.0,)  # the margins of a word that is shown once, as it is
+MEAN_STD_0_5 = (0.5, 0.5, 0.5)  # mean and standard deviation of the recognizers that start from other image towers
 
 MAX_PIXELS = 80_000_000  # a decompression bomb above; Pillow itself only warns from 89 million
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # none that runs another program, as EPS does

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tcm_jax.images.decoding import ImageError, decode
-from tcm_jax.records import Scene
+from tcm_jax.records import AnnotatedImage
 
 Colour = tuple[int, int, int]  # RGB
 
@@ -54,7 +54,7 @@ def draw_polygons(
     return np.array(picture)
 
 
-def scene_sheet(scenes: Iterable[Scene], columns: int = 3) -> Image.Image:
+def scene_sheet(scenes: Iterable[AnnotatedImage], columns: int = 3) -> Image.Image:
     """The photos, scaled to cells, with their texts: green outlines count, orange ones are ignored.
 
     A photo that can't be decoded is a red frame.
@@ -73,7 +73,7 @@ def scene_sheet(scenes: Iterable[Scene], columns: int = 3) -> Image.Image:
     return sheet
 
 
-def _cell(scene: Scene, title: str) -> Image.Image:
+def _cell(scene: AnnotatedImage, title: str) -> Image.Image:
     try:
         photo = _scaled(scene)
     except ImageError:
@@ -92,7 +92,7 @@ def _cell(scene: Scene, title: str) -> Image.Image:
     return cell
 
 
-def _scaled(scene: Scene) -> np.ndarray:
+def _scaled(scene: AnnotatedImage) -> np.ndarray:
     """The photo of the size of a cell, or smaller, with its regions."""
     photo = decode(scene.image, scene.name)
     height, width = photo.shape[:2]

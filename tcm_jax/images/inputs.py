@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image, ImageOps
 
-from tcm_jax.files import as_path, is_remote, reaching
+from tcm_jax.files import as_path, is_remote, wrap_remote_errors
 from tcm_jax.images.decoding import ImageError, decode
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
@@ -25,7 +25,7 @@ def image_files(folder: str | os.PathLike) -> list[Path]:
     Raises:
         ValueError: there are none.
     """
-    with reaching(folder):
+    with wrap_remote_errors(folder):
         images = (path for path in as_path(folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
         files = sorted(path for path in images if is_remote(path) or path.is_file())  # remote: a request for each
     if not files:
@@ -70,7 +70,7 @@ def check_errors(errors: str) -> None:
 def _is_folder(images: Any) -> bool:
     if not isinstance(images, str | os.PathLike):
         return False
-    with reaching(images):
+    with wrap_remote_errors(images):
         return as_path(images).is_dir()
 
 
@@ -95,7 +95,7 @@ def _content(image: Input, name: str, upright: bool) -> bytes | np.ndarray:
         return file.getvalue()
     if isinstance(image, str | os.PathLike):
         try:
-            with reaching(image):
+            with wrap_remote_errors(image):
                 return as_path(image).read_bytes()
         except OSError as error:
             raise ImageError(name, error.strerror or str(error)) from error

@@ -39,7 +39,7 @@ class ImageWords:
 
 
 @dataclass(frozen=True)
-class Rule:
+class MatchRule:
     """When a reading is right.
 
     Args:
@@ -70,15 +70,15 @@ def _dictionary_word(text: str) -> str | None:
 
 
 RULES = {
-    "equal": Rule("text equal", lambda text: text, str.__eq__),
-    "end_to_end": Rule("end-to-end (RRC)", lambda text: text, _without_a_mark),
-    "word_spotting": Rule("word spotting (RRC)", _dictionary_word, str.__eq__),
+    "equal": MatchRule("text equal", lambda text: text, str.__eq__),
+    "end_to_end": MatchRule("end-to-end (RRC)", lambda text: text, _without_a_mark),
+    "word_spotting": MatchRule("word spotting (RRC)", _dictionary_word, str.__eq__),
 }
 
 
 def spotting(
     images: Sequence[ImageWords],
-    rule: Rule,
+    rule: MatchRule,
     iou_threshold: float = 0.5,
     ignore_threshold: float = 0.5,
     cased: bool = False,

@@ -19,7 +19,7 @@ STEM_CELL = 4  # pixels
 
 
 @dataclass(frozen=True)
-class ClipConfig:
+class CLIPConfig:
     """Sizes of a CLIP model. `vision_layers` as a tuple of four makes the image tower a ModifiedResNet.
 
     `vision_stem`, widths of convolutions before the patches of a ViT, is no part of CLIP; it is for small models that
@@ -55,7 +55,7 @@ class ClipConfig:
         return h // ph, w // pw
 
 
-_LARGE = ClipConfig(
+_LARGE = CLIPConfig(
     embed_dim=768,
     patch_size=(14, 14),
     vision_width=1024,
@@ -65,13 +65,13 @@ _LARGE = ClipConfig(
     text_heads=12,
 )
 PRESETS = {
-    "ViT-B/32": ClipConfig(patch_size=(32, 32)),
-    "ViT-B/16": ClipConfig(),
+    "ViT-B/32": CLIPConfig(patch_size=(32, 32)),
+    "ViT-B/16": CLIPConfig(),
     "ViT-L/14": _LARGE,
     "ViT-L/14@336": replace(_LARGE, image_size=(336, 336)),
     # OpenCLIP's own ViT-H/14: exact GELU, 16 heads of 80. CLIP4STR-H reads the same weights with quick GELU and
     # 20 heads of 64, and was fine-tuned that way.
-    "ViT-H/14": ClipConfig(
+    "ViT-H/14": CLIPConfig(
         embed_dim=1024,
         patch_size=(14, 14),
         vision_width=1280,
@@ -111,7 +111,7 @@ class Stem(nn.Module):
 class VisionTransformer(nn.Module):
     """CLIP's ViT with all-token output."""
 
-    config: ClipConfig
+    config: CLIPConfig
     dtype: Dtype = jnp.float32
     remat: str = "none"
 
@@ -161,7 +161,7 @@ class VisionTransformer(nn.Module):
 class TextTower(nn.Module):
     """CLIP's text tower: its parameters, and the transformer behind the embedding."""
 
-    config: ClipConfig
+    config: CLIPConfig
     dtype: Dtype = jnp.float32
     remat: str = "none"
 
@@ -199,7 +199,7 @@ class TextTower(nn.Module):
         return x @ self.text_projection.astype(self.dtype)
 
 
-class Clip(TextTower):
+class CLIP(TextTower):
     """Both towers. The text tower's parameters lie at the top, as in PyTorch."""
 
     def setup(self):

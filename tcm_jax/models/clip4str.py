@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tcm_jax.models.clip import Clip, ClipConfig, eot_feature
+from tcm_jax.models.clip import CLIP, CLIPConfig, eot_feature
 from tcm_jax.models.decoder import Decoder
 from tcm_jax.models.layers import Dtype, KeyValue
 from tcm_jax.text.captions import CaptionTokenizer
@@ -19,7 +19,7 @@ from tcm_jax.text.charset import CHARSET_36, CHARSET_94, CharsetTokenizer
 
 
 @dataclass(frozen=True)
-class Clip4StrConfig:
+class CLIP4STRConfig:
     """Architecture and decoding of a recognizer. Defaults are those of the released models.
 
     Args:
@@ -44,7 +44,7 @@ class Clip4StrConfig:
         perm_num, perm_forward, perm_mirrored: permutations of a training step.
     """
 
-    clip: ClipConfig = field(default_factory=ClipConfig)
+    clip: CLIPConfig = field(default_factory=CLIPConfig)
     charset: str = CHARSET_94
     caption_charset: str = CHARSET_36
     max_label_length: int = 25
@@ -91,16 +91,16 @@ class Clip4StrConfig:
         return self.max_label_length + 1
 
 
-class Clip4Str(nn.Module):
+class CLIP4STR(nn.Module):
     """The parameters and the pieces of the model; every method takes and gives arrays only."""
 
-    config: Clip4StrConfig
+    config: CLIP4STRConfig
     dtype: Dtype = jnp.float32
     remat: str = "none"
 
     def setup(self):
         c, tokens = self.config, CharsetTokenizer(self.config.charset)
-        self.clip_model = Clip(c.clip, self.dtype, self.remat)
+        self.clip_model = CLIP(c.clip, self.dtype, self.remat)
 
         def decoder(width: int) -> Decoder:
             return Decoder(

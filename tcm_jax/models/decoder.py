@@ -24,7 +24,7 @@ from tcm_jax.models.layers import (
 )
 
 
-class DecoderLayer(nn.Module):
+class TwoStreamDecoderLayer(nn.Module):
     """Pre-norm layer with self-attention over the content and cross-attention over the memory."""
 
     width: int
@@ -93,7 +93,8 @@ class Decoder(nn.Module):
 
     def setup(self):
         self.layers = [
-            DecoderLayer(self.width, self.heads, self.mlp_ratio, self.dropout, self.dtype) for _ in range(self.depth)
+            TwoStreamDecoderLayer(self.width, self.heads, self.mlp_ratio, self.dropout, self.dtype)
+            for _ in range(self.depth)
         ]
         self.text_embed = nn.Embed(self.num_tokens, self.width, embedding_init=decoder_init, dtype=self.dtype)
         self.pos_queries = self.param("pos_queries", decoder_init, (1, self.max_positions, self.width))

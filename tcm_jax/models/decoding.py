@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tcm_jax.models.clip4str import Clip4Str
+from tcm_jax.models.clip4str import CLIP4STR
 from tcm_jax.models.decoder import cloze_mask
 from tcm_jax.text.charset import CharsetTokenizer
 
@@ -38,7 +38,7 @@ class Decoded(NamedTuple):
 
 
 def decode(
-    model: Clip4Str,
+    model: CLIP4STR,
     variables,
     images: jax.Array,
     max_length: int | None = None,
@@ -79,14 +79,14 @@ def decode(
 
         def step(state):
             i, token, cache, logits, ended = state
-            now, cache = call(Clip4Str.decode_step, branch, token, i, cache, memories)
+            now, cache = call(CLIP4STR.decode_step, branch, token, i, cache, memories)
             now = allowed(now)
             token = now.argmax(-1)
             logits = jax.lax.dynamic_update_slice_in_dim(logits, now[:, None], i, axis=1)
             return i + 1, token, cache, logits, ended | (token == EOS)
 
         bos = jnp.full((batch,), tokens.bos_id)
-        cache = call(Clip4Str.empty_cache, branch, batch)
+        cache = call(CLIP4STR.empty_cache, branch, batch)
         logits = jnp.zeros((batch, t, tokens.num_classes), jnp.float32)
         state = (jnp.int32(0), bos, cache, logits, jnp.zeros((batch,), bool))
         steps_taken, _, _, logits, _ = jax.lax.while_loop(more, step, state)
@@ -99,26 +99,26 @@ def decode(
         known = (jnp.cumsum(ids == EOS, axis=1) == 0) & (jnp.arange(t) < length)  # [b, t]
         # The original uses the cloze mask for the content stream too; with one layer that stream is never updated.
         seen = (known[:, None] & cloze_mask(t))[:, None]  # [b, 1, q, t]
-        return allowed(call(Clip4Str.decode, branch, ids[:, None], memories, seen, seen)[:, 0])
+        return allowed(call(CLIP4STR.decode, branch, ids[:, None], memories, seen, seen)[:, 0])
 
     def caption_memory(logits, length):
-        ids = call(Clip4Str.captions, logits.argmax(-1), length)
-        return ids, call(Clip4Str.project_memory, "cross", call(Clip4Str.encode_caption, ids)[:, None])
+        ids = call(CLIP4STR.captions, logits.argmax(-1), length)
+        return ids, call(CLIP4STR.project_memory, "cross", call(CLIP4STR.encode_caption, ids)[:, None])
 
-    image_tokens = call(Clip4Str.encode_image, images)
-    visual_memory = [call(Clip4Str.project_memory, "visual", image_tokens[:, None])]
+    image_tokens = call(CLIP4STR.encode_image, images)
+    visual_memory = [call(CLIP4STR.project_memory, "visual", image_tokens[:, None])]
     if config.decode_ar:
         visual, visual_length = first_pass("visual", visual_memory, t, stop != "never")
     else:
         bos = jnp.full((batch, 1, 1), tokens.bos_id)
         seen = jnp.ones((1, 1, t, 1), bool)
-        visual = allowed(call(Clip4Str.decode, "visual", bos, visual_memory, seen, seen)[:, 0])
+        visual = allowed(call(CLIP4STR.decode, "visual", bos, visual_memory, seen, seen)[:, 0])
         visual_length = jnp.int32(t)
 
     result = Decoded([visual], [], [], (visual_length, visual_length))
     if config.use_language_model:
-        cross_image = call(Clip4Str.cross_image_tokens, image_tokens)
-        image_memory = call(Clip4Str.project_memory, "cross", cross_image[:, None])
+        cross_image = call(CLIP4STR.cross_image_tokens, image_tokens)
+        image_memory = call(CLIP4STR.project_memory, "cross", cross_image[:, None])
         caption, text_memory = caption_memory(visual, visual_length)
         steps = visual_length if stop == "visual" else t
         cross, cross_length = first_pass("cross", [image_memory, text_memory], steps, stop == "eos")

@@ -99,7 +99,7 @@ class CrossAttention(nn.Module):
         return Dense(width, inputs=2, dtype=self.dtype, kernel_init=decoder_init, name="proj")(y)[:, 0]
 
 
-class DecoderLayer(nn.Module):
+class TransformerDecoderLayer(nn.Module):
     """Pre-norm block: self-attention, attention to the memory, MLP with exact GELU."""
 
     heads: int
@@ -158,7 +158,7 @@ class ContextDecoder(nn.Module):
         memory = LayerNorm(name="memory_proj_2")(project(self.width, "memory_proj", memory))
         x = project(self.width, "text_proj", x)
         for i in range(self.layers):
-            layer = DecoderLayer(self.heads, self.dropout, self.dtype, name=f"decoder_{i}")
+            layer = TransformerDecoderLayer(self.heads, self.dropout, self.dtype, name=f"decoder_{i}")
             x = layer(x, memory, train, query_mask, memory_mask)
             self.sow("intermediates", "layers", x)
         return project(features, "out_proj", x)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcm_jax.models.clip import ClipConfig
+from tcm_jax.models.clip import CLIPConfig
 from tcm_jax.models.layers import Dtype
 from tcm_jax.models.prompts import ContextDecoder, PromptGenerator, TextContextEncoder
 from tcm_jax.models.resnet import STRIDE, ModifiedResNet, valid_tokens
@@ -26,10 +26,10 @@ PAPER_PROMPT = "Text"
 
 def resnet_clip(
     layers: tuple[int, ...] = (3, 4, 6, 3), width: int = 64, embed_dim: int = 1024, side: int = 640, **changes: int
-) -> ClipConfig:
+) -> CLIPConfig:
     """Sizes of a CLIP whose image tower is a ModifiedResNet, for images of `side` pixels and short prompts.
 
-    `changes` are fields of `ClipConfig`; the released TCM has the 32 vision_heads of RN50 whatever the width.
+    `changes` are fields of `CLIPConfig`; the released TCM has the 32 vision_heads of RN50 whatever the width.
     """
     sizes: dict[str, Any] = {
         "vision_heads": width // 2,
@@ -39,7 +39,7 @@ def resnet_clip(
         "text_positions": 18,
         **changes,
     }
-    return ClipConfig(
+    return CLIPConfig(
         embed_dim=embed_dim,
         image_size=(side, side),
         patch_size=(STRIDE, STRIDE),
@@ -59,7 +59,7 @@ BACKBONES = {
 
 
 @dataclass(frozen=True)
-class TcmConfig:
+class TCMConfig:
     """Components of TCM. Defaults are the released TCM-DB for ICDAR2015; the paper's ablation is in the fields.
 
     Args:
@@ -81,7 +81,7 @@ class TcmConfig:
         freeze_batch_norm: the backbone normalizes by its running statistics in training too.
     """
 
-    clip: ClipConfig = field(default_factory=resnet_clip)
+    clip: CLIPConfig = field(default_factory=resnet_clip)
     text_matching: bool = True
     prompt: str = RELEASED_PROMPT
     learnable_prompt: int = 4
@@ -134,7 +134,7 @@ class TcmConfig:
         return self.text_matching and (self.fast or not self.language_prompt)
 
 
-class TcmOutput(NamedTuple):
+class TCMOutput(NamedTuple):
     """Of a batch.
 
     Args:
@@ -154,7 +154,7 @@ def normalize(x: jax.Array) -> jax.Array:
     return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
 
-class Tcm(nn.Module):
+class TCM(nn.Module):
     """Backbone, instance-language matching, and the neck and head of a detector.
 
     Args:
@@ -162,7 +162,7 @@ class Tcm(nn.Module):
         stages: the stages that the neck reads; the score map is one more channel of the last.
     """
 
-    config: TcmConfig
+    config: TCMConfig
     neck: nn.Module
     bbox_head: nn.Module
     stages: Sequence[int] = (0, 1, 2, 3)
@@ -207,7 +207,7 @@ class Tcm(nn.Module):
         train: bool = False,
         size: jax.Array | None = None,
         text: jax.Array | None = None,
-    ) -> TcmOutput:
+    ) -> TCMOutput:
         """Runs the detector.
 
         Args:
@@ -230,7 +230,7 @@ class Tcm(nn.Module):
             last = jnp.concatenate([stages[-1], score_map[..., None].astype(stages[-1].dtype)], axis=-1)
             stages = [*stages[:-1], last]
         features = self.neck([stages[i] for i in self.stages], train)
-        return TcmOutput(self.bbox_head(features, train), score_map, logits)
+        return TCMOutput(self.bbox_head(features, train), score_map, logits)
 
     def text_embedding(self, image: jax.Array | None = None) -> jax.Array:
         """What the text tower says of the prompt.

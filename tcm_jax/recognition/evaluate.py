@@ -9,8 +9,8 @@ import numpy as np
 from tcm_jax.data.pipeline import eval_batches
 from tcm_jax.data.words.sources import FilteredSource
 from tcm_jax.distributed.share import Share
-from tcm_jax.distributed.tally import sum_over_processes, warn_undecodable
-from tcm_jax.images.decoding import ONCE
+from tcm_jax.distributed.tally import multihost_sum, warn_undecodable
+from tcm_jax.images.decoding import SINGLE_VIEW
 from tcm_jax.metrics.recognition import Result, WordTotals
 from tcm_jax.recognition.model import Prediction
 from tcm_jax.recognition.words import words
@@ -20,7 +20,7 @@ from tcm_jax.text.vocabulary import Vocabulary
 Predict = Callable[[np.ndarray], Prediction]
 
 
-class Sample(NamedTuple):
+class ScoredWord(NamedTuple):
     """A word as it was compared: label and prediction in the characters of the test."""
 
     name: str
@@ -36,11 +36,11 @@ def evaluate(
     tokenizer: CharsetTokenizer,
     image_size: tuple[int, int],
     batch_size: int,
-    margins: Sequence[float] = ONCE,
+    margins: Sequence[float] = SINGLE_VIEW,
     vocabulary: Vocabulary | None = None,
     workers: int = 0,
     share: Share | None = None,
-    on_sample: Callable[[Sample], None] | None = None,
+    on_sample: Callable[[ScoredWord], None] | None = None,
 ) -> Result:
     """Scores the predictions for every record of `source` once.
 
@@ -79,7 +79,7 @@ def evaluate(
             text, confidence = ("", 0.0) if name in black else (adapt(word.text), word.confidence)
             totals.add(text, label, confidence)
             if on_sample is not None:
-                on_sample(Sample(name, label, text, confidence))
+                on_sample(ScoredWord(name, label, text, confidence))
 
     batches = eval_batches(
         source,
@@ -114,6 +114,6 @@ def _one_behind(predict: Predict, batches: Iterator[dict]) -> Iterator[tuple[dic
 
 def _over_processes(totals: WordTotals) -> WordTotals:
     """The sums over all processes."""
-    sums = sum_over_processes(np.array([float(value) for value in vars(totals).values()]))
+    sums = multihost_sum(np.array([float(value) for value in vars(totals).values()]))
     kinds = [type(value) for value in vars(totals).values()]
     return WordTotals(*(kind(value) for kind, value in zip(kinds, sums, strict=True)))

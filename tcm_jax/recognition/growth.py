@@ -5,7 +5,7 @@ import re
 import jax
 import numpy as np
 
-from tcm_jax.models.clip import STEM_CELL, ClipConfig
+from tcm_jax.models.clip import STEM_CELL, CLIPConfig
 
 _CELLS = "/stem/cells/"
 _PATCHES = "/conv1/kernel"
@@ -65,7 +65,7 @@ def stem_over_patches(path: str, patches: np.ndarray, random: jax.Array, widths:
     return added_layer(path, random)
 
 
-def is_added(path: str, old: ClipConfig, new: ClipConfig) -> bool:
+def is_added(path: str, old: CLIPConfig, new: CLIPConfig) -> bool:
     """Whether a parameter that the image tower `old` lacks belongs to a further layer of a deeper one, `new`."""
     if "/visual/transformer/" in path and isinstance(old.vision_layers, int) and isinstance(new.vision_layers, int):
         return old.vision_layers < new.vision_layers

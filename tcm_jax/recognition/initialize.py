@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from tcm_jax.config import from_dict
-from tcm_jax.models.clip import ClipConfig, resize_positional_embedding
-from tcm_jax.models.clip4str import Clip4StrConfig
+from tcm_jax.models.clip import CLIPConfig, resize_positional_embedding
+from tcm_jax.models.clip4str import CLIP4STRConfig
 from tcm_jax.pretrained import Pretrained, flatten
 from tcm_jax.recognition.growth import added_layer, by_character, is_added, stem_over_patches
-from tcm_jax.training.transfer import Fate, Report, differences, split_heads_as, transfer
+from tcm_jax.training.transfer import LoadReport, LoadStatus, differences, split_heads_as, transfer
 
 _CLIP = "clip_model/"
 _IMAGE_POSITIONS = "clip_model/visual/positional_embedding"
@@ -23,8 +23,8 @@ _OF_CHARSET = ("head/kernel", "head/bias", "text_embed/embedding")  # of both de
 
 
 def initialize(
-    params: Mapping[str, Any], config: Clip4StrConfig, pretrained: Pretrained
-) -> tuple[dict[str, Any], Report]:
+    params: Mapping[str, Any], config: CLIP4STRConfig, pretrained: Pretrained
+) -> tuple[dict[str, Any], LoadReport]:
     """Random parameters with everything replaced that a model directory holds.
 
     A CLIP fills `clip_model`, a CLIP4STR everything. The image position embedding is interpolated to another patch
@@ -52,9 +52,9 @@ def initialize(
         )
     prefix, old_charset = "", None
     if pretrained.task == "clip":
-        prefix, old_clip = _CLIP, from_dict(ClipConfig, pretrained.model, "its model")
+        prefix, old_clip = _CLIP, from_dict(CLIPConfig, pretrained.model, "its model")
     else:
-        old_config = from_dict(Clip4StrConfig, pretrained.model, "its model")
+        old_config = from_dict(CLIP4STRConfig, pretrained.model, "its model")
         old_clip, old_charset = old_config.clip, old_config.charset
     source = {prefix + path: leaf for path, leaf in flatten(pretrained.variables["params"]).items()}
     without_stem = (*config.clip.patch_size, 3, config.clip.vision_width)
@@ -66,7 +66,7 @@ def initialize(
         notes.append(f"characters that keep what the directory's model learned: {kept or 'none'}")
         notes.append(f"characters that the directory's model lacks: {lacking or 'none'}")
 
-    def choose(path: str, old: np.ndarray | None, random: jax.Array) -> tuple[Fate, Any]:
+    def choose(path: str, old: np.ndarray | None, random: jax.Array) -> tuple[LoadStatus, Any]:
         if old is None and not path.startswith(_CLIP):
             return "new", random
         if old is not None and old_charset not in (None, config.charset) and path.endswith(_OF_CHARSET):

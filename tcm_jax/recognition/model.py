@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tcm_jax.images.decoding import ONCE, check_margins
-from tcm_jax.models.clip4str import Clip4Str, Clip4StrConfig
+from tcm_jax.images.decoding import SINGLE_VIEW, check_margins
+from tcm_jax.models.clip4str import CLIP4STR, CLIP4STRConfig
 from tcm_jax.models.decoder import cloze_mask
 from tcm_jax.models.decoding import Stop, decode
 from tcm_jax.recognition.permutations import attention_masks, sample_permutations
@@ -33,7 +33,7 @@ class Prediction(NamedTuple):
 
 
 class BranchLoss(NamedTuple):
-    """Intermediate results of the loss for g permutations; see `Recognition.branch_losses`."""
+    """Intermediate results of the loss for g permutations; see `RecognitionModel.branch_losses`."""
 
     visual_logits: jax.Array  # [b, g, t, v]
     cross_logits: jax.Array | None
@@ -43,7 +43,7 @@ class BranchLoss(NamedTuple):
     num_targets: jax.Array  # [g]
 
 
-class Recognition:
+class RecognitionModel:
     """What the trainer, the evaluation and the Python API ask of a recognizer.
 
     Args:
@@ -59,16 +59,16 @@ class Recognition:
 
     def __init__(
         self,
-        config: Clip4StrConfig,
+        config: CLIP4STRConfig,
         mean,
         std,
         dtype=jnp.float32,
         remat: str = "none",
-        margins: Sequence[float] = ONCE,
+        margins: Sequence[float] = SINGLE_VIEW,
     ):
         check_margins(margins)
         self.config, self.margins = config, tuple(margins)
-        self.model = Clip4Str(config, dtype, remat)
+        self.model = CLIP4STR(config, dtype, remat)
         self.tokenizer = CharsetTokenizer(config.charset)
         self.vocabulary = Vocabulary(config.vocabulary_weight) if config.vocabulary_weight != 1 else None
         self.mean, self.std = tuple(mean), tuple(std)
@@ -77,7 +77,7 @@ class Recognition:
     def looks(self) -> str:
         """What is done beyond reading each word once, as it is, for people: empty if nothing."""
         shares = ", ".join(f"{margin:g}" for margin in self.margins)
-        looks = "" if self.margins == ONCE else f", each word with margins {shares}"
+        looks = "" if self.margins == SINGLE_VIEW else f", each word with margins {shares}"
         return looks + (f", known words weigh {self.vocabulary.weight:g}" if self.vocabulary else "")
 
     def init(self, key: jax.Array) -> Variables:
@@ -152,10 +152,10 @@ class Recognition:
 
         def decode_branch(branch: str, ids, memories, query_mask, content_mask):
             hidden = known[:, None, None]  # [b, 1, 1, t]
-            return call(Clip4Str.decode, branch, ids, memories, query_mask & hidden, content_mask & hidden, train)
+            return call(CLIP4STR.decode, branch, ids, memories, query_mask & hidden, content_mask & hidden, train)
 
-        image = call(Clip4Str.encode_image, images)
-        memory = call(Clip4Str.project_memory, "visual", image[:, None])
+        image = call(CLIP4STR.encode_image, images)
+        memory = call(CLIP4STR.project_memory, "visual", image[:, None])
         visual_logits = decode_branch("visual", ids[:, None], [memory], query_mask, content_mask)
 
         # EOS is learned from the full and from the empty context only: the first two permutations.
@@ -176,11 +176,11 @@ class Recognition:
             return BranchLoss(visual_logits, None, None, visual, jnp.zeros_like(visual), num_targets)
 
         predicted = visual_logits.argmax(-1)  # [b, g, t]; integers carry no gradient
-        captions = call(Clip4Str.captions, predicted.reshape(b * groups, t), num_positions)
-        text = call(Clip4Str.encode_caption, captions)
+        captions = call(CLIP4STR.captions, predicted.reshape(b * groups, t), num_positions)
+        text = call(CLIP4STR.encode_caption, captions)
         text = text.reshape(b, groups, *text.shape[1:])  # [b, g, m, d]
-        image = call(Clip4Str.cross_image_tokens, image)[:, None]
-        memories = [call(Clip4Str.project_memory, "cross", m) for m in (image, text)]
+        image = call(CLIP4STR.cross_image_tokens, image)[:, None]
+        memories = [call(CLIP4STR.project_memory, "cross", m) for m in (image, text)]
         if c.cross_gt_context:
             context = ids[:, None]
         else:

@@ -22,7 +22,7 @@ from tcm_jax.images.inputs import Errors, Input, check_errors, is_single, named,
 from tcm_jax.loading import load_model
 from tcm_jax.pretrained import RECOGNIZER
 from tcm_jax.recognition.model import Prediction
-from tcm_jax.recognition.words import Word, words
+from tcm_jax.recognition.words import DecodedWord, words
 from tcm_jax.text.allow_list import ON_DISALLOWED, AllowList
 from tcm_jax.text.lexicon import DISTANCE, Lexicon, carry_over
 
@@ -190,7 +190,7 @@ class Recognizer:
         errors: Errors,
     ) -> Iterator[Reading | ImageError]:
         """The outcome for every name; the device is waited for at the first."""
-        read: Iterator[Word] = iter(())
+        read: Iterator[DecodedWord] = iter(())
         if prediction is not None:
             read = iter(words(self._task.tokenizer, prediction, self._task.vocabulary))
         for name, image in zip(names, images, strict=True):
@@ -201,7 +201,7 @@ class Recognizer:
             else:
                 yield self._reading(next(read), name)
 
-    def _reading(self, word: Word, name: str) -> Reading:
+    def _reading(self, word: DecodedWord, name: str) -> Reading:
         """The word without what is to be dropped, and in the spelling of the lexicon."""
         if self._kept is not None:
             # What follows the characters, the probability of the end, stays.

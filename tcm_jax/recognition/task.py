@@ -18,31 +18,31 @@ from tcm_jax.data.pipeline import AnySource
 from tcm_jax.data.words.augment import OPERATIONS, RandAugment
 from tcm_jax.data.words.build import Entry, evaluation_source, parse_entries, training_source
 from tcm_jax.data.words.labels import LabelFilter
-from tcm_jax.data.words.samples import WordSample
+from tcm_jax.data.words.samples import RecognitionSample
 from tcm_jax.data.words.sources import FilteredSource
-from tcm_jax.images.decoding import CLIP_MEAN, CLIP_STD, HALF, ONCE, check_margins
+from tcm_jax.images.decoding import CLIP_MEAN, CLIP_STD, MEAN_STD_0_5, SINGLE_VIEW, check_margins
 from tcm_jax.metrics.recognition import Result, combine
-from tcm_jax.models.clip4str import Clip4StrConfig
+from tcm_jax.models.clip4str import CLIP4STRConfig
 from tcm_jax.pretrained import Pretrained, flatten
-from tcm_jax.recognition.evaluate import Sample, evaluate
+from tcm_jax.recognition.evaluate import ScoredWord, evaluate
 from tcm_jax.recognition.initialize import initialize
-from tcm_jax.recognition.model import Prediction, Recognition, parameter_group
+from tcm_jax.recognition.model import Prediction, RecognitionModel, parameter_group
 from tcm_jax.text.charset import CHARSET_36, CharsetAdapter, load_charset
 from tcm_jax.training.config import ConfigError, RunConfig
 from tcm_jax.training.mesh import batch_sharding, batch_shards, batch_share, shard_batch
 from tcm_jax.training.methods import adamw
 from tcm_jax.training.optim import Group, Optimizer, Tree
-from tcm_jax.training.partition import CLIP4STR, CLIP4STR_STEM, Rules
+from tcm_jax.training.partition import CLIP4STR_PARTITION, CLIP4STR_STEM_PARTITION, Rules
 from tcm_jax.training.schedules import one_cycle
 from tcm_jax.training.task import Scores
-from tcm_jax.training.transfer import Report
+from tcm_jax.training.transfer import LoadReport
 
 # Options of the label filter that a config may set; the charset and the length are the model's.
 _FILTER = sorted({f.name for f in fields(LabelFilter) if f.init} - {"charset", "max_length"})
 
 
 @dataclass(frozen=True)
-class OptimConfig:
+class RecognitionOptimConfig:
     """Values of the optimizer: AdamW in four groups under a one-cycle schedule.
 
     Args:
@@ -98,7 +98,7 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class RecognitionDataConfig:
     """Training data.
 
     Args:
@@ -131,7 +131,7 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class EvalConfig:
+class RecognitionEvalConfig:
     """Validation during training.
 
     Args:
@@ -167,7 +167,7 @@ class Preprocessing:
             `tcm_jax.images.decoding.pictures`; validations read so, and it is stored with the model.
     """
 
-    margins: tuple[float, ...] = ONCE
+    margins: tuple[float, ...] = SINGLE_VIEW
 
     def __post_init__(self):
         try:
@@ -177,18 +177,18 @@ class Preprocessing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecognitionConfig(RunConfig):
+class RecognitionRunConfig(RunConfig):
     """The run of a recognizer."""
 
-    model: Clip4StrConfig
+    model: CLIP4STRConfig
     preprocessing: Preprocessing = Preprocessing()
-    optim: OptimConfig
-    data: DataConfig
-    eval: EvalConfig = field(default_factory=EvalConfig)
+    optim: RecognitionOptimConfig
+    data: RecognitionDataConfig
+    eval: RecognitionEvalConfig = field(default_factory=RecognitionEvalConfig)
 
 
-class RecognitionObjective:
-    """See `tcm_jax.training.task.Objective`."""
+class RecognitionTask:
+    """See `tcm_jax.training.task.Task`."""
 
     def __init__(self, config: Mapping[str, Any]):
         """Charsets by name become their characters."""
@@ -196,16 +196,16 @@ class RecognitionObjective:
         for section, key in (("model", "charset"), ("model", "caption_charset"), ("eval", "charset")):
             if key in sections[section]:
                 sections[section][key] = load_charset(sections[section][key])
-        self.config = c = from_dict(RecognitionConfig, {**config, **sections})
+        self.config = c = from_dict(RecognitionRunConfig, {**config, **sections})
         adapt = CharsetAdapter(c.model.caption_charset)
         if lost := "".join(x for x in c.model.charset if x.isalpha() and not adapt(x)):
             raise ConfigError(
                 f"config.model.caption_charset lacks {lost!r}, which would never reach the text encoder; "
                 "set it to config.model.charset"
             )
-        self.task = Recognition(c.model, c.data.mean, c.data.std, c.compute_dtype, c.remat)
+        self.task = RecognitionModel(c.model, c.data.mean, c.data.std, c.compute_dtype, c.remat)
         half = c.eval.normalization == "half"
-        self._reader = Recognition(c.model, HALF, HALF, c.compute_dtype) if half else self.task
+        self._reader = RecognitionModel(c.model, MEAN_STD_0_5, MEAN_STD_0_5, c.compute_dtype) if half else self.task
         # One function for all validations, as each jitted one is compiled anew.
         self._read = functools.cache(lambda mesh: jax.jit(self._reader.predict, out_shardings=batch_sharding(mesh)))
 
@@ -225,25 +225,25 @@ class RecognitionObjective:
     def describe(self, source: AnySource) -> str:
         return f"{source.name}: {len(source):,} words; {getattr(source, 'report', 'rendered on the fly')}"
 
-    def sample(self) -> WordSample:
+    def sample(self) -> RecognitionSample:
         c = self.config
         augment = RandAugment(c.data.augment) if c.data.augment else None
-        return WordSample(self.task.tokenizer, c.model.clip.image_size, c.model.max_label_length, augment)
+        return RecognitionSample(self.task.tokenizer, c.model.clip.image_size, c.model.max_label_length, augment)
 
     def partition_rules(self) -> Rules:
-        return CLIP4STR_STEM if self.config.model.clip.vision_stem else CLIP4STR
+        return CLIP4STR_STEM_PARTITION if self.config.model.clip.vision_stem else CLIP4STR_PARTITION
 
     def optimizer(self, params: Tree, records: int) -> Optimizer:
         c = self.config
         return make_optimizer(c.optim, params, c.batch, c.total_steps(records))
 
-    def initialize(self, variables: Tree, pretrained: Pretrained) -> tuple[Tree, Report]:
+    def initialize(self, variables: Tree, pretrained: Pretrained) -> tuple[Tree, LoadReport]:
         params, report = initialize(variables["params"], self.config.model, pretrained)
         return {"params": params}, report
 
     def pretrained(self, variables: Tree, **origin: Any) -> Pretrained:
         preprocessing: dict[str, Any] = {"mean": list(self.task.mean), "std": list(self.task.std)}
-        if (margins := self.config.preprocessing.margins) != ONCE:
+        if (margins := self.config.preprocessing.margins) != SINGLE_VIEW:
             preprocessing["margins"] = list(margins)
         return Pretrained("recognition", asdict(self.config.model), variables, preprocessing, **origin)
 
@@ -253,7 +253,7 @@ class RecognitionObjective:
         def predict(images: np.ndarray) -> Prediction:
             return self._read(mesh)(variables, shard_batch({"image": images}, mesh)["image"])
 
-        def watch(_: Sample) -> None:
+        def watch(_: ScoredWord) -> None:
             check()
 
         shards = batch_shards(mesh)
@@ -298,7 +298,7 @@ def torch_ndim(path: str, shape: tuple[int, ...]) -> int:
             return ndim
 
 
-def make_optimizer(config: OptimConfig, params: Tree, batch: int, total_steps: int) -> Optimizer:
+def make_optimizer(config: RecognitionOptimConfig, params: Tree, batch: int, total_steps: int) -> Optimizer:
     """The optimizer of a run.
 
     Args:

@@ -12,7 +12,7 @@ from tcm_jax.text.vocabulary import Vocabulary
 _TRIED = 64  # readings of each hypothesis that are looked up in the vocabulary
 
 
-class Word(NamedTuple):
+class DecodedWord(NamedTuple):
     """A predicted word.
 
     Args:
@@ -30,7 +30,9 @@ class Word(NamedTuple):
         return float(np.prod(self.probabilities, dtype=np.float64))
 
 
-def words(tokenizer: CharsetTokenizer, prediction: Prediction, vocabulary: Vocabulary | None = None) -> list[Word]:
+def words(
+    tokenizer: CharsetTokenizer, prediction: Prediction, vocabulary: Vocabulary | None = None
+) -> list[DecodedWord]:
     """The words in this process's rows of `prediction`, cut at their first EOS.
 
     Of several hypotheses the one with the largest product of probabilities counts, EOS included. If the vocabulary
@@ -46,7 +48,7 @@ def words(tokenizer: CharsetTokenizer, prediction: Prediction, vocabulary: Vocab
     best = likelihoods.argmax(1)
     found = []
     for i, text in enumerate(tokenizer.decode(ids[range(len(ids)), best, :, 0])):
-        word = Word(text, probabilities[i, best[i], : len(text) + 1, 0])
+        word = DecodedWord(text, probabilities[i, best[i], : len(text) + 1, 0])
         if vocabulary is not None and vocabulary.doubts(text):
             least = word.confidence / vocabulary.weight
             likely = likelihoods[i] >= least
@@ -62,7 +64,7 @@ def _known(
     vocabulary: Vocabulary,
     least: float,
     raw_text: str,
-) -> Word | None:
+) -> DecodedWord | None:
     """The likeliest word of the vocabulary in the alternatives [n, t, k] of hypotheses, None below `least`."""
     known = None
     for texts, chances in zip(ids, probabilities, strict=True):
@@ -75,7 +77,7 @@ def _known(
         candidates = tokenizer.decode(np.take_along_axis(texts[:length], picks.T, axis=1).T)
         for text, pick in zip(candidates, picks, strict=True):
             if text in vocabulary:
-                known = Word(text, np.append(places[np.arange(length), pick], end), raw_text)
+                known = DecodedWord(text, np.append(places[np.arange(length), pick], end), raw_text)
                 least = known.confidence
                 break
     return known

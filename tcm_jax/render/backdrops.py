@@ -4,14 +4,14 @@ import cv2
 import numpy as np
 
 from tcm_jax.render.materials import TILE, cover, muted, tile
-from tcm_jax.render.random_stream import Dice
+from tcm_jax.render.random_stream import RandomStream
 from tcm_jax.render.scenery import colour
 
 _COMMON = ("surface",) * 3 + ("bricks", "tiles", "windows", "slats", "shelf", "things", "mesh", "leaves")
 _MANY_COLOURS = {"shelf", "things", "windows", "tiles"}
 
 
-def backdrop(dice: Dice, size: tuple[int, int], view: np.ndarray) -> np.ndarray:
+def backdrop(dice: RandomStream, size: tuple[int, int], view: np.ndarray) -> np.ndarray:
     """A background, uint8 RGB [h, w, 3]; `view` is the perspective of its main wall, pixels -> pixels, [3, 3]."""
     roll = dice.random()
     image = np.empty((*size, 3), np.uint8)
@@ -27,7 +27,9 @@ def backdrop(dice: Dice, size: tuple[int, int], view: np.ndarray) -> np.ndarray:
     return image
 
 
-def _fill(dice: Dice, image: np.ndarray, corners: np.ndarray, repeats: tuple[float, float], kind: str = "") -> None:
+def _fill(
+    dice: RandomStream, image: np.ndarray, corners: np.ndarray, repeats: tuple[float, float], kind: str = ""
+) -> None:
     """Covers the quadrilateral `corners` [4, 2] (clockwise from top left) with a material, repeated (across, down)."""
     kinds = (
         "surface",
@@ -99,12 +101,12 @@ def _seen(view: np.ndarray, corners: np.ndarray) -> np.ndarray:
     return np.stack([x / z, y / z], 1)
 
 
-def _repeats(dice: Dice, width: float, height: float) -> tuple[float, float]:
+def _repeats(dice: RandomStream, width: float, height: float) -> tuple[float, float]:
     zoom = dice.uniform(0.7, 2.0)
     return width / TILE * zoom, height / TILE * zoom
 
 
-def _wall(dice: Dice, image: np.ndarray, view: np.ndarray) -> None:
+def _wall(dice: RandomStream, image: np.ndarray, view: np.ndarray) -> None:
     """A wall that fills the picture, with doors, windows and other parts of other materials on it."""
     h, w = image.shape[:2]
     _fill(dice, image, _seen(view, _box(-w, -h, 2 * w, 2 * h)), _repeats(dice, 3 * w, 3 * h))
@@ -114,7 +116,7 @@ def _wall(dice: Dice, image: np.ndarray, view: np.ndarray) -> None:
         _fill(dice, image, _seen(view, _box(x, y, x + width, y + height)), _repeats(dice, width, height))
 
 
-def _room(dice: Dice, image: np.ndarray) -> None:
+def _room(dice: RandomStream, image: np.ndarray) -> None:
     """Floor, ceiling and side walls around a back wall."""
     h, w = image.shape[:2]
     x0, x1 = dice.uniform(-0.3, 0.45) * w, dice.uniform(0.55, 1.3) * w
@@ -129,7 +131,7 @@ def _room(dice: Dice, image: np.ndarray) -> None:
         _fill(dice, image, corners, (dice.uniform(1, 5), dice.uniform(1, 4)))
 
 
-def _street(dice: Dice, image: np.ndarray, view: np.ndarray) -> None:
+def _street(dice: RandomStream, image: np.ndarray, view: np.ndarray) -> None:
     """Sky, houses and trees, ground."""
     h, w = image.shape[:2]
     top, bottom = colour(dice), colour(dice)
@@ -153,7 +155,7 @@ def _street(dice: Dice, image: np.ndarray, view: np.ndarray) -> None:
         _fill(dice, image, corners, (dice.uniform(2, 6), dice.uniform(1, 3)), dice.pick(("surface", "tiles", "bricks")))
 
 
-def _heap(dice: Dice, image: np.ndarray) -> None:
+def _heap(dice: RandomStream, image: np.ndarray) -> None:
     """Large quadrilaterals of all materials over each other."""
     h, w = image.shape[:2]
     _fill(dice, image, _box(0, 0, w, h), _repeats(dice, w, h))

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from tcm_jax.images.fonts import Font, FontLibrary
 from tcm_jax.render.emblems import band, emblem
-from tcm_jax.render.random_stream import Dice
+from tcm_jax.render.random_stream import RandomStream
 from tcm_jax.render.scenery import LUMA, background, colour, colours, under_colour
 from tcm_jax.render.typesetting import decorate
 from tcm_jax.render.vocabulary import Words
@@ -21,7 +21,7 @@ _DECORATIONS = ("outline", "outline", "shadow", "shadow", "glow", "solid")
 
 
 @dataclass(frozen=True)
-class Word:
+class PaintedWord:
     """A word of a text: its ink's left, top, right and bottom in pixels (whole pixels), and its em and line."""
 
     text: str
@@ -42,7 +42,7 @@ class Text:
     letters: np.ndarray
     marks: np.ndarray
     under: np.ndarray
-    words: tuple[Word, ...]
+    words: tuple[PaintedWord, ...]
     em: int
     decoration: str
 
@@ -52,7 +52,7 @@ def size_of(em: float) -> int:
     return SIZES[min(bisect_left(SIZES, em), len(SIZES) - 1)]
 
 
-def lay_out(dice: Dice, fonts: FontLibrary, words: Words, count: int, em: float, difficulty: float) -> Text:
+def lay_out(dice: RandomStream, fonts: FontLibrary, words: Words, count: int, em: float, difficulty: float) -> Text:
     """`count` words in lines; the first line's em is `size_of(em)`, other lines may be smaller."""
     first = size_of(em)
     capitals = dice.chance(0.45)
@@ -62,7 +62,7 @@ def lay_out(dice: Dice, fonts: FontLibrary, words: Words, count: int, em: float,
     small = size_of(first * dice.pick((0.4, 0.5, 0.6, 0.75, 1.0, 1.0)))
     font: Font | None = None
     tracking, size = 0, first
-    lines: list[tuple[np.ndarray, list[Word], int]] = []
+    lines: list[tuple[np.ndarray, list[PaintedWord], int]] = []
     while count > 0:
         if font is None or (len(lines) == 1 and dice.chance(0.4)):
             font = None
@@ -77,7 +77,9 @@ def lay_out(dice: Dice, fonts: FontLibrary, words: Words, count: int, em: float,
     return _stack(dice, lines, leading, alignment, difficulty)
 
 
-def _draw_text(dice: Dice, fonts: FontLibrary, words: Words, font: Font | None, capitals: bool) -> tuple[str, Font]:
+def _draw_text(
+    dice: RandomStream, fonts: FontLibrary, words: Words, font: Font | None, capitals: bool
+) -> tuple[str, Font]:
     """A text that says something, and the font for it: `font` if there is one."""
     for _ in range(_ATTEMPTS):
         text, _ = words.draw(dice)
@@ -94,7 +96,7 @@ def _draw_text(dice: Dice, fonts: FontLibrary, words: Words, font: Font | None, 
 
 def _line(
     font: Font, texts: list[str], size: int, tracking: int, gap: float, line: int
-) -> tuple[np.ndarray, list[Word]]:
+) -> tuple[np.ndarray, list[PaintedWord]]:
     """A line of words as tight coverage [h, w], and the words' boxes in it."""
     face = font.at(size)
     space = max(2, round(gap * size) + tracking)
@@ -110,7 +112,7 @@ def _line(
     for text, ink, left, rise in pieces:
         y = top - rise
         coverage[y : y + ink.shape[0], left : left + ink.shape[1]] = ink
-        words.append(Word(text, (left, y, left + ink.shape[1], y + ink.shape[0]), size, line))
+        words.append(PaintedWord(text, (left, y, left + ink.shape[1], y + ink.shape[0]), size, line))
     return coverage, words
 
 
@@ -136,14 +138,14 @@ def _ink(face, text: str, size: int, tracking: int) -> tuple[np.ndarray, int]:
     return pixels[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1], int(pad - top - ys[0])
 
 
-def _stack(dice: Dice, lines: list, leading: float, alignment: float, difficulty: float) -> Text:
+def _stack(dice: RandomStream, lines: list, leading: float, alignment: float, difficulty: float) -> Text:
     em = max(size for *_, size in lines)
     pad = max(3, round(em * dice.pick((0.15, 0.3, 0.3, 0.5, 0.9))))
     inner = max(coverage.shape[1] for coverage, *_ in lines)
     spaces = [max(2, round(leading * size)) for *_, size in lines[1:]] + [0]
     height = sum(coverage.shape[0] for coverage, *_ in lines) + sum(spaces)
     letters = np.zeros((height + 2 * pad, inner + 2 * pad), np.uint8)
-    words: list[Word] = []
+    words: list[PaintedWord] = []
     y = pad
     for (coverage, found, _), space in zip(lines, spaces, strict=True):
         h, w = coverage.shape
@@ -151,7 +153,7 @@ def _stack(dice: Dice, lines: list, leading: float, alignment: float, difficulty
         letters[y : y + h, x : x + w] = coverage
         for word in found:
             left, top, right, bottom = word.box
-            words.append(Word(word.text, (left + x, top + y, right + x, bottom + y), word.em, word.line))
+            words.append(PaintedWord(word.text, (left + x, top + y, right + x, bottom + y), word.em, word.line))
         y += h + space
     if em >= 16 and dice.chance(0.4):  # bolder: most faces at hand are lighter than what signs are set in
         width = 2 if em < 52 else 3
@@ -167,7 +169,7 @@ def _stack(dice: Dice, lines: list, leading: float, alignment: float, difficulty
     return Text(letters, marks, under, tuple(words), em, decoration)
 
 
-def _beside(dice: Dice, letters: np.ndarray, under: np.ndarray, words: list[Word]) -> tuple:
+def _beside(dice: RandomStream, letters: np.ndarray, under: np.ndarray, words: list[PaintedWord]) -> tuple:
     """The layers and words with an emblem before or after the words."""
     h, w = letters.shape
     side = max(8, round(h * dice.uniform(0.35, 0.9)))
@@ -184,7 +186,7 @@ def _beside(dice: Dice, letters: np.ndarray, under: np.ndarray, words: list[Word
     return np.pad(letters, wider), marks, np.pad(under, wider), words
 
 
-def lay_out_marks(dice: Dice, em: float) -> Text:
+def lay_out_marks(dice: RandomStream, em: float) -> Text:
     """Something as large as text of `em` that is none: an emblem, a row or stack of them, a bar code."""
     side = max(8, round(em * dice.uniform(0.7, 3)))
     roll = dice.random()
@@ -202,12 +204,12 @@ def lay_out_marks(dice: Dice, em: float) -> Text:
     return Text(nothing, marks, nothing, (), max(1, round(em)), "none")
 
 
-def _grown(word: Word, before: int, after: int) -> Word:
+def _grown(word: PaintedWord, before: int, after: int) -> PaintedWord:
     left, top, right, bottom = word.box
     return replace(word, box=(left - before, top - before, right + after, bottom + after))
 
 
-def paint_text(dice: Dice, text: Text, around: np.ndarray, busy: float, difficulty: float) -> np.ndarray:
+def paint_text(dice: RandomStream, text: Text, around: np.ndarray, busy: float, difficulty: float) -> np.ndarray:
     """The text in colour, float32 [h, w, 4]: RGB 0 .. 255 times alpha, and alpha 0 .. 1.
 
     around: mean colour of what it is put on; busy: the spread of its luma. Text is put right there, or on a board if
@@ -239,7 +241,7 @@ def paint_text(dice: Dice, text: Text, around: np.ndarray, busy: float, difficul
     return picture
 
 
-def ink_for(dice: Dice, ground: np.ndarray, least: float) -> np.ndarray:
+def ink_for(dice: RandomStream, ground: np.ndarray, least: float) -> np.ndarray:
     """A colour whose luma differs from `ground`'s by `least` if possible."""
     for _ in range(6):
         ink = colour(dice)
@@ -262,7 +264,7 @@ def _lay(picture: np.ndarray, paint: np.ndarray, layer: np.ndarray, opacity: flo
 
 
 def _board(
-    dice: Dice, h: int, w: int, ground: np.ndarray, contrast: float, difficulty: float, em: float, margin: float
+    dice: RandomStream, h: int, w: int, ground: np.ndarray, contrast: float, difficulty: float, em: float, margin: float
 ) -> np.ndarray:
     """An empty board as `paint_text` returns it: a plate, a plate with a frame, rounded or oval.
 

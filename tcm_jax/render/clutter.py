@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 
 from tcm_jax.render.materials import TILE, cover, muted, tile
-from tcm_jax.render.random_stream import Dice
+from tcm_jax.render.random_stream import RandomStream
 from tcm_jax.render.scenery import colour
 
 
-def clutter(dice: Dice, image: np.ndarray, count: int) -> None:
+def clutter(dice: RandomStream, image: np.ndarray, count: int) -> None:
     """Draws `count` things into `image`, uint8 RGB [h, w, 3]."""
     for _ in range(count):
         dice.pick(_THINGS)(dice, image)
@@ -20,12 +20,12 @@ def _points(points) -> np.ndarray:
     return np.round(np.array(points)).astype(np.int32)
 
 
-def _spot(dice: Dice, image: np.ndarray) -> tuple[float, float]:
+def _spot(dice: RandomStream, image: np.ndarray) -> tuple[float, float]:
     h, w = image.shape[:2]
     return dice.uniform(0, w), dice.uniform(0, h)
 
 
-def _length(dice: Dice, image: np.ndarray, low: float, high: float) -> float:
+def _length(dice: RandomStream, image: np.ndarray, low: float, high: float) -> float:
     """A length of `low` .. `high` of the picture's side, small ones as frequent as large ones."""
     return min(image.shape[:2]) * low * math.exp(dice.random() * math.log(high / low))
 
@@ -34,7 +34,7 @@ def _shaded(paint: np.ndarray, gain: float) -> list[float]:
     return np.clip(paint * gain, 0, 255).tolist()
 
 
-def _pole(dice: Dice, image: np.ndarray) -> None:
+def _pole(dice: RandomStream, image: np.ndarray) -> None:
     """A pole, pipe or pillar, rounded by its shading."""
     h, w = image.shape[:2]
     x, _ = _spot(dice, image)
@@ -57,7 +57,7 @@ def _pole(dice: Dice, image: np.ndarray) -> None:
         cv2.fillPoly(image, [_points(corners)], _shaded(paint, 1.25 - 0.16 * abs(k - bright)), cv2.LINE_AA)
 
 
-def _fence(dice: Dice, image: np.ndarray) -> None:
+def _fence(dice: RandomStream, image: np.ndarray) -> None:
     """Bars between two rails, in perspective."""
     x, y = _spot(dice, image)
     length, height = _length(dice, image, 0.2, 1.5), _length(dice, image, 0.04, 0.5)
@@ -74,7 +74,7 @@ def _fence(dice: Dice, image: np.ndarray) -> None:
     cv2.polylines(image, [_points(upper), _points(lower)], False, paint, 2 * thick, cv2.LINE_AA)
 
 
-def _wires(dice: Dice, image: np.ndarray) -> None:
+def _wires(dice: RandomStream, image: np.ndarray) -> None:
     h, w = image.shape[:2]
     x = np.linspace(0, w, 20)
     for _ in range(dice.between(1, 4)):
@@ -85,7 +85,7 @@ def _wires(dice: Dice, image: np.ndarray) -> None:
         )
 
 
-def _person(dice: Dice, image: np.ndarray) -> None:
+def _person(dice: RandomStream, image: np.ndarray) -> None:
     x, y = _spot(dice, image)
     s = _length(dice, image, 0.12, 0.8)  # from head to foot
     skin = np.array([dice.uniform(90, 235), 0, 0])
@@ -110,7 +110,7 @@ def _person(dice: Dice, image: np.ndarray) -> None:
     cv2.ellipse(image, head, (round(0.06 * s), round(0.085 * s)), 0, 180, 360, hair.tolist(), -1, cv2.LINE_AA)
 
 
-def _car(dice: Dice, image: np.ndarray) -> None:
+def _car(dice: RandomStream, image: np.ndarray) -> None:
     x, y = _spot(dice, image)
     s, way = _length(dice, image, 0.15, 1.0), dice.sign()
     paint = colour(dice)
@@ -131,7 +131,7 @@ def _car(dice: Dice, image: np.ndarray) -> None:
         cv2.circle(image, centre, round(0.045 * s), (150, 150, 155), -1, cv2.LINE_AA)
 
 
-def _bush(dice: Dice, image: np.ndarray) -> None:
+def _bush(dice: RandomStream, image: np.ndarray) -> None:
     """A ragged piece of some material: a bush, a crown, a heap, a stain, a cloud."""
     h, w = image.shape[:2]
     x, y = _spot(dice, image)
@@ -158,7 +158,7 @@ def _bush(dice: Dice, image: np.ndarray) -> None:
     cv2.copyTo(sheet, mask, image[y0:y1, x0:x1])
 
 
-def _lamps(dice: Dice, image: np.ndarray) -> None:
+def _lamps(dice: RandomStream, image: np.ndarray) -> None:
     """Lamps and reflections that glow, alone or in a row."""
     h, w = image.shape[:2]
     x, y = _spot(dice, image)
@@ -179,7 +179,7 @@ def _lamps(dice: Dice, image: np.ndarray) -> None:
         piece[:] = piece + ((tint - piece) * glow).astype(np.int16)
 
 
-def _awning(dice: Dice, image: np.ndarray) -> None:
+def _awning(dice: RandomStream, image: np.ndarray) -> None:
     """Stripes that fall towards the viewer, with a scalloped or straight hem."""
     x, y = _spot(dice, image)
     width, height = _length(dice, image, 0.2, 0.9), _length(dice, image, 0.05, 0.2)
@@ -194,7 +194,7 @@ def _awning(dice: Dice, image: np.ndarray) -> None:
         cv2.ellipse(image, middle, (reach, max(1, round(0.2 * height))), 0, 0, 180, paints[k % 2], -1, cv2.LINE_AA)
 
 
-def _box(dice: Dice, image: np.ndarray) -> None:
+def _box(dice: RandomStream, image: np.ndarray) -> None:
     """A box, kiosk or machine: three faces, two of them seen from the side."""
     x, y = _spot(dice, image)
     width, height = _length(dice, image, 0.05, 0.5), _length(dice, image, 0.05, 0.5)
@@ -217,7 +217,7 @@ def _box(dice: Dice, image: np.ndarray) -> None:
 _THINGS = (_pole, _pole, _fence, _wires, _person, _person, _car, _bush, _bush, _lamps, _lamps, _awning, _box, _box)
 
 
-def shade(dice: Dice, picture: np.ndarray, strength: float) -> None:
+def shade(dice: RandomStream, picture: np.ndarray, strength: float) -> None:
     """Cast shadows and darker corners, in place on float32 [h, w, 3]; `strength` 0 .. 1."""
     h, w = picture.shape[:2]
     rows, columns = h // 4, w // 4

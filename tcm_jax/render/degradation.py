@@ -5,10 +5,10 @@ import functools
 import cv2
 import numpy as np
 
-from tcm_jax.render.random_stream import Dice
+from tcm_jax.render.random_stream import RandomStream
 
 
-def degrade(dice: Dice, image: np.ndarray, em: float, difficulty: float) -> np.ndarray:
+def degrade(dice: RandomStream, image: np.ndarray, em: float, difficulty: float) -> np.ndarray:
     """`image` (float32 RGB [h, w, 3], 0 .. 255) as photographed, uint8 of the same shape.
 
     em: height of the text's em in pixels; blur and loss of resolution are relative to it.
@@ -35,7 +35,7 @@ def degrade(dice: Dice, image: np.ndarray, em: float, difficulty: float) -> np.n
     return pixels
 
 
-def _light(dice: Dice, image: np.ndarray, difficulty: float) -> np.ndarray:
+def _light(dice: RandomStream, image: np.ndarray, difficulty: float) -> np.ndarray:
     """Uneven light: darker and brighter parts, or a glare."""
     h, w = image.shape[:2]
     cells = np.array([dice.uniform(-1, 1) for _ in range(6)], np.float32).reshape(2, 3)
@@ -45,14 +45,14 @@ def _light(dice: Dice, image: np.ndarray, difficulty: float) -> np.ndarray:
     return image + np.maximum(field, 0) * (110 * difficulty)
 
 
-def _expose(dice: Dice, image: np.ndarray, difficulty: float) -> np.ndarray:
+def _expose(dice: RandomStream, image: np.ndarray, difficulty: float) -> np.ndarray:
     """Gain, offset and colour cast."""
     gain = dice.uniform(1 - 0.5 * difficulty, 1 + 0.25 * difficulty)
     cast = np.array([dice.uniform(-0.12, 0.12) for _ in range(3)], np.float32) * difficulty
     return image * (gain + cast) + dice.uniform(-20, 90 * (1.1 - gain) + 20) * difficulty
 
 
-def _blur(dice: Dice, image: np.ndarray, em: float, difficulty: float) -> np.ndarray:
+def _blur(dice: RandomStream, image: np.ndarray, em: float, difficulty: float) -> np.ndarray:
     strength = em * dice.uniform(0.005, 0.065) * difficulty
     roll = dice.random()
     if roll < 0.55:
@@ -71,7 +71,7 @@ def _blur(dice: Dice, image: np.ndarray, em: float, difficulty: float) -> np.nda
     return cv2.filter2D(image, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT)
 
 
-def _coarsen(dice: Dice, image: np.ndarray, em: float, difficulty: float) -> np.ndarray:
+def _coarsen(dice: RandomStream, image: np.ndarray, em: float, difficulty: float) -> np.ndarray:
     """Fewer pixels and back, sometimes along one axis only; an em keeps 9 pixels, more if less difficult."""
     h, w = image.shape[:2]
     least = min(1.0, (9 + 8 * (1 - difficulty)) / em)
@@ -83,7 +83,7 @@ def _coarsen(dice: Dice, image: np.ndarray, em: float, difficulty: float) -> np.
     return cv2.resize(cv2.resize(image, small, interpolation=cv2.INTER_AREA), (w, h), interpolation=back)
 
 
-def _noise(dice: Dice, h: int, w: int) -> np.ndarray:
+def _noise(dice: RandomStream, h: int, w: int) -> np.ndarray:
     """A piece of a sheet of normal noise, float32 [h, w, 3] or [h, w, 1]."""
     sheet = _sheet(-(-max(h, w, 256) // 256) * 256)
     top, left = dice.below(sheet.shape[0] - h + 1), dice.below(sheet.shape[1] - w + 1)

@@ -5,19 +5,19 @@ import math
 import cv2
 import numpy as np
 
-from tcm_jax.render.random_stream import Dice
+from tcm_jax.render.random_stream import RandomStream
 
 _FINE = 4  # bits of a subpixel in cv2's drawing
 
 
-def emblem(dice: Dice, side: int) -> np.ndarray:
+def emblem(dice: RandomStream, side: int) -> np.ndarray:
     """The coverage of a compact mark, uint8 [side, side]."""
     mask = np.zeros((side, side), np.uint8)
     dice.pick((_arrow, _star, _rings, _person, _blob, _grid, _strokes, _heart, _slices))(dice, mask)
     return mask
 
 
-def band(dice: Dice, height: int) -> np.ndarray:
+def band(dice: RandomStream, height: int) -> np.ndarray:
     """The coverage of a long mark about as large as a word, uint8 [height, w]."""
     mask = np.zeros((height, round(height * dice.uniform(1.5, 7))), np.uint8)
     dice.pick((_bars, _row, _row, _wave, _dashes))(dice, mask)
@@ -30,13 +30,13 @@ def _polygon(mask: np.ndarray, points: list[tuple[float, float]], shade: int = 2
     cv2.fillPoly(mask, [corners], shade, cv2.LINE_AA, _FINE)
 
 
-def _around(dice: Dice, count: int, radius, start: float) -> list[tuple[float, float]]:
+def _around(dice: RandomStream, count: int, radius, start: float) -> list[tuple[float, float]]:
     """`count` points around the middle; radius(k) is that of point k."""
     angles = [start + 2 * math.pi * k / count for k in range(count)]
     return [(0.5 + radius(k) * math.cos(a), 0.5 + radius(k) * math.sin(a)) for k, a in enumerate(angles)]
 
 
-def _arrow(dice: Dice, mask: np.ndarray) -> None:
+def _arrow(dice: RandomStream, mask: np.ndarray) -> None:
     neck, shaft = dice.uniform(0.35, 0.65), dice.uniform(0.08, 0.2)
     points = [(0.03, 0.5 - shaft), (neck, 0.5 - shaft), (neck, 0.1), (0.97, 0.5)]
     points += [(x, 1 - y) for x, y in reversed(points[:3])]
@@ -45,12 +45,12 @@ def _arrow(dice: Dice, mask: np.ndarray) -> None:
     _polygon(mask, points)
 
 
-def _star(dice: Dice, mask: np.ndarray) -> None:
+def _star(dice: RandomStream, mask: np.ndarray) -> None:
     tips, inner = dice.between(3, 12), dice.uniform(0.15, 0.4)
     _polygon(mask, _around(dice, 2 * tips, lambda k: inner if k % 2 else 0.49, dice.uniform(0, 6)))
 
 
-def _rings(dice: Dice, mask: np.ndarray) -> None:
+def _rings(dice: RandomStream, mask: np.ndarray) -> None:
     """A disc, rings, or a circle with a bar, as on traffic signs."""
     side = len(mask)
     centre, width = (side // 2, side // 2), max(1, round(side * dice.uniform(0.04, 0.14)))
@@ -65,7 +65,7 @@ def _rings(dice: Dice, mask: np.ndarray) -> None:
         cv2.line(mask, (centre[0] - dx, centre[1] - dy), (centre[0] + dx, centre[1] + dy), 255, width, cv2.LINE_AA)
 
 
-def _person(dice: Dice, mask: np.ndarray) -> None:
+def _person(dice: RandomStream, mask: np.ndarray) -> None:
     side = len(mask)
     cv2.circle(mask, (side // 2, round(0.14 * side)), max(1, round(0.11 * side)), 255, -1, cv2.LINE_AA)
     hip, foot = dice.uniform(0.1, 0.18), dice.uniform(0.08, 0.24)
@@ -76,7 +76,7 @@ def _person(dice: Dice, mask: np.ndarray) -> None:
         _polygon(mask, [(0.5 + way * 0.2, 0.28), (0.5 + way * 0.12, 0.36), (0.5 + way * 0.36, hand)])
 
 
-def _blob(dice: Dice, mask: np.ndarray) -> None:
+def _blob(dice: RandomStream, mask: np.ndarray) -> None:
     """A leaf, splash or rock: a smooth random outline."""
     waves = [(dice.between(2, 6), dice.uniform(0, 6.3), dice.uniform(0, 0.12)) for _ in range(3)]
     points = _around(
@@ -85,7 +85,7 @@ def _blob(dice: Dice, mask: np.ndarray) -> None:
     _polygon(mask, points)
 
 
-def _grid(dice: Dice, mask: np.ndarray) -> None:
+def _grid(dice: RandomStream, mask: np.ndarray) -> None:
     """Random squares, as of a QR code, or a regular lattice."""
     side, cells = len(mask), dice.between(3, 14)
     fill = dice.pick((0.5, 0.5, 1.0))
@@ -98,7 +98,7 @@ def _grid(dice: Dice, mask: np.ndarray) -> None:
                 cv2.rectangle(mask, corner, end, 255, -1)
 
 
-def _strokes(dice: Dice, mask: np.ndarray) -> None:
+def _strokes(dice: RandomStream, mask: np.ndarray) -> None:
     """A few curved brush strokes."""
     side, t = len(mask), np.linspace(0, 1, 14)[:, None]
     for _ in range(dice.between(1, 4)):
@@ -108,14 +108,14 @@ def _strokes(dice: Dice, mask: np.ndarray) -> None:
         cv2.polylines(mask, [np.round(curve).astype(np.int32)], False, 255, width, cv2.LINE_AA)
 
 
-def _heart(dice: Dice, mask: np.ndarray) -> None:
+def _heart(dice: RandomStream, mask: np.ndarray) -> None:
     t = np.linspace(0, 2 * math.pi, 40)
     x = 0.5 + 0.46 * np.sin(t) ** 3
     y = 0.45 - (0.38 * np.cos(t) - 0.15 * np.cos(2 * t) - 0.06 * np.cos(3 * t) - 0.03 * np.cos(4 * t))
     _polygon(mask, list(zip(x.tolist(), y.tolist(), strict=True)))
 
 
-def _slices(dice: Dice, mask: np.ndarray) -> None:
+def _slices(dice: RandomStream, mask: np.ndarray) -> None:
     """Parts of one figure apart from each other, as many company marks are."""
     inner = dice.uniform(0.2, 0.45)
     _polygon(mask, _around(dice, dice.between(3, 30), lambda k: 0.49, dice.uniform(0, 6)))
@@ -127,7 +127,7 @@ def _slices(dice: Dice, mask: np.ndarray) -> None:
         cv2.line(mask, ends[0], ends[1], 0, max(1, round(len(mask) * dice.uniform(0.03, 0.1))), cv2.LINE_AA)
 
 
-def _bars(dice: Dice, mask: np.ndarray) -> None:
+def _bars(dice: RandomStream, mask: np.ndarray) -> None:
     """A bar code."""
     h, w = mask.shape
     x = 0
@@ -137,7 +137,7 @@ def _bars(dice: Dice, mask: np.ndarray) -> None:
         x += width + dice.between(1, max(2, h // 8))
 
 
-def _row(dice: Dice, mask: np.ndarray) -> None:
+def _row(dice: RandomStream, mask: np.ndarray) -> None:
     """The same mark over and over."""
     h, w = mask.shape
     side = max(4, round(h * dice.uniform(0.5, 1)))
@@ -149,7 +149,7 @@ def _row(dice: Dice, mask: np.ndarray) -> None:
         mask[top : top + side, x : x + mark.shape[1]] = mark
 
 
-def _wave(dice: Dice, mask: np.ndarray) -> None:
+def _wave(dice: RandomStream, mask: np.ndarray) -> None:
     """A swash or a zigzag."""
     h, w = mask.shape
     width = max(1, round(h * dice.uniform(0.05, 0.25)))
@@ -160,7 +160,7 @@ def _wave(dice: Dice, mask: np.ndarray) -> None:
     cv2.polylines(mask, [np.round(np.stack([x, y], 1)).astype(np.int32)], False, 255, width, cv2.LINE_AA)
 
 
-def _dashes(dice: Dice, mask: np.ndarray) -> None:
+def _dashes(dice: RandomStream, mask: np.ndarray) -> None:
     """Rectangles of the same height: windows, keys, vents, road marks."""
     h, w = mask.shape
     slant, width = round(dice.uniform(-0.4, 0.4) * h), max(2, round(h * dice.uniform(0.1, 0.9)))

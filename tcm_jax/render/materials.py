@@ -5,19 +5,19 @@ import functools
 import cv2
 import numpy as np
 
-from tcm_jax.render.random_stream import Dice
+from tcm_jax.render.random_stream import RandomStream
 from tcm_jax.render.scenery import TEXTURES, colour, fractal_noise, surface
 
 TILE = 256  # rows and columns of a tile
 _VARIANTS = 4
 
 
-def tile(dice: Dice, kind: str = "") -> np.ndarray:
+def tile(dice: RandomStream, kind: str = "") -> np.ndarray:
     """A grey tile of a kind of `KINDS` (any if none is given), uint8 [TILE, TILE]."""
     return _tile(kind or dice.pick(tuple(KINDS)), dice.below(_VARIANTS))
 
 
-def muted(dice: Dice) -> np.ndarray:
+def muted(dice: RandomStream) -> np.ndarray:
     """A colour of walls, floors and things, RGB: mostly near grey, sometimes of paint."""
     if dice.chance(0.25):
         return colour(dice) * dice.uniform(0.5, 1)
@@ -25,7 +25,7 @@ def muted(dice: Dice) -> np.ndarray:
     return np.array([value * (1 + warm), value * (1 + green), value * (1 - warm)])
 
 
-def cover(dice: Dice, grey: np.ndarray, base: np.ndarray, contrast: float, colours: int = 2) -> np.ndarray:
+def cover(dice: RandomStream, grey: np.ndarray, base: np.ndarray, contrast: float, colours: int = 2) -> np.ndarray:
     """`grey` [h, w] coloured by a palette around `base` (RGB), uint8 [h, w, 3].
 
     contrast: how far the palette's ends are from the base, 0 .. 1; colours: of the palette, 2 for shades of the base,

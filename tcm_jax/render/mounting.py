@@ -5,7 +5,7 @@ import math
 import cv2
 import numpy as np
 
-from tcm_jax.render.random_stream import Dice
+from tcm_jax.render.random_stream import RandomStream
 from tcm_jax.render.warping import bent, project, random_tilt, warp_bent
 
 _FREE_STEP = 4  # pixels of the scene per cell of the map of what is taken
@@ -55,13 +55,13 @@ class Mount:
 class Room:
     """Which parts of a scene of `size` (h, w) are taken, and the perspective of its main wall."""
 
-    def __init__(self, dice: Dice, size: tuple[int, int], difficulty: float):
+    def __init__(self, dice: RandomStream, size: tuple[int, int], difficulty: float):
         self.size = h, w = size
         self._taken = np.zeros((-(-h // _FREE_STEP), -(-w // _FREE_STEP)), np.uint8)
         centre = np.array([[1, 0, w / 2], [0, 1, h / 2], [0, 0, 1]])
         self.view = centre @ random_tilt(dice, w, h, 0.7 * difficulty) @ np.linalg.inv(centre)
 
-    def mount(self, dice: Dice, size: tuple[int, int], scale: float, difficulty: float) -> Mount | None:
+    def mount(self, dice: RandomStream, size: tuple[int, int], scale: float, difficulty: float) -> Mount | None:
         """A free place for a flat piece of `size` (w, h), drawn `scale` times as large or smaller; None if none."""
         h, w = self.size
         for attempt in range(10):
@@ -102,7 +102,7 @@ class Room:
         return True
 
 
-def _turn(dice: Dice) -> np.ndarray:
+def _turn(dice: RandomStream) -> np.ndarray:
     angle = dice.pick((-math.pi / 2, math.pi / 2, dice.uniform(-math.pi, math.pi)))
     cos, sin = math.cos(angle), math.sin(angle)
     return np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])

@@ -9,7 +9,7 @@ T = TypeVar("T")
 _BLOCK = 256  # one call of a numpy generator costs as much as ten draws from a list
 
 
-class Dice:
+class RandomStream:
     """Draws that depend on `key` (non-negative integers) alone: equal keys give equal sequences."""
 
     def __init__(self, *key: int):

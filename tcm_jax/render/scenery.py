@@ -6,7 +6,7 @@ import functools
 import cv2
 import numpy as np
 
-from tcm_jax.render.random_stream import Dice
+from tcm_jax.render.random_stream import RandomStream
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _HUES = (
@@ -26,7 +26,7 @@ TEXTURES = 48
 _TEXTURE_SIZE = (256, 512)
 
 
-def paint(dice: Dice, layers: np.ndarray, decoration: str, difficulty: float) -> np.ndarray:
+def paint(dice: RandomStream, layers: np.ndarray, decoration: str, difficulty: float) -> np.ndarray:
     """A word on a background, RGB float32 [h, w, 3] about 0 .. 255.
 
     layers: coverage, uint8 [h, w, 2]: the letters, and the decoration that lies under them.
@@ -49,7 +49,7 @@ def paint(dice: Dice, layers: np.ndarray, decoration: str, difficulty: float) ->
     return image
 
 
-def colour(dice: Dice) -> np.ndarray:
+def colour(dice: RandomStream) -> np.ndarray:
     roll = dice.random()
     if roll < 0.35:
         return np.full(3, dice.uniform(0, 255), np.float32)
@@ -59,7 +59,7 @@ def colour(dice: Dice) -> np.ndarray:
     return np.array(colorsys.hsv_to_rgb(*hsv), np.float32) * 255
 
 
-def colours(dice: Dice, difficulty: float) -> tuple[np.ndarray, np.ndarray]:
+def colours(dice: RandomStream, difficulty: float) -> tuple[np.ndarray, np.ndarray]:
     """A background and a text colour whose luma differs enough to be read."""
     least = dice.uniform(110 - 70 * difficulty, 130)
     ground = colour(dice)
@@ -70,7 +70,7 @@ def colours(dice: Dice, difficulty: float) -> tuple[np.ndarray, np.ndarray]:
     return ground, np.full(3, 0 if float(ground @ LUMA) > 127 else 255, np.float32)
 
 
-def under_colour(dice: Dice, ground: np.ndarray, ink: np.ndarray) -> np.ndarray:
+def under_colour(dice: RandomStream, ground: np.ndarray, ink: np.ndarray) -> np.ndarray:
     """Of an outline or a shadow: far from the ink."""
     if dice.chance(0.6):
         return np.full(3, 20 if float(ink @ LUMA) > 110 else 235, np.float32)
@@ -78,7 +78,9 @@ def under_colour(dice: Dice, ground: np.ndarray, ink: np.ndarray) -> np.ndarray:
     return other if abs(float((other - ink) @ LUMA)) > 60 else ground * 0.4
 
 
-def background(dice: Dice, h: int, w: int, ground: np.ndarray, contrast: float, difficulty: float) -> np.ndarray:
+def background(
+    dice: RandomStream, h: int, w: int, ground: np.ndarray, contrast: float, difficulty: float
+) -> np.ndarray:
     """A plain colour, a slope of colours or a surface, float32 [h, w, 3]."""
     image = np.empty((h, w, 3), np.float32)
     image[:] = ground
@@ -98,12 +100,12 @@ def background(dice: Dice, h: int, w: int, ground: np.ndarray, contrast: float, 
     return image
 
 
-def _tint(dice: Dice) -> np.ndarray:
+def _tint(dice: RandomStream) -> np.ndarray:
     """A colour direction of about unit length, mostly grey."""
     return np.array([dice.uniform(0.5, 1.3), dice.uniform(0.5, 1.3), dice.uniform(0.5, 1.3)], np.float32)
 
 
-def _edge(dice: Dice, image: np.ndarray) -> None:
+def _edge(dice: RandomStream, image: np.ndarray) -> None:
     """The border of the board that the word is on, near one side of the crop."""
     h, w = image.shape[:2]
     depth, slope = h * dice.uniform(0.02, 0.14), h * dice.uniform(-0.08, 0.08)
@@ -117,7 +119,7 @@ def _edge(dice: Dice, image: np.ndarray) -> None:
     cv2.fillPoly(image, [np.array(corners).round().astype(np.int32)], colour(dice).tolist(), cv2.LINE_AA)
 
 
-def _texture(dice: Dice, h: int, w: int) -> np.ndarray:
+def _texture(dice: RandomStream, h: int, w: int) -> np.ndarray:
     """A piece of one of the textures at some zoom, float32 [h, w] in 0 .. 1."""
     tile = surface(dice.below(TEXTURES))
     zoom = dice.uniform(0.4, 1.6)

@@ -6,13 +6,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tcm_jax.records import Scene, TextRegion
+from tcm_jax.records import AnnotatedImage, TextRegion
 from tcm_jax.render.backdrops import backdrop
-from tcm_jax.render.boards import Text, Word, lay_out, lay_out_marks, paint_text, readable
+from tcm_jax.render.boards import PaintedWord, Text, lay_out, lay_out_marks, paint_text, readable
 from tcm_jax.render.clutter import clutter, shade
 from tcm_jax.render.degradation import degrade
 from tcm_jax.render.mounting import Mount, Room, area_of
-from tcm_jax.render.random_stream import Dice
+from tcm_jax.render.random_stream import RandomStream
 from tcm_jax.render.scenery import LUMA
 from tcm_jax.render.vocabulary import SPLITS
 from tcm_jax.render.words import fonts_and_words
@@ -85,10 +85,10 @@ class SyntheticScenes:
     def __len__(self) -> int:
         return self.size
 
-    def __getitem__(self, index: int) -> Scene:
+    def __getitem__(self, index: int) -> AnnotatedImage:
         if not 0 <= index < self.size:
             raise IndexError(f"scene {index} of {self.size}")
-        dice = Dice(self.seed, SPLITS.index(self.split), index, _KEY)
+        dice = RandomStream(self.seed, SPLITS.index(self.split), index, _KEY)
         clear, letters, words = self.draw(dice)
         image = _photographed(dice, clear, words, self.difficulty)
         regions = tuple(
@@ -99,7 +99,7 @@ class SyntheticScenes:
             )
             for text, em, polygon in words
         )
-        return Scene(image, regions, self.scene_name(index))
+        return AnnotatedImage(image, regions, self.scene_name(index))
 
     def regions(self, index: int) -> tuple[TextRegion, ...]:
         """The regions of scene `index`; what can be read is known only once it is painted, so this paints it."""
@@ -108,7 +108,7 @@ class SyntheticScenes:
     def scene_name(self, index: int) -> str:
         return f"{self.name}:{self.seed}:{index}"
 
-    def draw(self, dice: Dice) -> tuple[np.ndarray, np.ndarray, list[tuple[str, float, np.ndarray]]]:
+    def draw(self, dice: RandomStream) -> tuple[np.ndarray, np.ndarray, list[tuple[str, float, np.ndarray]]]:
         """A scene before it is photographed.
 
         Returns:
@@ -133,7 +133,7 @@ class SyntheticScenes:
             shade(dice, picture, self.difficulty)
         return picture, letters, found
 
-    def _place(self, dice: Dice, room: Room) -> np.ndarray:
+    def _place(self, dice: RandomStream, room: Room) -> np.ndarray:
         """What is behind the words, float32 [h, w, 3]."""
         image = backdrop(dice, self.image_size, room.view)
         if dice.chance(0.4):
@@ -143,7 +143,7 @@ class SyntheticScenes:
             image = cv2.GaussianBlur(image, (0, 0), 0.3 + dice.random() ** 2 * 2)
         return image.astype(np.float32)
 
-    def _em(self, dice: Dice) -> float:
+    def _em(self, dice: RandomStream) -> float:
         return self.em[0] * math.exp(dice.random() * math.log(self.em[1] / self.em[0]))
 
     def _write(self, dice, picture, letters, room, count: int, em: float) -> list[tuple[str, float, np.ndarray]]:
@@ -152,7 +152,7 @@ class SyntheticScenes:
         return self._put(dice, picture, letters, room, text, em / text.em)
 
     def _put(
-        self, dice: Dice, picture: np.ndarray, letters: np.ndarray, room: Room, text: Text, scale: float = 1.0
+        self, dice: RandomStream, picture: np.ndarray, letters: np.ndarray, room: Room, text: Text, scale: float = 1.0
     ) -> list[tuple[str, float, np.ndarray]]:
         """Paints a text into the picture and its coverage where there is room, and returns its regions."""
         h, w = text.letters.shape
@@ -172,22 +172,22 @@ class SyntheticScenes:
             np.maximum(letters[y0:y1, x0:x1], mount.warp(text.letters, area), out=letters[y0:y1, x0:x1])
         return [(word.text, _em_seen(mount, word), mount.outline(word.box)) for word in self._units(text)]
 
-    def _units(self, text: Text) -> list[Word]:
+    def _units(self, text: Text) -> list[PaintedWord]:
         if self.unit == "word":
             return list(text.words)
-        lines: dict[int, list[Word]] = {}
+        lines: dict[int, list[PaintedWord]] = {}
         for word in text.words:
             lines.setdefault(word.line, []).append(word)
         return [_joined(line) for line in lines.values()]
 
 
-def _joined(line: list[Word]) -> Word:
+def _joined(line: list[PaintedWord]) -> PaintedWord:
     boxes = np.array([word.box for word in line])
     box = (*boxes[:, :2].min(0).tolist(), *boxes[:, 2:].max(0).tolist())
-    return Word(" ".join(word.text for word in line), box, line[0].em, line[0].line)
+    return PaintedWord(" ".join(word.text for word in line), box, line[0].em, line[0].line)
 
 
-def _em_seen(mount: Mount, word: Word) -> float:
+def _em_seen(mount: Mount, word: PaintedWord) -> float:
     """The height of the word's em in the scene, in pixels."""
     left, top, right, bottom = word.box
     x, y = (left + right) / 2, (top + bottom) / 2
@@ -195,7 +195,7 @@ def _em_seen(mount: Mount, word: Word) -> float:
     return float(np.hypot(*(ends[1] - ends[0])))
 
 
-def _photographed(dice: Dice, picture: np.ndarray, words: list, difficulty: float) -> np.ndarray:
+def _photographed(dice: RandomStream, picture: np.ndarray, words: list, difficulty: float) -> np.ndarray:
     """As a camera takes it, with its levels set; blur and noise are such that most words stay readable."""
     low, high = np.percentile(picture[::7, ::7], (1, 99))
     if dice.chance(0.6):

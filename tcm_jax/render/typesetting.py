@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from tcm_jax.images.fonts import Font
-from tcm_jax.render.random_stream import Dice
+from tcm_jax.render.random_stream import RandomStream
 from tcm_jax.render.scripts import has_marks
 
 SIZES = (14, 18, 24, 32, 42, 56, 74)  # ems in pixels; a few sizes, so that opened fonts can be reused
@@ -32,7 +32,9 @@ class Typeset:
     neighbours: bool
 
 
-def typeset(dice: Dice, font: Font, text: str, em: float, difficulty: float, another: Callable[[], str]) -> Typeset:
+def typeset(
+    dice: RandomStream, font: Font, text: str, em: float, difficulty: float, another: Callable[[], str]
+) -> Typeset:
     """Draws `text` with the next larger of `SIZES`; `another` gives words for the surroundings."""
     size = next((s for s in SIZES if s >= em), SIZES[-1])
     face = font.at(size)
@@ -67,7 +69,7 @@ def typeset(dice: Dice, font: Font, text: str, em: float, difficulty: float, ano
     return Typeset(np.dstack((letters, under)), box, size, decoration, neighbours)
 
 
-def _spacing(dice: Dice, difficulty: float) -> float:
+def _spacing(dice: RandomStream, difficulty: float) -> float:
     """Between letters, in ems; signs may spread a word over a whole front."""
     most = 1.0 if dice.chance(0.3 * difficulty) else 0.1 + 0.25 * difficulty
     return dice.uniform(-0.03, most)
@@ -99,7 +101,7 @@ def _rule(dice, pen, box, size) -> None:
         pen.rectangle((left - gap, top - gap, right + gap, bottom + gap), outline=255, width=thickness)
 
 
-def decorate(dice: Dice, letters: np.ndarray, size: int, decoration: str) -> tuple[np.ndarray, int]:
+def decorate(dice: RandomStream, letters: np.ndarray, size: int, decoration: str) -> tuple[np.ndarray, int]:
     """The mask under the letters and how far it reaches beyond them, in pixels."""
     if decoration == "none":
         return np.zeros_like(letters), 0

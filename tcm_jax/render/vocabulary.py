@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tcm_jax.files import local_copy
-from tcm_jax.render.random_stream import Dice
+from tcm_jax.render.random_stream import RandomStream
 from tcm_jax.render.scripts import capitals, has_marks, without_marks
 from tcm_jax.text.bpe import vocabulary_words
 from tcm_jax.text.charset import CharsetAdapter
@@ -104,7 +104,7 @@ class Words:
         if word_file is not None and not self.words:
             raise ValueError(f"word file {word_file} has no word for split {split!r}: {dict(self.dropped)}")
         self._listed = listed if self.words else 0.0
-        dice = Dice(0)
+        dice = RandomStream(0)
         # Of a kind that both splits have, one text in ten is "test": far fewer than this many attempts find one. What
         # is left out are kinds that a split never has, such as single letters.
         kinds = [
@@ -140,7 +140,7 @@ class Words:
         """True for punctuation and symbols that labels leave out."""
         return unicodedata.category(character)[0] in "PS" and not self._adapter(character)
 
-    def draw(self, dice: Dice) -> tuple[str, str]:
+    def draw(self, dice: RandomStream) -> tuple[str, str]:
         """The next text and its label.
 
         Raises:
@@ -155,7 +155,7 @@ class Words:
                 return text, self._adapter(text)
         return self._checked(_random_characters(dice, self), dice)
 
-    def _generated(self, generate: "Callable[[Dice, Words], str]", dice: Dice) -> str:
+    def _generated(self, generate: "Callable[[RandomStream, Words], str]", dice: RandomStream) -> str:
         """A text of one kind, with digits and currencies of the charset in place of 0-9 and "$"."""
         text = generate(dice, self)
         if self._zeros not in ([], [ord("0")]):
@@ -165,7 +165,7 @@ class Words:
             text = text.replace("$", dice.pick(self._currencies))
         return text
 
-    def _checked(self, text: str, dice: Dice) -> tuple[str, str]:
+    def _checked(self, text: str, dice: RandomStream) -> tuple[str, str]:
         """`text`, or random characters of the charset if it can't be drawn, with the label."""
         for _ in range(_ATTEMPTS):
             if not self._problem(text):
@@ -175,14 +175,14 @@ class Words:
             f"no text of split {self.split!r} fits charset {self.charset!r} and max_length {self.max_length}"
         )
 
-    def word(self, dice: Dice) -> str:
+    def word(self, dice: RandomStream) -> str:
         """A word of the list, the earlier the likelier; random characters if the list is empty."""
         if not self.words:
             return _random_characters(dice, self)
         return self.words[int(len(self.words) * dice.random() ** 1.5)]
 
 
-def _cased(dice: Dice, word: str, charset: str) -> str:
+def _cased(dice: RandomStream, word: str, charset: str) -> str:
     roll = dice.random()
     if roll < 0.4:
         return word
@@ -193,11 +193,11 @@ def _cased(dice: Dice, word: str, charset: str) -> str:
     return "".join(c.upper() if dice.chance(0.5) and len(c.upper()) == 1 else c for c in word)
 
 
-def _digits(dice: Dice, count: int) -> str:
+def _digits(dice: RandomStream, count: int) -> str:
     return "".join(dice.pick(string.digits) for _ in range(count))
 
 
-def _number(dice: Dice, words: Words) -> str:
+def _number(dice: RandomStream, words: Words) -> str:
     number = _digits(dice, dice.between(1, min(8, words.max_length)))
     match dice.below(8):
         case 0 if len(number) > 3:
@@ -213,13 +213,13 @@ def _number(dice: Dice, words: Words) -> str:
     return number
 
 
-def _price(dice: Dice, words: Words) -> str:
+def _price(dice: RandomStream, words: Words) -> str:
     cents = dice.pick(_CENTS) if dice.chance(0.75) else dice.pick(".,") + _digits(dice, 2)
     amount = str(dice.below(10 ** dice.between(1, 3))) + cents
     return dice.pick(("$" + amount, amount, "$" + amount, amount + "$", "US$" + amount, "Rs." + amount))
 
 
-def _date(dice: Dice, words: Words) -> str:
+def _date(dice: RandomStream, words: Words) -> str:
     day, month, year = dice.between(1, 31), dice.between(1, 12), dice.between(1900, 2035)
     separator = dice.pick("/-.")
     return dice.pick(
@@ -235,27 +235,27 @@ def _date(dice: Dice, words: Words) -> str:
     )
 
 
-def _time(dice: Dice, words: Words) -> str:
+def _time(dice: RandomStream, words: Words) -> str:
     hour, minute = dice.between(0, 23), dice.pick((0, 15, 30, 45, dice.between(0, 59)))
     clock, short, half = f"{hour}:{minute:02}", hour % 12 + 1, dice.pick(_HALVES)
     return dice.pick((clock, clock.zfill(5), f"{short}{half}", f"{short}:{minute:02}{half}"))
 
 
-def _phone(dice: Dice, words: Words) -> str:
+def _phone(dice: RandomStream, words: Words) -> str:
     return _filled(dice, dice.pick(_PHONES), words.capitals)
 
 
-def _code(dice: Dice, words: Words) -> str:
+def _code(dice: RandomStream, words: Words) -> str:
     return _filled(dice, dice.pick(_CODES), words.capitals)
 
 
-def _filled(dice: Dice, pattern: str, capitals: str) -> str:
+def _filled(dice: RandomStream, pattern: str, capitals: str) -> str:
     """`pattern` with a digit for every "#" and a capital for every "@"."""
     fill = {"#": string.digits, "@": capitals}
     return "".join(dice.pick(fill[c]) if c in fill else c for c in pattern)
 
 
-def _punctuated(dice: Dice, words: Words) -> str:
+def _punctuated(dice: RandomStream, words: Words) -> str:
     word, roll = _cased(dice, words.word(dice), words.charset), dice.random()
     if roll < 0.5:
         return word + dice.pick(_AFTER)
@@ -265,7 +265,7 @@ def _punctuated(dice: Dice, words: Words) -> str:
     return pair[0] + word + pair[1]
 
 
-def _joined(dice: Dice, words: Words) -> str:
+def _joined(dice: RandomStream, words: Words) -> str:
     left, right = words.word(dice), words.word(dice)
     joint = dice.pick(("-", "-", "-", "/", "&", "+", ".", "_", "'", "", "", ""))
     if not joint and dice.chance(0.5):
@@ -273,25 +273,25 @@ def _joined(dice: Dice, words: Words) -> str:
     return _cased(dice, left + joint + right, words.charset)
 
 
-def _address(dice: Dice, words: Words) -> str:
+def _address(dice: RandomStream, words: Words) -> str:
     name, site = words.word(dice), words.word(dice) + dice.pick(_ENDINGS)
     address = dice.pick((site, "www." + site, name + "@" + site, site + "/" + name))
     return capitals(address, words.charset) if dice.chance(0.2) else address
 
 
-def _single(dice: Dice, words: Words) -> str:
+def _single(dice: RandomStream, words: Words) -> str:
     """One letter or digit: stretched to the width of a word, it looks like nothing else."""
     return "&" if dice.chance(0.03) else dice.pick(words.singles)
 
 
-def _random_characters(dice: Dice, words: Words) -> str:
+def _random_characters(dice: RandomStream, words: Words) -> str:
     """Any characters of the charset: the only source of rare ones, and no word to guess from."""
     most = words.max_length if dice.chance(0.3) else min(8, words.max_length)
     text = "".join(dice.pick(words.charset) for _ in range(dice.between(1, most)))
     return text.upper() if dice.chance(0.3) else text
 
 
-_WEIGHTED: tuple[tuple[float, Callable[[Dice, Words], str]], ...] = (
+_WEIGHTED: tuple[tuple[float, Callable[[RandomStream, Words], str]], ...] = (
     (0.16, _number),
     (0.10, _price),
     (0.08, _date),

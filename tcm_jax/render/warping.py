@@ -5,13 +5,13 @@ import math
 import cv2
 import numpy as np
 
-from tcm_jax.render.random_stream import Dice
+from tcm_jax.render.random_stream import RandomStream
 from tcm_jax.render.typesetting import Typeset
 
 _LONGEST = 400.0  # pixels; long words are drawn smaller
 
 
-def place(dice: Dice, word: Typeset, em: float, difficulty: float) -> tuple[np.ndarray, float]:
+def place(dice: RandomStream, word: Typeset, em: float, difficulty: float) -> tuple[np.ndarray, float]:
     """The layers of `word` as the crop shows them, uint8 [h, w, 2], and the height of an em there, in pixels.
 
     All is one warp, so that the letters are resampled once.
@@ -47,7 +47,7 @@ def place(dice: Dice, word: Typeset, em: float, difficulty: float) -> tuple[np.n
     return layers, em
 
 
-def random_tilt(dice: Dice, width: float, height: float, difficulty: float) -> np.ndarray:
+def random_tilt(dice: RandomStream, width: float, height: float, difficulty: float) -> np.ndarray:
     """Slant, rotation and perspective around the centre, as a homography [3, 3]."""
     limit = 30 if dice.chance(0.15) else 10
     angle = math.radians(dice.uniform(-limit, limit) * difficulty)
@@ -62,7 +62,7 @@ def random_tilt(dice: Dice, width: float, height: float, difficulty: float) -> n
     return matrix
 
 
-def _margins(dice: Dice, height: float, neighbours: bool, difficulty: float) -> list[float]:
+def _margins(dice: RandomStream, height: float, neighbours: bool, difficulty: float) -> list[float]:
     """Pixels from the word to the left, top, right and bottom of the crop; slightly negative if difficult."""
     tight = 0.02 - 0.08 * max(0.0, difficulty - 0.5)
     loose = dice.uniform(0.1, 0.15 + (0.25 if neighbours else 0.35) * difficulty)

@@ -8,9 +8,9 @@ import numpy as np
 from absl import logging
 
 from tcm_jax.images.fonts import Font, FontLibrary
-from tcm_jax.records import Record
+from tcm_jax.records import WordCrop
 from tcm_jax.render.degradation import degrade
-from tcm_jax.render.random_stream import Dice
+from tcm_jax.render.random_stream import RandomStream
 from tcm_jax.render.scenery import paint
 from tcm_jax.render.scripts import capitals, needs_layout
 from tcm_jax.render.typesetting import typeset
@@ -68,35 +68,35 @@ class SyntheticWords:
     def __len__(self) -> int:
         return self.size
 
-    def __getitem__(self, index: int) -> Record:
+    def __getitem__(self, index: int) -> WordCrop:
         if not 0 <= index < self.size:
             raise IndexError(f"record {index} of {self.size}")
         dice = self._dice(index)
         text, label, font = self._text(dice)
         image = self._render(dice, text, font)
-        return Record(image, label, f"{self.name}:{self.seed}:{index}")
+        return WordCrop(image, label, f"{self.name}:{self.seed}:{index}")
 
     def labels(self) -> Iterator[str]:
         """The labels of all records in order, without their images."""
         return (self._text(self._dice(index))[1] for index in range(self.size))
 
-    def _dice(self, index: int) -> Dice:
-        return Dice(self.seed, SPLITS.index(self.split), index)
+    def _dice(self, index: int) -> RandomStream:
+        return RandomStream(self.seed, SPLITS.index(self.split), index)
 
-    def _text(self, dice: Dice) -> tuple[str, str, Font]:
+    def _text(self, dice: RandomStream) -> tuple[str, str, Font]:
         for _ in range(_ATTEMPTS):
             text, label = self.words.draw(dice)
             if font := self.fonts.pick(dice, text):
                 return text, label, font
         raise ValueError(f"no font draws all of {text!r}, nor of {_ATTEMPTS - 1} other words")
 
-    def _another(self, dice: Dice, text: str, font: Font) -> str:
+    def _another(self, dice: RandomStream, text: str, font: Font) -> str:
         """A word to stand beside `text`, in capitals if that is; empty if the font lacks its characters."""
         word = self.words.word(dice)
         word = capitals(word, self.words.charset) if text == text.upper() else word
         return word if font.covers(word) else ""
 
-    def _render(self, dice: Dice, text: str, font: Font) -> np.ndarray:
+    def _render(self, dice: RandomStream, text: str, font: Font) -> np.ndarray:
         smallest, largest = 34 - 18 * self.difficulty, 54 + 14 * self.difficulty
         em = smallest * math.exp(dice.random() * math.log(largest / smallest))
         word = typeset(dice, font, text, em, self.difficulty, lambda: self._another(dice, text, font))

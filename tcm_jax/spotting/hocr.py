@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from tcm_jax import __version__
-from tcm_jax.spotting.results import SpottedPhoto, SpottedWord
+from tcm_jax.spotting.results import SpottedImage, SpottedWord
 
 HEAD = f"""<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Transitional//EN" "http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd">
@@ -25,7 +25,7 @@ FOOT = "</body>\n</html>\n"
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def page(photo: SpottedPhoto, number: int) -> str:
+def page(photo: SpottedImage, number: int) -> str:
     """The element `ocr_page` of a photo, the `number`-th (from 0) of the document.
 
     Boxes hold whole pixels; `x_wconf` is the word's probability in per cent. `poly` is its outline.

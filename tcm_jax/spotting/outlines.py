@@ -16,7 +16,7 @@ import shapely
 
 from tcm_jax.detection.polygons import COORDINATE_LIMIT, area, min_area_rect
 
-LEAST_SIDE = 0.5  # pixels; thinner polygons hold no word
+MIN_SIDE = 0.5  # pixels; thinner polygons hold no word
 LONG_SIDE = 1.5  # a side counts as at most this many times the other, where the sides decide what is up
 PERSPECTIVE = 0.3  # least ratio of opposite sides; quadrilaterals nearer to a triangle are no view of a rectangle
 RECTANGULAR = 0.87  # share of the smallest rectangle around it that a polygon fills to be taken for it
@@ -61,7 +61,7 @@ def sides(polygon: np.ndarray) -> Sides | None:
     if len(points) < 3 or not (np.abs(points) <= COORDINATE_LIMIT).all():  # also for NaN
         return None
     rectangle, short = min_area_rect(points)
-    if short < LEAST_SIDE:
+    if short < MIN_SIDE:
         return None
     if len(points) == 4:
         hull = cv2.convexHull(points.astype(np.float32))[:, 0]

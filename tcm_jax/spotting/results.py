@@ -48,7 +48,7 @@ class SpottedWord:
 
 
 @dataclass(frozen=True, eq=False)
-class SpottedPhoto:
+class SpottedImage:
     """What was read in one photo.
 
     Args:

@@ -17,12 +17,12 @@ import numpy as np
 
 from tcm_jax import compilation
 from tcm_jax.detection.detector import Detections, Detector
-from tcm_jax.images.decoding import ONCE, ImageError
+from tcm_jax.images.decoding import SINGLE_VIEW, ImageError
 from tcm_jax.images.inputs import Errors, Input, check_errors, is_single, named, pixels
 from tcm_jax.recognition.recognizer import Reading, Recognizer
 from tcm_jax.spotting.crops import Candidate, candidates
 from tcm_jax.spotting.lines import reading_order
-from tcm_jax.spotting.results import SpottedPhoto, SpottedWord
+from tcm_jax.spotting.results import SpottedImage, SpottedWord
 from tcm_jax.text.lexicon import DISTANCE
 
 _MIN_SCORE = 0.5  # of four values, see docs/results.md
@@ -73,7 +73,7 @@ class Spotter:
     ) -> "Spotter":
         """Loads a detector and a recognizer, by default those that come with the package.
 
-        Compiled programs are kept in a folder of the user's cache for the next start, see `compilation.keep_programs`.
+        Compiled programs are cached for the next start, see `compilation.enable_compilation_cache`.
 
         Args:
             detector, recognizer: model directories, or working directories of training runs, in any combination.
@@ -88,7 +88,7 @@ class Spotter:
             FileNotFoundError: no model at `detector` or `recognizer`.
             ValueError: a broken model, one of another kind, or an argument outside its choices.
         """
-        compilation.keep_programs()
+        compilation.enable_compilation_cache()
         finds = Detector(detector, dtype=dtype, quiet=quiet, **detection)
         reads = Recognizer(
             recognizer,
@@ -98,7 +98,7 @@ class Spotter:
             on_disallowed=on_disallowed,
             lexicon=lexicon,
             lexicon_distance=lexicon_distance,
-            margins=ONCE,  # words are cut out with margins of their own
+            margins=SINGLE_VIEW,  # words are cut out with margins of their own
             dtype=dtype,
             quiet=quiet,
         )
@@ -124,13 +124,13 @@ class Spotter:
             return next(self.stream(images))
         return list(self.stream(images, errors))
 
-    def stream(self, images: Input | Iterable[Input], errors: Errors = "raise") -> Iterator[SpottedPhoto | ImageError]:
+    def stream(self, images: Input | Iterable[Input], errors: Errors = "raise") -> Iterator[SpottedImage | ImageError]:
         """As a call for many photos, but yields as it goes and holds only a few photos."""
         check_errors(errors)
         photos = ((partial(pixels, image, name, self.detector.upright), name) for image, name in named(images))
         return self._stream(photos, errors)
 
-    def _stream(self, photos: Iterable, errors: Errors) -> Iterator[SpottedPhoto | ImageError]:
+    def _stream(self, photos: Iterable, errors: Errors) -> Iterator[SpottedImage | ImageError]:
         waiting: deque[_Cut | ImageError] = deque()  # found and cut, not all of it read
 
         def crops() -> Iterator[np.ndarray]:
@@ -156,7 +156,7 @@ class Spotter:
                     reading = next(readings, None)
             yield self._photo(cut, read)
 
-    def _photo(self, cut: _Cut, read: Sequence[Sequence[Reading]]) -> SpottedPhoto:
+    def _photo(self, cut: _Cut, read: Sequence[Sequence[Reading]]) -> SpottedImage:
         """Of each instance the likeliest reading, in lines."""
         found = cut.found
         border = np.array([found.width, found.height], np.float32)
@@ -179,7 +179,7 @@ class Spotter:
                 )
         lines = reading_order([word.polygon for word in words], [word.turn for word in words])
         ordered = [replace(words[i], line=number) for number, line in enumerate(lines) for i in line]
-        return SpottedPhoto(found.name, found.width, found.height, tuple(ordered), found.score_map, found.scale)
+        return SpottedImage(found.name, found.width, found.height, tuple(ordered), found.score_map, found.scale)
 
     def warmup(self, sizes: Iterable[tuple[int, int]] = ((720, 1280),)) -> None:
         """Compiles all that photos of these sizes (height, width, in pixels) need, so that the first one is quick."""

@@ -1,6 +1,6 @@
 """Files of what was read in photos, in the format that the file's name ends in.
 
-.json            one document: {"schema_version": 1, "photos": [...]}, each as `SpottedPhoto.to_dict`
+.json            one document: {"schema_version": 1, "photos": [...]}, each as `SpottedImage.to_dict`
 .jsonl           one such photo on each line
 .txt             the lines of words; with several photos each below its name
 .hocr .html .xml hOCR 1.2, for viewers and PDF tools
@@ -20,10 +20,10 @@ import numpy as np
 from tcm_jax.files import atomic_file, check_writable
 from tcm_jax.images import overlay
 from tcm_jax.spotting import hocr, rrc
-from tcm_jax.spotting.results import SCHEMA_VERSION, SpottedPhoto
+from tcm_jax.spotting.results import SCHEMA_VERSION, SpottedImage
 
-Add = Callable[[SpottedPhoto], None]
-Read = Callable[[SpottedPhoto], np.ndarray]  # the pixels of a photo, uint8 RGB [h, w, 3]
+Add = Callable[[SpottedImage], None]
+Read = Callable[[SpottedImage], np.ndarray]  # the pixels of a photo, uint8 RGB [h, w, 3]
 
 
 def check_output(path: Path, names: Sequence[str], option: str = "--output") -> None:
@@ -76,7 +76,7 @@ def writer(path: Path, names: Sequence[str], read: Read) -> Iterator[Add]:
 def _json(file: Any, count: int) -> Iterator[Add]:
     separator = ""
 
-    def add(photo: SpottedPhoto) -> None:
+    def add(photo: SpottedImage) -> None:
         nonlocal separator
         file.write(f"{separator}\n{json.dumps(photo.to_dict(), ensure_ascii=False)}")
         separator = ","
@@ -95,7 +95,7 @@ def _jsonl(file: Any, count: int) -> Iterator[Add]:
 def _text(file: Any, count: int) -> Iterator[Add]:
     first = True
 
-    def add(photo: SpottedPhoto) -> None:
+    def add(photo: SpottedImage) -> None:
         nonlocal first
         if count > 1:
             file.write(f"{'' if first else chr(10)}== {photo.name} ==\n")
@@ -109,7 +109,7 @@ def _text(file: Any, count: int) -> Iterator[Add]:
 def _hocr(file: Any, count: int) -> Iterator[Add]:
     pages = 0
 
-    def add(photo: SpottedPhoto) -> None:
+    def add(photo: SpottedImage) -> None:
         nonlocal pages
         file.write(hocr.page(photo, pages))
         pages += 1
@@ -123,7 +123,7 @@ def _hocr(file: Any, count: int) -> Iterator[Add]:
 def _submission(file: Any, count: int) -> Iterator[Add]:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
 
-        def add(photo: SpottedPhoto) -> None:
+        def add(photo: SpottedImage) -> None:
             lines = [rrc.line(word.polygon, word.text) for word in photo.words]
             # An entry with a fixed date, so that equal results are equal files.
             archive.writestr(zipfile.ZipInfo(rrc.entry(photo.name)), "".join(lines), zipfile.ZIP_DEFLATED)

@@ -23,7 +23,7 @@ from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 
-from tcm_jax.distributed.multihost import of_first_process, together
+from tcm_jax.distributed.multihost import broadcast_from_host0, raise_on_all_hosts
 from tcm_jax.files import absolute, is_remote
 from tcm_jax.pretrained import Pretrained
 from tcm_jax.training.config import CheckpointConfig
@@ -142,7 +142,7 @@ class Checkpoints:
             CheckpointError: there are checkpoints, but none can be read, or the newest good one holds other arrays.
         """
         damaged = []
-        for step in reversed(of_first_process(self.steps)):
+        for step in reversed(broadcast_from_host0(self.steps)):
             try:
                 state = self._read(step, like)
             except CheckpointError:
@@ -160,7 +160,7 @@ class Checkpoints:
 
     def _read(self, step: int, like: TrainState) -> TrainState:
         """The checkpoint of `step`; raises on all processes if one of them can't read it."""
-        about = together(lambda: self.about(step))
+        about = raise_on_all_hosts(lambda: self.about(step))
         if lines := _differences(about["arrays"], by_path(like)):
             raise CheckpointError(
                 f"{self.directory / str(step)} holds other arrays than this run has; give another directory, or the "
@@ -169,7 +169,7 @@ class Checkpoints:
         # The manager's own restore waits for all processes, for ever if one of them has failed.
         reader = ocp.StandardCheckpointHandler()
         path = self.directory / str(step) / _STATE
-        state = together(lambda: reader.restore(path, args=ocp.args.StandardRestore(like)))
+        state = raise_on_all_hosts(lambda: reader.restore(path, args=ocp.args.StandardRestore(like)))
         found = fingerprints(by_path(state))
         if wrong := [name for name, value in found.items() if value != about["arrays"][name]["fingerprint"]]:
             raise ValueError(f"not as it was saved: {_some(wrong, ', ')}")
@@ -177,7 +177,7 @@ class Checkpoints:
 
     def _move_aside(self, newest_good: int) -> None:
         """Renames the directories of later steps, so that these steps can be saved again."""
-        later = [step for step in of_first_process(self.steps) if step > newest_good]
+        later = [step for step in broadcast_from_host0(self.steps) if step > newest_good]
 
         def rename() -> None:
             for step in later if jax.process_index() == 0 else ():
@@ -186,7 +186,7 @@ class Checkpoints:
                 (self.directory / str(step)).rename(target)
 
         if later:
-            together(rename)
+            raise_on_all_hosts(rename)
             self._manager.reload()
 
     def _score(self, step: int) -> float | None:
@@ -201,7 +201,7 @@ class Checkpoints:
             return
         # Process 0 decides: if one alone gave up, the others would wait for it.
         needed_mb = math.ceil(needed / 2**20)
-        if needed_mb > of_first_process([shutil.disk_usage(self.directory).free // 2**20])[0]:
+        if needed_mb > broadcast_from_host0([shutil.disk_usage(self.directory).free // 2**20])[0]:
             raise OSError(errno.ENOSPC, f"{needed_mb:,} MB are needed")
 
     def _failure(self, error: Exception) -> CheckpointError:
@@ -253,10 +253,10 @@ def export(directory: str | os.PathLike, model: Pretrained) -> None:
         array = np.asarray(x) if whole else multihost_utils.process_allgather(x, tiled=True)
         return array if first else None
 
-    together(lambda: None)  # no process may still look at the older one
+    raise_on_all_hosts(lambda: None)  # no process may still look at the older one
     try:
         variables = jax.tree.map(to_host, model.variables)
-        together(lambda: dataclasses.replace(model, variables=variables).save(directory) if first else None)
+        raise_on_all_hosts(lambda: dataclasses.replace(model, variables=variables).save(directory) if first else None)
     except Exception as error:
         path = epath.Path(directory)
         raise CheckpointError(_reason(path.parent, f"the model {path.name}", error)) from error

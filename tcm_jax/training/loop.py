@@ -19,7 +19,7 @@ from tcm_jax.distributed.interrupt import Interrupted, StopSignal
 from tcm_jax.training.checkpoint import Checkpoints
 from tcm_jax.training.mesh import batch_share, shard_batch
 from tcm_jax.training.profile import Profile
-from tcm_jax.training.report import Meter, Report
+from tcm_jax.training.report import Meter, RunLog
 from tcm_jax.training.state import Batch, Step, TrainState
 from tcm_jax.training.workdir import write_json
 
@@ -78,7 +78,7 @@ class Loop:
     validate_every: int
     validate: Callable[[int, TrainState], float | None]
     finish: Callable[[int, TrainState], None]
-    report: Report
+    report: RunLog
     checkpoints: Checkpoints
     stop: StopSignal
     watch: Watch

@@ -17,7 +17,7 @@ from tcm_jax.pretrained import flatten
 
 Rules = Sequence[tuple[str, P]]
 
-CLIP4STR: Rules = (
+CLIP4STR_PARTITION: Rules = (
     (r"/(query|key|value)/kernel$", P("fsdp", "tensor", None)),  # [d, k, e]
     (r"/(query|key|value)/bias$", P("tensor", None)),  # [k, e]
     (r"/out/kernel$", P("tensor", None, "fsdp")),  # [k, e, d]
@@ -30,15 +30,15 @@ CLIP4STR: Rules = (
     (r"_decoder/(head|text_embed|pos_queries)", P()),  # too narrow to be worth a cut
     (r"(bias|scale|logit_scale|class_embedding|positional_embedding)$", P()),
 )
-CLIP4STR_STEM: Rules = ((r"/stem/", P()), *CLIP4STR)  # a few thousand parameters
+CLIP4STR_STEM_PARTITION: Rules = ((r"/stem/", P()), *CLIP4STR_PARTITION)  # a few thousand parameters
 
 # Without text matching there is neither text tower nor attention pooling nor any prompt.
-TCM_BASELINE: Rules = (
+TCM_BASELINE_PARTITION: Rules = (
     (r"^backbone/.*kernel$", P(None, None, None, "fsdp")),  # [h, w, in, out]
     (r"^(neck|bbox_head)/.*kernel$", P(None, None, None, "fsdp")),
     (r"(bias|scale)$", P()),
 )
-TCM: Rules = (
+TCM_PARTITION: Rules = (
     (r"/(query|key|value|[qkv]_proj)/kernel$", P("fsdp", "tensor", None)),  # [d, k, e]
     (r"/(query|key|value|[qkv]_proj)/bias$", P("tensor", None)),
     (r"(/attn/out|attnpool/c_proj|_attn/proj)/kernel$", P("tensor", None, "fsdp")),  # [k, e, d]
@@ -48,7 +48,7 @@ TCM: Rules = (
     (r"/token_embedding/embedding$", P(None, "fsdp")),
     (r"(text_projection|pix_w|_proj_\d/kernel)$", P("fsdp", None)),
     (r"(gamma|contexts|meta_query|logit_scale|positional_embedding)$", P()),
-    *TCM_BASELINE,
+    *TCM_BASELINE_PARTITION,
 )
 
 
@@ -77,7 +77,7 @@ def specs(params: Mapping[str, Any], rules: Rules) -> dict[str, P]:
     return found
 
 
-def fitting(spec: P, shape: Sequence[int], mesh: Mesh) -> P:
+def divisible_spec(spec: P, shape: Sequence[int], mesh: Mesh) -> P:
     """The spec without the axes of the mesh that don't divide their dimension: it stays whole."""
     return P(*(axis if axis and shape[i] % mesh.shape[axis] == 0 else None for i, axis in enumerate(spec)))
 
@@ -97,7 +97,7 @@ def shardings(tree: Any, params: Mapping[str, Any], rules: Rules, mesh: Mesh) ->
         ValueError: as of `specs`.
     """
     shapes = {path: tuple(leaf.shape) for path, leaf in flatten(params).items()}
-    places = {path: fitting(spec, shapes[path], mesh) for path, spec in specs(params, rules).items()}
+    places = {path: divisible_spec(spec, shapes[path], mesh) for path, spec in specs(params, rules).items()}
 
     def place(keys: Sequence[Any], leaf: Any) -> NamedSharding:
         names = "/".join(str(getattr(key, "key", getattr(key, "name", ""))) for key in keys).split("/")
@@ -110,16 +110,16 @@ def shardings(tree: Any, params: Mapping[str, Any], rules: Rules, mesh: Mesh) ->
     return jax.tree_util.tree_map_with_path(place, tree)
 
 
-def whole(params: Mapping[str, Any], rules: Rules, mesh: Mesh) -> dict[str, str]:
+def undivided(params: Mapping[str, Any], rules: Rules, mesh: Mesh) -> dict[str, str]:
     """Parameters with a dimension that stays whole although the mesh would cut it: what is cut how, by path."""
     shapes = {path: tuple(leaf.shape) for path, leaf in flatten(params).items()}
     return {
         path: f"{shapes[path]} over {tuple(spec)}"
         for path, spec in specs(params, rules).items()
-        if any(axis and mesh.shape[axis] > 1 for axis in spec) and fitting(spec, shapes[path], mesh) != spec
+        if any(axis and mesh.shape[axis] > 1 for axis in spec) and divisible_spec(spec, shapes[path], mesh) != spec
     }
 
 
-def put(array: Any, sharding: Any) -> jax.Array:
+def place_on_devices(array: Any, sharding: Any) -> jax.Array:
     """A host array, the same in every process, on the devices; each process sends its own parts only."""
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])

@@ -16,7 +16,7 @@ from tcm_jax.training.fingerprint import fingerprint
 from tcm_jax.training.mesh import batch_sharding, batch_shards, replicated
 from tcm_jax.training.optim import Optimizer, Tree
 from tcm_jax.training.state import Batch, Step, TrainState, init_state, make_step
-from tcm_jax.training.task import Objective
+from tcm_jax.training.task import Task
 
 Shapes = Mapping[str, jax.ShapeDtypeStruct]
 
@@ -51,7 +51,7 @@ class TrainProgram:
         return make(variables)
 
 
-def train_program(objective: Objective, mesh: Mesh, records: int) -> TrainProgram:
+def train_program(objective: Task, mesh: Mesh, records: int) -> TrainProgram:
     """The program of a run.
 
     Args:
@@ -83,7 +83,7 @@ def train_program(objective: Objective, mesh: Mesh, records: int) -> TrainProgra
     return TrainProgram(mesh, optimizer, _at(state, places), _at(batch, batch_sharding(mesh)), step)
 
 
-def predict_program(objective: Objective, mesh: Mesh, batch: int) -> jax.stages.Lowered:
+def predict_program(objective: Task, mesh: Mesh, batch: int) -> jax.stages.Lowered:
     """The reading or detecting of `batch` images, its variables sharded as in training."""
     predict, arrays = objective.inference(batch)
     shapes = jax.eval_shape(objective.task.init, jax.random.key(0))
@@ -118,7 +118,7 @@ def _at(tree: Any, places: Any) -> Any:
     return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), tree, places)
 
 
-def sharded_init(objective: Objective, mesh: Mesh) -> Callable[[jax.Array], Tree]:
+def sharded_init(objective: Task, mesh: Mesh) -> Callable[[jax.Array], Tree]:
     """The objective's random variables of a key, born in their shards."""
     shapes = jax.eval_shape(objective.task.init, jax.random.key(0))
     places = partition.shardings(shapes, shapes["params"], objective.partition_rules(), mesh)

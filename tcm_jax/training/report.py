@@ -14,13 +14,13 @@ import tensorboardX
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from tcm_jax.files import atomic_file, is_remote, local_copy, reaching, upload
+from tcm_jax.files import atomic_file, is_remote, local_copy, upload, wrap_remote_errors
 
 _PLAIN_INTERVAL = 5.0  # seconds between lines where there is no terminal
 _SYNC_INTERVAL = 60.0  # between uploads
 
 
-class Report:
+class RunLog:
     """Writes metrics and shows progress; a context manager.
 
     Args:
@@ -54,7 +54,7 @@ class Report:
         board = str(self._folder / "tensorboard")
         self._board = tensorboardX.SummaryWriter(board, purge_step=start + 1 if start else None)
 
-    def __enter__(self) -> "Report":
+    def __enter__(self) -> "RunLog":
         self._progress.start()
         return self
 
@@ -119,7 +119,7 @@ class Report:
 
 def _lines_until(path: Path, step: int) -> Iterator[str]:
     """The lines of a metrics.jsonl up to `step`; a line cut off by a crash is left out."""
-    with reaching(path):
+    with wrap_remote_errors(path):
         if not path.exists():
             return
     with open(local_copy(path), encoding="utf-8") as file:

@@ -22,7 +22,7 @@ def model_flops(config: Mapping[str, Any], mesh: jax.sharding.Mesh) -> float:
 
 def speed(config: Mapping[str, Any], mesh: jax.sharding.Mesh) -> Callable[[float], dict[str, float]]:
     """What follows from the images per second of a run: "step_time" in seconds, "images_per_second_per_device", and on
-    a chip of `tcm_jax.planning.chips` "mfu", the model FLOPs utilisation: `model_flops` as a share of what the chips can do at
+    a chip of `planning.chips` "mfu", the model FLOPs utilisation: `model_flops` as a share of what the chips can do at
     best in the time.
     """
     batch = config["batch"]

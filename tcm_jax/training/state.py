@@ -13,7 +13,7 @@ Batch = Mapping[str, jax.Array]
 Step = Callable[["TrainState", Batch], tuple["TrainState", dict[str, jax.Array]]]
 
 
-class Task(Protocol):
+class LossTask(Protocol):
     """What the trainer asks of an objective.
 
     `init` gives {"params": tree} and, of a model with BatchNorm, {"batch_stats": tree}. `loss` gives the loss, metrics
@@ -70,7 +70,7 @@ def averaged_variables(state: TrainState, optimizer: Optimizer) -> dict[str, Tre
 
 
 def make_step(
-    task: Task,
+    task: LossTask,
     optimizer: Optimizer,
     seed: int,
     accumulate: int = 1,

@@ -10,8 +10,8 @@ from tcm_jax.data.pipeline import AnySource, Prepare
 from tcm_jax.pretrained import Pretrained
 from tcm_jax.training.optim import Optimizer, Tree
 from tcm_jax.training.partition import Rules
-from tcm_jax.training.state import Task
-from tcm_jax.training.transfer import Report
+from tcm_jax.training.state import LossTask
+from tcm_jax.training.transfer import LoadReport
 
 
 class Scores(NamedTuple):
@@ -29,7 +29,7 @@ class Scores(NamedTuple):
     rows: Mapping[str, Mapping[str, float]]
 
 
-class Objective(Protocol):
+class Task(Protocol):
     """One object for a run; made from its config (plain nested dictionaries).
 
     Attributes:
@@ -52,7 +52,7 @@ class Objective(Protocol):
     def config(self) -> Any: ...  # a RunConfig with the sections of its kind
 
     @property
-    def task(self) -> Task: ...
+    def task(self) -> LossTask: ...
 
     def training_sources(self) -> list[AnySource]: ...
 
@@ -66,7 +66,7 @@ class Objective(Protocol):
 
     def optimizer(self, params: Tree, records: int) -> Optimizer: ...
 
-    def initialize(self, variables: Tree, pretrained: Pretrained) -> tuple[Tree, Report]: ...
+    def initialize(self, variables: Tree, pretrained: Pretrained) -> tuple[Tree, LoadReport]: ...
 
     def pretrained(self, variables: Tree, **origin: Any) -> Pretrained: ...
 

@@ -8,19 +8,19 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from tcm_jax.models.clip import ClipConfig
+from tcm_jax.models.clip import CLIPConfig
 from tcm_jax.pretrained import flatten, unflatten
-from tcm_jax.training.partition import put
+from tcm_jax.training.partition import place_on_devices
 
 _COLLECTIONS = ("params", "batch_stats")
 _OUTPUTS = {"out", "proj", "c_proj"}  # an attention's last layer; the others are its projections
 
-Fate = Literal["loaded", "resized", "new"]
-Choose = Callable[[str, np.ndarray | None, jax.Array], tuple[Fate, Any]]
+LoadStatus = Literal["loaded", "resized", "new"]
+Choose = Callable[[str, np.ndarray | None, jax.Array], tuple[LoadStatus, Any]]
 
 
 @dataclass
-class Report:
+class LoadReport:
     """What became of every parameter, by path; str() tells the user."""
 
     loaded: list[str] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Report:
 
 def transfer(
     tree: Mapping[str, Any], source: Mapping[str, np.ndarray], choose: Choose, notes: list[str]
-) -> tuple[dict[str, Any], Report]:
+) -> tuple[dict[str, Any], LoadReport]:
     """A tree with values of a source in place of its own.
 
     Args:
@@ -66,7 +66,7 @@ def transfer(
     Raises:
         ValueError: a tensor is missing or has another shape; the message names all of them.
     """
-    report, problems, result, rest = Report(notes=notes), [], {}, dict(source)
+    report, problems, result, rest = LoadReport(notes=notes), [], {}, dict(source)
     for path, random in flatten(tree).items():
         old = rest.pop(path, None)
         fate, new = choose(path, old, random)
@@ -77,7 +77,7 @@ def transfer(
             problems.append(f"{path} has shape {tuple(shape)}; the model needs {tuple(random.shape)}")
         else:
             getattr(report, fate).append(path)
-            result[path] = new if new is random else put(new.astype(random.dtype), random.sharding)
+            result[path] = new if new is random else place_on_devices(new.astype(random.dtype), random.sharding)
     report.unused = sorted(rest)
     if problems:
         raise ValueError("the model directory does not fit the model:\n  " + "\n  ".join(problems))
@@ -90,7 +90,7 @@ def split_heads_as(path: str, old: np.ndarray, random: jax.Array) -> np.ndarray:
     return old.reshape(random.shape) if same_values else old
 
 
-def differences(old: ClipConfig, new: ClipConfig, name: str) -> list[str]:
+def differences(old: CLIPConfig, new: CLIPConfig, name: str) -> list[str]:
     """Notes on what differs in two towers with the same tensors."""
     return [
         f"{name}.{key} is {getattr(new, key)!r}; the directory's model has {getattr(old, key)!r}"

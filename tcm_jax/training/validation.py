@@ -12,13 +12,13 @@ from jax.sharding import Mesh
 from tcm_jax.data.pipeline import AnySource
 from tcm_jax.distributed import Watch
 from tcm_jax.distributed.interrupt import StopSignal
-from tcm_jax.distributed.multihost import of_first_process
+from tcm_jax.distributed.multihost import broadcast_from_host0
 from tcm_jax.pretrained import CONFIG
 from tcm_jax.training.checkpoint import export
 from tcm_jax.training.optim import Optimizer, Tree
-from tcm_jax.training.report import Report
+from tcm_jax.training.report import RunLog
 from tcm_jax.training.state import TrainState, averaged_variables
-from tcm_jax.training.task import Objective
+from tcm_jax.training.task import Task
 
 BEST, LAST = "best", "last"
 
@@ -36,13 +36,13 @@ class Validation:
         origin: {"source", "license"} of the models.
     """
 
-    objective: Objective
+    objective: Task
     optimizer: Optimizer
     sources: Sequence[AnySource]
     mesh: Mesh
     workdir: Path
     origin: dict[str, str]
-    report: Report
+    report: RunLog
     stop: StopSignal
     watch: Watch
 
@@ -61,7 +61,7 @@ class Validation:
             self.report.write(step, numbers, f"validation/{name}")
         self.report.message(f"step {step:,}: {scores.text}")
         # One process decides, as all of them have to take part in writing.
-        if of_first_process([int(scores.value > stored(self.workdir / BEST).get(scores.metric, -1.0))])[0]:
+        if broadcast_from_host0([int(scores.value > stored(self.workdir / BEST).get(scores.metric, -1.0))])[0]:
             self._export(BEST, step, variables, **{scores.metric: scores.value})
         return scores.value
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from tcm_jax.files import atomic_file, local_copy, reaching
+from tcm_jax.files import atomic_file, local_copy, wrap_remote_errors
 from tcm_jax.training.config import differences
 
 _PACKAGES = (
@@ -51,7 +51,7 @@ def check_config(workdir: Path, config: Mapping[str, Any]) -> list[str]:
         ResumeError: the model (or what else the stored state depends on) differs; the message lists the keys.
     """
     path = workdir / "config.json"
-    with reaching(path):
+    with wrap_remote_errors(path):
         if not path.exists():
             return []
     old, new = json.loads(local_copy(path).read_text("utf-8")), json.loads(json.dumps(config))

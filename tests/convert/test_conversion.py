@@ -12,7 +12,7 @@ from tcm_jax.convert.architecture import identify
 from tcm_jax.convert.checkpoints import Checkpoint
 from tcm_jax.convert.clip_sizes import Options
 from tcm_jax.convert.engine import ConversionError
-from tcm_jax.models.clip4str import Clip4StrConfig
+from tcm_jax.models.clip4str import CLIP4STRConfig
 from tcm_jax.pretrained import Pretrained
 from tests.conftest import read_json
 from tests.golden_models import clip4str_config, clip_config, golden_state
@@ -30,7 +30,7 @@ def fixtures(golden: Path) -> list[Path]:
 
 
 def to_pretrained(architecture) -> Pretrained:
-    task = "recognition" if isinstance(architecture.config, Clip4StrConfig) else "clip"
+    task = "recognition" if isinstance(architecture.config, CLIP4STRConfig) else "clip"
     variables = pretrained.unflatten(conversion.flat_variables(architecture))
     return Pretrained(task, dataclasses.asdict(architecture.config), variables, {})
 
@@ -116,14 +116,14 @@ def test_full_size_models_convert_with_nothing_unused_and_nothing_missing(manife
             value, unit = published["total"].split()
             assert f"{count / {'M': 1e6, 'B': 1e9}[unit]:.3f}".startswith(value), name
         config, heads = architecture.config, manifest["heads"]
-        clip = config.clip if isinstance(config, Clip4StrConfig) else config
+        clip = config.clip if isinstance(config, CLIP4STRConfig) else config
         side, width = heads["image_resolution"], heads["vision_width"]
         assert (clip.image_size, clip.vision_width) == ((side, side), width), name
         assert clip.vision_heads == heads.get("vision_heads", heads.get("attnpool_heads")), name
         assert (clip.text_heads, clip.text_width) == (heads["text_heads"], heads["text_width"]), name
         assert clip.activation == ("gelu" if heads.get("activation") == "gelu_exact" else "quick_gelu"), name
-        if isinstance(config, Clip4StrConfig):
-            assert config == Clip4StrConfig(clip=clip, decoder_heads=heads["decoder_heads"]), name
+        if isinstance(config, CLIP4STRConfig):
+            assert config == CLIP4STRConfig(clip=clip, decoder_heads=heads["decoder_heads"]), name
 
 
 def test_hyper_parameters_of_released_models(manifests):

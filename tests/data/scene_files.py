@@ -9,7 +9,7 @@ import scipy.io
 from tcm_jax.data.scenes.formats.art import ART
 from tcm_jax.data.scenes.formats.coco import COCO_TEXT, CURVED_SYNTHTEXT, TEXTOCR
 from tcm_jax.data.scenes.formats.synthtext import SYNTHTEXT
-from tcm_jax.data.scenes.regions import SceneReport
+from tcm_jax.data.scenes.regions import AnnotationReport
 
 BOX = [1, 1, 9, 1, 9, 5, 1, 5]
 CORNERS = [[1, 1], [9, 1], [9, 5], [1, 5]]
@@ -21,11 +21,11 @@ def write(path: Path, document) -> Path:
     return path
 
 
-def read(format, path: Path, part: str = "", problems: list[str] | None = None, report: SceneReport | None = None):
+def read(format, path: Path, part: str = "", problems: list[str] | None = None, report: AnnotationReport | None = None):
     """Photos and their (polygon, text, ignore); the file is recognised by its format and by no other."""
     head = path.read_bytes()[:4096]
     assert [other.name for other in FORMATS if other.recognises(head)] == [format.name]
-    annotations = format.read(path, part, problems, report or SceneReport())
+    annotations = format.read(path, part, problems, report or AnnotationReport())
     return {
         photo: [(np.asarray(polygon).tolist(), text, ignore) for polygon, text, ignore, _ in annotations.found(i)]
         for i, photo in enumerate(annotations.photos)

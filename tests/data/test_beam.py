@@ -8,7 +8,7 @@ from word_files import records
 from tcm_jax.commands.data import main
 from tcm_jax.data.scenes.write import write_scene_folder
 from tcm_jax.data.words.label_files import write_label_folder
-from tcm_jax.records import Scene
+from tcm_jax.records import AnnotatedImage
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -21,7 +21,7 @@ def test_the_pipeline_makes_the_shards_that_the_processes_make(tmp_path, capsys,
     if kind == "words":
         write_label_folder(records(10), source)
     else:
-        write_scene_folder([Scene(record.image, (), f"{record.label}.jpg") for record in records(10)], source)
+        write_scene_folder([AnnotatedImage(record.image, (), f"{record.label}.jpg") for record in records(10)], source)
     command = ["shard", str(source), "--shards", "3"]
     assert main([*command, str(tmp_path / "here" / "packed")]) == 0
     assert main([*command, str(tmp_path / "beam" / "packed"), "--beam", "--runner=DirectRunner"]) == 0

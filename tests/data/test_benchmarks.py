@@ -10,7 +10,7 @@ from tcm_jax.data.words.benchmarks import WORDS, benchmark_sets, count_problem, 
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.data.words.lmdb import write_lmdb
 from tcm_jax.data.words.sources import FilteredSource
-from tcm_jax.records import Record, SourceError
+from tcm_jax.records import SourceError, WordCrop
 from tcm_jax.text.charset import CHARSET_36, CHARSET_94
 
 
@@ -20,7 +20,7 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("data") / "test"
     file = io.BytesIO()
     Image.new("RGB", (8, 4)).save(file, "PNG")
-    records = [Record(file.getvalue(), label, label) for label in ("one", "two", "?")]
+    records = [WordCrop(file.getvalue(), label, label) for label in ("one", "two", "?")]
     for name in ("zoo", "SVT", "IIIT5k", "Uber/train", "Uber/val"):
         write_lmdb(records, root / name)
     (root / "mine").mkdir()

@@ -8,7 +8,7 @@ from tcm_jax.data.words.check import contact_sheet, spread, survey
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.data.words.lmdb import write_lmdb
 from tcm_jax.data.words.sources import open_source
-from tcm_jax.records import Record
+from tcm_jax.records import WordCrop
 from tcm_jax.text.charset import CHARSET_36
 
 
@@ -21,14 +21,14 @@ def run(capsys, *arguments) -> tuple[int, str]:
 
 def test_a_survey_finds_what_is_wrong():
     made = [
-        Record(jpeg(0), "one", "0"),
-        Record(jpeg(0), "one", "1"),
-        Record(jpeg(0), "two", "2"),
-        Record(jpeg(1)[:-300], "cut", "3"),
-        Record(jpeg(1, width=4), "i", "4"),
-        Record(jpeg(2, width=1600), "long", "5"),
-        Record(jpeg(3, height=60), "...", "6"),
-        Record(np.full((10, 20, 3), 7, np.uint8), "array", "7"),
+        WordCrop(jpeg(0), "one", "0"),
+        WordCrop(jpeg(0), "one", "1"),
+        WordCrop(jpeg(0), "two", "2"),
+        WordCrop(jpeg(1)[:-300], "cut", "3"),
+        WordCrop(jpeg(1, width=4), "i", "4"),
+        WordCrop(jpeg(2, width=1600), "long", "5"),
+        WordCrop(jpeg(3, height=60), "...", "6"),
+        WordCrop(np.full((10, 20, 3), 7, np.uint8), "array", "7"),
     ]
     result = survey(ListSource(made), LabelFilter(CHARSET_36), range(8))
     assert (result.looked_at, result.usable) == (8, 6)
@@ -101,7 +101,7 @@ def test_peek_draws_records_with_labels(tmp_path, capsys):
 
 
 def test_a_sheet_frames_broken_images():
-    sheet = np.array(contact_sheet([Record(b"", "x", "0"), Record(jpeg(0, 1000, 1), "y", "1")], columns=2))
+    sheet = np.array(contact_sheet([WordCrop(b"", "x", "0"), WordCrop(jpeg(0, 1000, 1), "y", "1")], columns=2))
     assert sheet.shape == (92, 440, 3)
     assert sheet[2, 10].tolist() == [255, 0, 0]
     assert (sheet[2, 222:430] < 60).all()  # the line of black pixels, scaled to the cell

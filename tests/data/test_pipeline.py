@@ -11,11 +11,11 @@ from word_files import ListSource, gray, jpeg, records
 from tcm_jax.data.pipeline import eval_batches, train_batches
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.data.words.lmdb import write_lmdb
-from tcm_jax.data.words.samples import WordSample
+from tcm_jax.data.words.samples import RecognitionSample
 from tcm_jax.data.words.sources import FilteredSource, open_source
 from tcm_jax.distributed.share import Share
 from tcm_jax.images.decoding import ImageError, decode, framed, resize
-from tcm_jax.records import Record
+from tcm_jax.records import WordCrop
 from tcm_jax.text.charset import CHARSET_36, CharsetTokenizer
 
 TOKENIZER = CharsetTokenizer(CHARSET_36)
@@ -29,7 +29,7 @@ def shift(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def train(source, count: int, **options) -> list[dict]:
     """The first `count` batches."""
-    sample = WordSample(TOKENIZER, SIZE, 5, options.pop("augment", None))
+    sample = RecognitionSample(TOKENIZER, SIZE, 5, options.pop("augment", None))
     sources = source if isinstance(source, list) else [source]
     batches = train_batches(sources, sample, **({"batch_size": 4, "seed": 0} | options))
     taken = list(itertools.islice(batches, count))
@@ -95,7 +95,7 @@ def test_a_process_holds_any_parts_of_a_batch(parts):
 
 
 def test_workers_change_nothing(tmp_path):
-    made = [Record(jpeg(i), "w", f"{'long' * i}/name") for i in range(9)]  # names of different lengths stay whole
+    made = [WordCrop(jpeg(i), "w", f"{'long' * i}/name") for i in range(9)]  # names of different lengths stay whole
     write_lmdb(made, tmp_path / "words")
     source = FilteredSource(open_source(tmp_path / "words"), LabelFilter(CHARSET_36))
     expected = train(source, 5, augment=shift)
@@ -105,7 +105,7 @@ def test_workers_change_nothing(tmp_path):
 def test_weights_mix_sources_in_proportion():
     small, large = ListSource(records(2), "small"), ListSource(records(50), "large")
     for source in (small, large):
-        source.records = [Record(r.image, r.label, source.name) for r in source.records]
+        source.records = [WordCrop(r.image, r.label, source.name) for r in source.records]
 
     def counts(**options) -> dict:
         return Counter(name for batch in train([small, large], 13, **options) for name in batch["name"])
@@ -126,16 +126,16 @@ def test_an_undecodable_image_is_replaced_by_the_next():
 
 def test_a_source_without_any_image_is_an_error():
     with pytest.raises(ImageError, match="made: 100 images in a row can't be decoded; the last: made:1: empty file"):
-        train(ListSource([Record(b"", "x", "made:0"), Record(b"", "x", "made:1")]), 1, batch_size=1, seed=1)
+        train(ListSource([WordCrop(b"", "x", "made:0"), WordCrop(b"", "x", "made:1")]), 1, batch_size=1, seed=1)
 
 
 def test_a_label_outside_the_charset_names_its_record():
     with pytest.raises(ValueError, match="made:0: label 'A' has 'A', which is not in the charset"):
-        train(ListSource([Record(jpeg(0), "A", "made:0")]), 1)
+        train(ListSource([WordCrop(jpeg(0), "A", "made:0")]), 1)
 
 
 def test_nothing_left_to_train_on_says_why():
-    source = FilteredSource(ListSource([Record(jpeg(0), "\u00e9\u65e5", "made:0")]), LabelFilter("\u00e4"))
+    source = FilteredSource(ListSource([WordCrop(jpeg(0), "\u00e9\u65e5", "made:0")]), LabelFilter("\u00e4"))
     with pytest.raises(ValueError, match="made has no records; kept 0, dropped 1: 1 with .*top: '\u00e9' 1"):
         train(source, 1)
 
@@ -197,7 +197,7 @@ def test_workers_lose_no_record_of_an_evaluation(count):
 
 
 class MissingImage(ListSource):
-    def __getitem__(self, index: int) -> Record:
+    def __getitem__(self, index: int) -> WordCrop:
         raise ImageError(f"made:{index}", "no such file")
 
 
@@ -216,7 +216,7 @@ def test_evaluation_notices_lost_records():
         def __len__(self) -> int:
             return 1 if self.shrunk else 2
 
-        def __getitem__(self, index: int) -> Record:
+        def __getitem__(self, index: int) -> WordCrop:
             self.shrunk = True
             return super().__getitem__(index)
 

@@ -7,7 +7,7 @@ from scene_files import CORNERS, boxes, cells, gt_mat, read, write
 
 from tcm_jax.data.scenes.formats.art import ART
 from tcm_jax.data.scenes.formats.synthtext import SYNTHTEXT
-from tcm_jax.data.scenes.regions import SceneReport
+from tcm_jax.data.scenes.regions import AnnotationReport
 from tcm_jax.records import SourceError
 
 # ArT
@@ -56,14 +56,14 @@ def test_broken_json_is_named_with_its_line(tmp_path):
     with pytest.raises(SourceError, match=r"labels.json:2: not JSON \(Expecting"):
         read(ART, write(tmp_path / "labels.json", '{"gt_1": [],\n "gt_2": ]}'))
     with pytest.raises(SourceError, match="holds a list; expected one JSON object"):
-        ART.read(write(tmp_path / "labels.json", "[]"), "", None, SceneReport())
+        ART.read(write(tmp_path / "labels.json", "[]"), "", None, AnnotationReport())
     with pytest.raises(SourceError, match="'gt_1' is a dict; expected a list of text instances"):
-        ART.read(write(tmp_path / "labels.json", {"gt_1": {}}), "", None, SceneReport())
+        ART.read(write(tmp_path / "labels.json", {"gt_1": {}}), "", None, AnnotationReport())
     (tmp_path / "labels.json").write_bytes(b'{"gt_1": [],\n "\xe9": []}')
     with pytest.raises(SourceError, match="labels.json:2: byte 0xe9 is not UTF-8"):
         read(ART, tmp_path / "labels.json")
     with pytest.raises(SourceError, match="none.json can't be read: No such file"):
-        ART.read(tmp_path / "none.json", "", None, SceneReport())
+        ART.read(tmp_path / "none.json", "", None, AnnotationReport())
 
 
 # SynthText
@@ -105,7 +105,7 @@ def test_synthtext_faulty_photos_and_unequal_numbers_of_words_are_left_out_and_c
             ("1/good.jpg", boxes(1, 2), ["a b"]),
         ],
     )
-    report = SceneReport()
+    report = AnnotationReport()
     assert [(photo, len(words)) for photo, words in read(SYNTHTEXT, path, report=report).items()] == [
         ("1/no_words.jpg", 0),
         ("1/good.jpg", 2),
@@ -129,7 +129,7 @@ def test_synthtext_broken_files(tmp_path):
         read(SYNTHTEXT, path)
     path.write_bytes(path.read_bytes()[:250])
     with pytest.raises(SourceError, match="gt.mat is not a readable MATLAB file"):
-        SYNTHTEXT.read(path, "", None, SceneReport())
+        SYNTHTEXT.read(path, "", None, AnnotationReport())
 
 
 @pytest.mark.parametrize("compressed", [True, False])

@@ -6,20 +6,20 @@ import cv2
 import numpy as np
 import pytest
 
-from tcm_jax.data.scenes.augment import SceneAugment
-from tcm_jax.data.scenes.samples import SceneSample
-from tcm_jax.detection.db import Db
+from tcm_jax.data.scenes.augment import DetectionAugment
+from tcm_jax.data.scenes.samples import DetectionSample
+from tcm_jax.detection.db import DBNet
 from tcm_jax.detection.polygons import area
-from tcm_jax.records import Scene, TextRegion
+from tcm_jax.records import AnnotatedImage, TextRegion
 
 FILL = (123, 117, 104)
 NO_COLOURS = {"brightness": 0.0, "saturation": 0.0}
 STILL = {"flip": 0.0, "rotation": 0.0, "scale": (9.0, 9.0), "tries": 0, **NO_COLOURS}
 
 
-def still(**changes) -> SceneAugment:
+def still(**changes) -> DetectionAugment:
     """Shows the whole photo as it is, but for `changes`."""
-    return SceneAugment(**{"crop": 96, **STILL, **changes})
+    return DetectionAugment(**{"crop": 96, **STILL, **changes})
 
 
 def region(left, top, right, bottom, ignore=False) -> TextRegion:
@@ -81,7 +81,7 @@ def test_polygons_lie_on_their_text(widen):
     photo = np.zeros((200, 300, 3), np.uint8)
     for left, top, right, bottom in boxes:
         photo[top:bottom, left:right] = 255
-    make, counts = SceneAugment(crop=320, widen=widen, fill=(0, 0, 0), **NO_COLOURS), set()
+    make, counts = DetectionAugment(crop=320, widen=widen, fill=(0, 0, 0), **NO_COLOURS), set()
     for seed in range(60):
         view, polygons, _ = make(photo, [region(*box) for box in boxes], seeded(seed))
         areas = np.array([area(polygon) for polygon in polygons])
@@ -199,15 +199,15 @@ HARD = {
 @pytest.mark.parametrize("ignore", [False, True])
 def test_hard_regions(name, ignore):
     regions = [TextRegion(np.array(HARD[name], np.float32), "", ignore), region(20, 50, 60, 60)]
-    photo, sample = noise(72, 128), SceneSample(Db().targets, SceneAugment(crop=64))
+    photo, sample = noise(72, 128), DetectionSample(DBNet().targets, DetectionAugment(crop=64))
     for widen in (False, True):
-        make = SceneAugment(crop=64, widen=widen)
+        make = DetectionAugment(crop=64, widen=widen)
         for seed in range(20):
             view, polygons, ignored = make(photo, regions, seeded(seed))
             assert view.shape == (64, 64, 3) and all(np.isfinite(p).all() for p in polygons + ignored)
             if name in ("outside", "not a number", "far away"):
                 assert len(polygons) + len(ignored) <= 1
-    assert sample(Scene(photo, tuple(regions), name), photo, seeded())["image"].shape == (64, 64, 3)
+    assert sample(AnnotatedImage(photo, tuple(regions), name), photo, seeded())["image"].shape == (64, 64, 3)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 900), (40_000, 40)])
@@ -215,13 +215,13 @@ def test_photos_of_any_size(shape):
     photo = noise(*shape)
     for seed in range(10):
         for regions in ([], [region(0, 0, shape[1] / 2, shape[0] / 2)]):
-            view, _, _ = SceneAugment(crop=64, rotation=90)(photo, regions, seeded(seed))
+            view, _, _ = DetectionAugment(crop=64, rotation=90)(photo, regions, seeded(seed))
             assert view.shape == (64, 64, 3)
 
 
 def test_equal_generators_give_equal_views_and_the_photo_is_kept():
     photo, regions = noise(72, 128), [region(20, 50, 60, 60)]
-    kept, make = photo.copy(), SceneAugment(crop=64)
+    kept, make = photo.copy(), DetectionAugment(crop=64)
     for seed in range(10):
         first, second = (make(photo, regions, seeded(seed)) for _ in range(2))
         np.testing.assert_array_equal(first[0], second[0])
@@ -234,8 +234,8 @@ def test_equal_generators_give_equal_views_and_the_photo_is_kept():
 def test_a_sample_has_the_targets_of_its_view():
     photo = np.zeros((96, 96, 3), np.uint8)
     regions = (region(20, 20, 60, 40), region(20, 60, 60, 80, ignore=True))
-    sample = pickle.loads(pickle.dumps(SceneSample(Db().targets, still())))
-    arrays = sample(Scene(photo, regions, "photo"), photo, seeded())
+    sample = pickle.loads(pickle.dumps(DetectionSample(DBNet().targets, still())))
+    arrays = sample(AnnotatedImage(photo, regions, "photo"), photo, seeded())
     assert arrays["image"].shape == (96, 96, 3)
     assert arrays["gt_shrink"][30, 40] == 1 and arrays["gt_shrink"][70, 40] == 0
     assert arrays["gt_shrink_mask"][30, 40] == 1 and arrays["gt_shrink_mask"][70, 40] == 0
@@ -256,4 +256,4 @@ def test_a_sample_has_the_targets_of_its_view():
 )
 def test_impossible_settings(changes, message):
     with pytest.raises(ValueError, match=message.replace("(", r"\(")):
-        SceneAugment(**changes)
+        DetectionAugment(**changes)

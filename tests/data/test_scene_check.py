@@ -16,7 +16,7 @@ from tcm_jax.data.scenes.write import write_scene_folder
 from tcm_jax.data.tfds import open_tfds
 from tcm_jax.images.decoding import ImageError
 from tcm_jax.images.drawing import draw_polygons, scene_sheet
-from tcm_jax.records import Scene, SourceError, TextRegion
+from tcm_jax.records import AnnotatedImage, SourceError, TextRegion
 
 GREEN, ORANGE = (40, 230, 90), (255, 110, 60)
 
@@ -26,13 +26,13 @@ class ListScenes:
 
     name = "made"
 
-    def __init__(self, *scenes: Scene | Exception):
+    def __init__(self, *scenes: AnnotatedImage | Exception):
         self.scenes = scenes
 
     def __len__(self) -> int:
         return len(self.scenes)
 
-    def __getitem__(self, index: int) -> Scene:
+    def __getitem__(self, index: int) -> AnnotatedImage:
         if isinstance(scene := self.scenes[index], Exception):
             raise scene
         return scene
@@ -48,8 +48,8 @@ def box(left: float, top: float, right: float, bottom: float, text: str = "", ig
     return TextRegion(np.float32([[left, top], [right, top], [right, bottom], [left, bottom]]), text, ignore)
 
 
-def scene(name: str, *regions: TextRegion, number: int = 0, width: int = 200, height: int = 100) -> Scene:
-    return Scene(jpeg(number, width, height), regions, name)
+def scene(name: str, *regions: TextRegion, number: int = 0, width: int = 200, height: int = 100) -> AnnotatedImage:
+    return AnnotatedImage(jpeg(number, width, height), regions, name)
 
 
 def rotated_jpeg() -> bytes:
@@ -104,8 +104,8 @@ def test_a_survey_finds_what_is_odd():
     source = ListScenes(
         scene("a.jpg", crossing, box(-5, 0, 50, 20), box(200, 0, 230, 20), twice, far),
         scene("b.jpg", box(0, 0, 5, 5), box(0, 0, 5, 5, ignore=True)),
-        Scene(rotated_jpeg(), (), "c.jpg"),
-        Scene(jpeg(4, 200, 100)[:-300], (box(0, 0, 9, 9),), "d.jpg"),
+        AnnotatedImage(rotated_jpeg(), (), "c.jpg"),
+        AnnotatedImage(jpeg(4, 200, 100)[:-300], (box(0, 0, 9, 9),), "d.jpg"),
         ImageError("e.jpg", "no such file"),
         SourceError("gt_f.txt:1: 3 fields"),
     )
@@ -136,8 +136,10 @@ def test_outlines_and_tags():
 
 def test_a_sheet_of_scenes():
     scenes = [
-        Scene(np.full((240, 320, 3), 128, np.uint8), (box(100, 50, 200, 100), box(10, 200, 60, 220, "#", True)), "a"),
-        Scene(b"no image", (), "folder/" * 40 + "b.jpg"),
+        AnnotatedImage(
+            np.full((240, 320, 3), 128, np.uint8), (box(100, 50, 200, 100), box(10, 200, 60, 220, "#", True)), "a"
+        ),
+        AnnotatedImage(b"no image", (), "folder/" * 40 + "b.jpg"),
         scene("c.jpg"),
     ]
     sheet = np.array(scene_sheet(scenes, columns=2))
@@ -152,7 +154,7 @@ def test_a_written_folder_is_read_back(tmp_path):
     made = [
         scene("one/img_1.jpg", box(1.25, 2, 30.1, 20, 'Caf\u00e9, "x"'), box(-3, 0, 5, 6, "###", True)),
         scene("two/IMG_1.JPG", number=1),
-        Scene(np.full((20, 40, 3), 7, np.uint8), (box(0, 0, 9, 9),), "synthetic scenes/train:0:7"),
+        AnnotatedImage(np.full((20, 40, 3), 7, np.uint8), (box(0, 0, 9, 9),), "synthetic scenes/train:0:7"),
     ]
     assert write_scene_folder(made, tmp_path / "new") == 3
     names = ["images/img_1.jpg", "images/IMG_1-2.JPG", "images/train_0_7.png"]

@@ -8,7 +8,7 @@ from word_files import jpeg
 
 from tcm_jax.data.scenes.formats.base import ListedAnnotations
 from tcm_jax.data.scenes.formats.packed import PackedAnnotations
-from tcm_jax.data.scenes.regions import SceneReport
+from tcm_jax.data.scenes.regions import AnnotationReport
 from tcm_jax.data.scenes.sources import open_scenes
 
 
@@ -89,7 +89,7 @@ def test_packed_annotations_are_those_given_and_count_as_each_by_itself():
 
     slowly = ListedAnnotations(packed.photos, [list(packed.found(i)) for i in range(40)])
     for chosen_photos in ([], [0], range(40), [39, 3, 17]):
-        expected, report = SceneReport(), SceneReport()
+        expected, report = AnnotationReport(), AnnotationReport()
         slowly.count(chosen_photos, expected)
         packed.count(chosen_photos, report)
         assert report == expected

@@ -9,7 +9,7 @@ import scipy.io
 from word_files import jpeg
 
 from tcm_jax.data.scenes.formats.total_text import TOTAL_TEXT
-from tcm_jax.data.scenes.regions import SceneReport, collect
+from tcm_jax.data.scenes.regions import AnnotationReport, collect
 from tcm_jax.data.scenes.sources import open_scenes
 from tcm_jax.records import SourceError
 
@@ -98,7 +98,7 @@ def test_malformed_records_are_named_with_their_line(line, problem):
 
 
 def test_unusable_polygons_are_left_to_the_caller_to_drop_and_count():
-    report = SceneReport()
+    report = AnnotationReport()
     text = "x: [[{}]], y: [[{}]], ornt: [u'h'], transcriptions: [u'a']\n"
     shapes = [("1 2", "1 2"), ("1 nan 3", "1 2 3"), ("1 5 9", "2 2 2"), ("", ""), ("0 9 0 9", "0 0 9 9")]
     regions = collect(parse("".join(text.format(*shape) for shape in shapes)), report)

@@ -21,7 +21,7 @@ from tcm_jax.data.words.array_record import ArrayRecordSource, set_name, write_a
 from tcm_jax.data.words.benchmarks import benchmark_sets
 from tcm_jax.data.words.label_files import write_label_folder
 from tcm_jax.data.words.sources import open_source
-from tcm_jax.records import Scene, SourceError, TextRegion
+from tcm_jax.records import AnnotatedImage, SourceError, TextRegion
 from tests.fake_bucket import install_empty
 
 BOX = np.array([[1, 2.25], [9, 2], [9, 5], [0.1, 5]], np.float32)
@@ -38,7 +38,7 @@ def words(path, count: int = 10):
 
 def scenes(path, count: int = 5):
     made = [
-        Scene(jpeg(i), (TextRegion(BOX + i, f"w{i}"), TextRegion(BOX, "", True))[: i + 1], f"img_{i}.jpg")
+        AnnotatedImage(jpeg(i), (TextRegion(BOX + i, f"w{i}"), TextRegion(BOX, "", True))[: i + 1], f"img_{i}.jpg")
         for i in range(count)
     ]
     write_scene_folder(made, path)

@@ -10,7 +10,7 @@ from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.data.words.lmdb import LmdbSource, write_lmdb
 from tcm_jax.data.words.sources import ConcatSource, FilteredSource, open_source
 from tcm_jax.images.decoding import ImageError, decode
-from tcm_jax.records import Record, SourceError
+from tcm_jax.records import SourceError, WordCrop
 from tcm_jax.text.charset import CHARSET_36
 
 
@@ -23,7 +23,7 @@ def labels_of(source) -> list[str]:
 @pytest.mark.parametrize(("write", "name"), [(write_lmdb, "words"), (write_array_record, "words.array_record")])
 def test_what_is_written_is_read(tmp_path, write, name):
     made = [
-        Record(jpeg(i), label, f"made:{i}") for i, label in enumerate(["one", "", "zw\u00f6lf \u00b7 \u65e5\u672c"])
+        WordCrop(jpeg(i), label, f"made:{i}") for i, label in enumerate(["one", "", "zw\u00f6lf \u00b7 \u65e5\u672c"])
     ]
     assert write(iter(made), tmp_path / "deep" / name) == 3
     assert os.listdir(tmp_path / "deep") == [name]  # no temporary file is left
@@ -37,7 +37,7 @@ def test_what_is_written_is_read(tmp_path, write, name):
 
 def test_arrays_are_written_without_loss(tmp_path):
     pixels = decode(jpeg(7))
-    write_lmdb([Record(pixels, "x", "")], tmp_path / "words")
+    write_lmdb([WordCrop(pixels, "x", "")], tmp_path / "words")
     assert (decode(open_source(tmp_path / "words")[0].image) == pixels).all()
 
 
@@ -240,7 +240,7 @@ def test_wrong_places(tmp_path):
 
 def test_filtered_source_keeps_what_can_be_learned():
     labels = ["Good", "--", "x" * 26, "fine!", ""]
-    source = ListSource([Record(jpeg(i), label, f"made:{i}") for i, label in enumerate(labels)])
+    source = ListSource([WordCrop(jpeg(i), label, f"made:{i}") for i, label in enumerate(labels)])
     filtered = FilteredSource(source, LabelFilter(CHARSET_36))
     assert labels_of(filtered) == ["good", "fine"]
     assert filtered[1].name == "made:3"
@@ -249,7 +249,7 @@ def test_filtered_source_keeps_what_can_be_learned():
 
 
 def test_filtered_source_can_ask_for_the_size_of_images(tmp_path):
-    made = [Record(jpeg(0, 20, 10), "a", "0"), Record(jpeg(0, 8, 10), "b", "1"), Record(b"", "c", "2")]
+    made = [WordCrop(jpeg(0, 20, 10), "a", "0"), WordCrop(jpeg(0, 8, 10), "b", "1"), WordCrop(b"", "c", "2")]
     filtered = FilteredSource(ListSource(made), LabelFilter(CHARSET_36, min_image_size=9))
     assert labels_of(filtered) == ["a"]
     assert filtered.report.dropped == {"with an image under 9 pixels": 1, "with an unreadable image": 1}

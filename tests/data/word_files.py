@@ -8,7 +8,7 @@ import lmdb
 import numpy as np
 from PIL import Image
 
-from tcm_jax.records import Record
+from tcm_jax.records import WordCrop
 
 
 def jpeg(number: int, width: int = 20, height: int = 10) -> bytes:
@@ -18,9 +18,9 @@ def jpeg(number: int, width: int = 20, height: int = 10) -> bytes:
     return file.getvalue()
 
 
-def records(count: int, broken: tuple[int, ...] = ()) -> list[Record]:
+def records(count: int, broken: tuple[int, ...] = ()) -> list[WordCrop]:
     """`count` records "w0", "w1" ...; the images of `broken` end early."""
-    return [Record(jpeg(i)[: -300 if i in broken else None], f"w{i}", f"made:{i}") for i in range(count)]
+    return [WordCrop(jpeg(i)[: -300 if i in broken else None], f"w{i}", f"made:{i}") for i in range(count)]
 
 
 class ListSource:
@@ -28,14 +28,14 @@ class ListSource:
 
     kind = "list"
 
-    def __init__(self, records: list[Record], name: str = "made"):
+    def __init__(self, records: list[WordCrop], name: str = "made"):
         self.records = records
         self.name = name
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, index: int) -> Record:
+    def __getitem__(self, index: int) -> WordCrop:
         return self.records[index]
 
     def labels(self):

@@ -11,7 +11,7 @@ import pytest
 
 from tcm_jax import Detector, Recognizer, Spotter
 from tcm_jax.demo.server import Server
-from tests.test_spotter import photo
+from tests.spotting.test_spotter import photo
 
 
 @contextlib.contextmanager

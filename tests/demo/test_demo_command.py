@@ -13,7 +13,7 @@ import pytest
 from tcm_jax.commands import demo as command
 from tcm_jax.images.decoding import encode_png
 from tests.demo.uploads import post
-from tests.test_spotter import photo
+from tests.spotting.test_spotter import photo
 
 
 def test_from_start_to_end(tiny_detector, tiny_model, tmp_path):

@@ -18,7 +18,7 @@ from tcm_jax import Spotter
 from tcm_jax.images.decoding import encode_png
 from tests.demo.conftest import ask, serving
 from tests.demo.uploads import is_clear, mutated_upload, post
-from tests.test_spotter import photo
+from tests.spotting.test_spotter import photo
 
 PAGE = Path(tcm_jax.demo.__file__).with_name("page")
 

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.processes import memory
-from tests.test_spotter import mutated
+from tests.spotting.test_spotter import mutated
 
 
 def post(port: int, body: bytes | Iterable[bytes], headers: dict | None = None) -> tuple[int, dict]:
@@ -34,7 +34,7 @@ def post(port: int, body: bytes | Iterable[bytes], headers: dict | None = None) 
 
 
 def mutated_upload(number: int) -> bytes:
-    """The image of `tests.test_spotter.mutated` as a file; arrays without pixels are empty files."""
+    """The image of `tests.spotting.test_spotter.mutated` as a file; arrays without pixels are empty files."""
     image = mutated(number)
     if isinstance(image, bytes):
         return image

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tcm_jax.convert.architecture import template
-from tcm_jax.models.clip import PRESETS, Clip, ClipConfig, eot_feature, resize_positional_embedding
+from tcm_jax.models.clip import CLIP, PRESETS, CLIPConfig, eot_feature, resize_positional_embedding
 from tests.conftest import compare, read_json
 from tests.golden_models import golden_inputs, load_golden
 
@@ -19,7 +19,7 @@ def vit(request, golden):
     folder = golden / request.param
     config, variables = load_golden(folder)
     with np.load(folder / "outputs.npz") as outputs:
-        return Clip(config), variables, golden_inputs(folder), dict(outputs)
+        return CLIP(config), variables, golden_inputs(folder), dict(outputs)
 
 
 def test_image_tower(vit):
@@ -64,7 +64,7 @@ def test_text_tower_at_both_context_lengths(vit):
 def test_resnet_tower(golden):
     folder = golden / "clip_resnet"
     config, variables = load_golden(folder)
-    model, inputs = Clip(config), golden_inputs(folder)
+    model, inputs = CLIP(config), golden_inputs(folder)
     embed, state = model.apply(variables, inputs["images"], method="encode_image", mutable="intermediates")
     text = model.apply(variables, inputs["ids_77"], method="encode_text")
     stages = model.apply(variables, inputs["images"], method=lambda model, images: model.visual(images).stages)
@@ -111,11 +111,11 @@ def test_positions_of_another_grid_are_refused():
 
 
 def test_non_square_images_and_patches():
-    config = ClipConfig(
+    config = CLIPConfig(
         embed_dim=8, image_size=(32, 128), patch_size=(16, 8), vision_width=64, vision_layers=1, vision_heads=1,
         text_width=64, text_layers=1, text_heads=1,
     )  # fmt: skip
-    model = Clip(config)
+    model = CLIP(config)
     variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 128, 3)), jnp.zeros((1, 4), int))
     tokens = model.apply(variables, jnp.zeros((2, 32, 128, 3)), method="encode_image")
     assert tokens.shape == (2, 1 + 2 * 16, 8)
@@ -125,7 +125,7 @@ def test_non_square_images_and_patches():
 
 def test_image_size_must_fit_the_patches():
     with pytest.raises(ValueError, match="not a multiple of the patch size"):
-        _ = ClipConfig(image_size=(224, 225)).grid
+        _ = CLIPConfig(image_size=(224, 225)).grid
 
 
 def test_too_many_text_tokens_are_refused(vit):
@@ -137,7 +137,7 @@ def test_too_many_text_tokens_are_refused(vit):
 
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(vit):
     model, variables, inputs, _ = vit
-    half = Clip(model.config, jnp.bfloat16)
+    half = CLIP(model.config, jnp.bfloat16)
     tokens = half.apply(variables, inputs["images"], method="encode_image")
     assert tokens.dtype == jnp.bfloat16
     full = model.apply(variables, inputs["images"], method="encode_image")
@@ -146,7 +146,7 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(vit):
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(fresh))
 
 
-STEM = ClipConfig(
+STEM = CLIPConfig(
     embed_dim=16,
     image_size=(32, 64),
     patch_size=(32, 8),
@@ -163,7 +163,7 @@ STEM = ClipConfig(
 
 def test_a_stem_stands_before_the_patches():
     """32 x 64 pixels are 8 x 16 cells for it, and eight patches of 8 x 2 cells for the tower."""
-    model, images = Clip(STEM), jax.random.normal(jax.random.key(1), (2, 32, 64, 3))
+    model, images = CLIP(STEM), jax.random.normal(jax.random.key(1), (2, 32, 64, 3))
     variables = model.init(jax.random.key(0), images, jnp.zeros((2, 4), int))
     visual = variables["params"]["visual"]
     assert visual["stem"]["cells"]["kernel"].shape == (4 * 4 * 3, 8)

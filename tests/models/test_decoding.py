@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from tcm_jax.models.clip4str import Clip4Str
+from tcm_jax.models.clip4str import CLIP4STR
 from tcm_jax.models.decoding import decode
 from tcm_jax.text import bpe
 from tcm_jax.text.charset import CharsetAdapter, CharsetTokenizer
@@ -27,7 +27,7 @@ def pytest_generate_tests(metafunc):
 def run(folder: Path, stop: str, max_length: int | None, batch: int, images: np.ndarray, **changes):
     """`decode` over `images` in batches; every array with the images along the first axis, on the host."""
     config, variables = load_golden(folder)
-    model = Clip4Str(dataclasses.replace(config, **changes))
+    model = CLIP4STR(dataclasses.replace(config, **changes))
     compiled = jax.jit(lambda variables, images: decode(model, variables, images, max_length, stop))
     results = [jax.device_get(compiled(variables, images[i : i + batch])) for i in range(0, len(images), batch)]
     rows = [r._replace(lengths=tuple(np.full(batch, n) for n in r.lengths)) for r in results]
@@ -50,7 +50,7 @@ def test_every_stage_equals_the_original(fixture):
     result = run(fixture, "never" if max_length else "visual", max_length, batch, images)
 
     if "memory" in expected:
-        memory = Clip4Str(model).apply(variables, images, method="encode_image")
+        memory = CLIP4STR(model).apply(variables, images, method="encode_image")
         compare("memory", memory, expected["memory"])
     np.testing.assert_array_equal(result.lengths[0], expected["visual_ar_len"])
     logits = {"visual_ar": result.visual[0], "cross_ar": result.cross[0]}
@@ -121,13 +121,13 @@ def test_class_and_end_of_text_features_only(golden):
     folder = golden / "clip4str"
     config, variables = load_golden(folder)
     images = golden_inputs(folder)["images"][:2]
-    model = Clip4Str(dataclasses.replace(config, cls_eot_feature=True))
+    model = CLIP4STR(dataclasses.replace(config, cls_eot_feature=True))
     tokens = model.apply(variables, images, method="encode_image")
-    full = Clip4Str(config).apply(variables, images, method="encode_image")
+    full = CLIP4STR(config).apply(variables, images, method="encode_image")
     compare("class token", tokens, full[:, :1])
     ids = bpe.tokenize(["sale", "open"], config.context_length)
     text = model.apply(variables, ids, method="encode_caption")
-    every = Clip4Str(config).apply(variables, ids, method="encode_caption")
+    every = CLIP4STR(config).apply(variables, ids, method="encode_caption")
     compare("end of text", text[:, 0], every[:, np.argmax(ids[0] == bpe.EOT)])
     assert run(folder, "eos", None, 2, images, cls_eot_feature=True).logits.shape[0] == 2
 
@@ -138,7 +138,7 @@ def test_token_embeddings_as_text_need_equal_widths(golden):
         with pytest.raises(ValueError, match="text_width == embed_dim"):
             dataclasses.replace(config, cross_token_embedding=True)
     clip = dataclasses.replace(config.clip, text_width=config.clip.embed_dim, text_heads=1)
-    model = Clip4Str(dataclasses.replace(config, clip=clip, cross_token_embedding=True))
+    model = CLIP4STR(dataclasses.replace(config, clip=clip, cross_token_embedding=True))
     variables = model.init(jax.random.key(0), np.zeros((1, *clip.image_size, 3), np.float32))
     ids = bpe.tokenize(["sale"], config.context_length)
     text = model.apply(variables, ids, method="encode_caption")

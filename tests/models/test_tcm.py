@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tcm_jax.detection.model import Detection
+from tcm_jax.detection.model import DetectionModel
 from tcm_jax.models.convolution import resize_bilinear
 from tcm_jax.models.prompts import ContextDecoder, PromptGenerator, TextContextEncoder
 from tcm_jax.models.resnet import ModifiedResNet
-from tcm_jax.models.tcm import Tcm, resnet_clip
+from tcm_jax.models.tcm import TCM, resnet_clip
 from tests.conftest import compare, read_json
 from tests.golden_detectors import arrays, image_of, load_golden_detector, load_golden_module
 
@@ -92,10 +92,10 @@ def test_language_and_visual_prompt_generators(detection_golden):
                 compare(f"{case} layer {i}", layer, expected[f"{case}_layer{i}"], TIGHT)
 
 
-def everything(task: Detection, variables, image) -> dict[str, np.ndarray]:
+def everything(task: DetectionModel, variables, image) -> dict[str, np.ndarray]:
     """All that the fixtures keep of a forward pass, by their names."""
 
-    def run(model: Tcm, image):
+    def run(model: TCM, image):
         stages, tokens = model.backbone(image, dense=True)
         output = model(image)
         actual = {f"c{i}": x for i, x in enumerate(stages, start=2)}

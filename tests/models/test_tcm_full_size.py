@@ -6,10 +6,10 @@ import numpy as np
 
 from tcm_jax import pretrained
 from tcm_jax.convert import engine, rules
-from tcm_jax.detection.model import Detection, detection_config
+from tcm_jax.detection.model import DetectionModel, detection_config
 from tests.conftest import compare, detection_weights, read_json
+from tests.detection.test_detector_configs import load
 from tests.golden_detectors import arrays, image_of
-from tests.test_detector_configs import load
 
 
 def test_full_size_models_equal_the_original(detection_golden):
@@ -20,7 +20,7 @@ def test_full_size_models_equal_the_original(detection_golden):
         values = load(f"tcm_{family}", "ic15")["model"]
         values["tcm"]["clip"]["text_positions"] = manifest["text_context_length"]
         values["tcm"]["learnable_prompt"] = manifest["text_context_length"] - manifest["context_length"]
-        task = Detection(detection_config(values))
+        task = DetectionModel(detection_config(values))
         template = pretrained.shapes(jax.eval_shape(task.init, jax.random.key(0)))
         state = detection_weights(folder / f"{name}.json")
         flat = engine.to_flax(state, rules.table("tcm"), template, rules.DROPPED)

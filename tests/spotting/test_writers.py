@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tcm_jax.spotting import rrc
-from tcm_jax.spotting.results import SpottedPhoto, SpottedWord
+from tcm_jax.spotting.results import SpottedImage, SpottedWord
 from tcm_jax.spotting.writers import ENDINGS, check_output, writer
 
 
@@ -21,10 +21,10 @@ def word(text, line, x=10.0, score=0.75, polygon=None):
 
 
 CURVE = [[1.4, 60], [20, 50], [40, 60], [40, 80], [20, 70], [0, 80]]
-SHOP = SpottedPhoto(
+SHOP = SpottedImage(
     "photos/shop.jpg", 120, 90, (word("Fish", 0), word("&", 0, 60), word('"Chips"', 1), word("<5", 2, polygon=CURVE))
 )
-EMPTY = SpottedPhoto("photos/empty.jpg", 4, 3, ())
+EMPTY = SpottedImage("photos/empty.jpg", 4, 3, ())
 
 
 def written(path, *photos):
@@ -84,7 +84,7 @@ def test_hocr(tmp_path, ending):
 
 
 def test_hocr_of_names_and_texts_that_xml_lacks(tmp_path):
-    photo = SpottedPhoto('a"\udce9\x01.jpg', 9, 9, (word("\x00é\ufffe", 0),))
+    photo = SpottedImage('a"\udce9\x01.jpg', 9, 9, (word("\x00é\ufffe", 0),))
     root = ElementTree.parse(written(tmp_path / "a.xml", photo)).getroot()
     assert root[1][0].get("title").startswith('image "a%22\ufffd\ufffd.jpg"; ')
     assert root[1][0][0][0].text == "\ufffdé\ufffd"
@@ -92,7 +92,7 @@ def test_hocr_of_names_and_texts_that_xml_lacks(tmp_path):
 
 def test_names_that_are_no_text(tmp_path):
     """JSON gives the name back that the file system has."""
-    photo = SpottedPhoto("caf\udce9.jpg", 9, 9, ())
+    photo = SpottedImage("caf\udce9.jpg", 9, 9, ())
     assert json.loads(written(tmp_path / "a.json", photo).read_text())["photos"][0]["image"] == "caf\udce9.jpg"
     (tmp_path / "a.json").unlink()
     assert zipfile.ZipFile(written(tmp_path / "a.zip", photo)).namelist() == ["res_caf\\udce9.txt"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import jax
 import pytest
 
-from tcm_jax.training.report import Report
+from tcm_jax.training.report import RunLog
 
 CONFIG = {
     "task": "recognition",
@@ -55,12 +55,12 @@ def config() -> dict:
 @pytest.fixture
 def compiled(monkeypatch, caplog) -> Iterator[dict[tuple[int, str], list[str]]]:
     """Names of the programs compiled until a run reported (step, name)."""
-    write, programs = Report.write, {}
+    write, programs = RunLog.write, {}
 
     def count(self, step, values, name="train"):
         write(self, step, values, name)
         programs[step, name] = [text.split(" in ")[0] for text in caplog.messages if "Finished XLA compilation" in text]
 
-    monkeypatch.setattr(Report, "write", count)
+    monkeypatch.setattr(RunLog, "write", count)
     with jax.log_compiles():
         yield programs

@@ -14,7 +14,7 @@ from tcm_jax.distributed.interrupt import Interrupted, StopSignal
 from tcm_jax.training.loop import DeviceBatch, Loop, NonFiniteError, device_batches
 from tcm_jax.training.mesh import make_mesh
 from tcm_jax.training.profile import Profile
-from tcm_jax.training.report import Report
+from tcm_jax.training.report import RunLog
 from tcm_jax.training.state import TrainState
 
 
@@ -62,7 +62,7 @@ def run(tmp_path, total=5, start=0, losses=None, stops=None, on_step=None, check
         for number in itertools.count(start + 1)
     )
     state = TrainState(jnp.int32(start), {}, {}, (), None)
-    with Report(tmp_path, start, total) as report, StopSignal() as stop:
+    with RunLog(tmp_path, start, total) as report, StopSignal() as stop:
         loop = Loop(
             step=step,
             batches=batches,

@@ -48,7 +48,7 @@ def test_nearly_all_of_a_full_size_model_is_cut(recipe):
 
     def held(path, leaf) -> float:
         """Values on one device."""
-        spec = partition.fitting(specs[path], leaf.shape, MESH)
+        spec = partition.divisible_spec(specs[path], leaf.shape, MESH)
         return leaf.size / np.prod([MESH.shape[axis] for axis in spec if axis])
 
     flat = flatten(params)
@@ -68,7 +68,7 @@ def test_a_block_by_hand():
         "ln_1/scale": (8,),
     }
     params = {"a": {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in block.items()}}
-    rules = [rule for rule in partition.CLIP4STR if any(re.search(rule[0], f"a/{path}") for path in block)]
+    rules = [rule for rule in partition.CLIP4STR_PARTITION if any(re.search(rule[0], f"a/{path}") for path in block)]
     assert partition.specs({"a": params["a"]}, rules) == {
         "a/query/kernel": P("fsdp", "tensor", None),
         "a/query/bias": P("tensor", None),
@@ -82,8 +82,8 @@ def test_a_block_by_hand():
 def test_a_dimension_that_the_mesh_does_not_divide_stays_whole():
     params = {"w": {"kernel": jax.ShapeDtypeStruct((6, 4), jnp.float32)}}
     rules = [("kernel$", P("fsdp", "tensor"))]
-    assert partition.fitting(P("fsdp", "tensor"), (6, 4), MESH) == P(None, "tensor")
-    assert partition.whole(params, rules, MESH) == {"w/kernel": "(6, 4) over ('fsdp', 'tensor')"}
+    assert partition.divisible_spec(P("fsdp", "tensor"), (6, 4), MESH) == P(None, "tensor")
+    assert partition.undivided(params, rules, MESH) == {"w/kernel": "(6, 4) over ('fsdp', 'tensor')"}
 
 
 def test_what_does_not_fit_is_listed():

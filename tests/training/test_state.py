@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tcm_jax.recognition.model import Recognition
-from tcm_jax.recognition.task import OptimConfig, make_optimizer
+from tcm_jax.recognition.model import RecognitionModel
+from tcm_jax.recognition.task import RecognitionOptimConfig, make_optimizer
 from tcm_jax.tasks import parse
 from tcm_jax.training.mesh import make_mesh, shard_batch
 from tcm_jax.training.methods import adamw
@@ -126,13 +126,15 @@ def test_an_update_that_is_not_finite_is_not_made(value):
 def recognizer(config, dtype=jnp.float32, **model):
     """A recognizer with its first state and a batch of words of one length."""
     model = dataclasses.replace(parse(config).config.model, **model)
-    task = Recognition(model, (0.5,) * 3, (0.5,) * 3, dtype)
+    task = RecognitionModel(model, (0.5,) * 3, (0.5,) * 3, dtype)
     rng = np.random.default_rng(0)
     params = jax.tree.map(
         lambda x: jnp.asarray(rng.normal(0, 0.1, x.shape).astype(x.dtype)),
         jax.eval_shape(task.init, jax.random.key(0))["params"],
     )
-    optimizer = make_optimizer(OptimConfig(lr_batch=8, text_freeze_layers=0), params, batch=8, total_steps=10)
+    optimizer = make_optimizer(
+        RecognitionOptimConfig(lr_batch=8, text_freeze_layers=0), params, batch=8, total_steps=10
+    )
     words = ["word", "read", "sign", "shop", "2001", "road", "exit", "open"]
     batch = {
         "image": jnp.asarray(rng.integers(0, 256, (8, 32, 32, 3), np.uint8)),

@@ -16,7 +16,7 @@ from tcm_jax import pretrained
 from tcm_jax.commands import train
 from tcm_jax.distributed.interrupt import Interrupted
 from tcm_jax.training.config import ConfigError
-from tcm_jax.training.report import Report
+from tcm_jax.training.report import RunLog
 from tcm_jax.training.workdir import ResumeError
 from tests.training.conftest import CONFIG
 
@@ -115,7 +115,7 @@ def test_a_finished_run_has_nothing_to_do(finished, config, capsys):
 
 @pytest.mark.parametrize(("step", "number"), [(1, signal.SIGTERM), (4, signal.SIGINT)])
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch, config, finished, step, number):
-    write = Report.write
+    write = RunLog.write
 
     def interrupt(self, done, *args, **kwargs):
         write(self, done, *args, **kwargs)
@@ -123,7 +123,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path, monkeyp
             os.kill(os.getpid(), number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Report, "write", interrupt)
+        patch.setattr(RunLog, "write", interrupt)
         with pytest.raises(Interrupted) as error:
             train.run(config, tmp_path)
     assert error.value.status == 128 + number

@@ -12,21 +12,21 @@ from tcm_jax.data.scenes.write import write_scene_folder
 from tcm_jax.data.words import check as checking
 from tcm_jax.images.decoding import ImageError, image_size
 from tcm_jax.images.drawing import scene_sheet
-from tcm_jax.records import Scene, SceneSource, SourceError
+from tcm_jax.records import AnnotatedImage, AnnotatedImageSource, SourceError
 from tcm_jax.render.scenes import SyntheticScenes
 
 _DRAWN = 12  # photos on the sheet of a check
 WRITERS = {"scenes": write_scene_folder}
 
 
-def opened(options: argparse.Namespace) -> Opened[SceneSource]:
+def opened(options: argparse.Namespace) -> Opened[AnnotatedImageSource]:
     """The source at `options.path`; `SourceError` if nothing of it is usable."""
     problems: list[str] = []
     source = open_scenes(options.path, options.format, options.images, options.annotations, problems)
     return Opened(source, problems)
 
 
-def check(options: argparse.Namespace, found: Opened[SceneSource] | None) -> int:
+def check(options: argparse.Namespace, found: Opened[AnnotatedImageSource] | None) -> int:
     """Tells what is at `options.path` and what is wrong with it; 1 if no photo of it can be used."""
     found = found or opened(options)
     source = found.source
@@ -41,7 +41,7 @@ def check(options: argparse.Namespace, found: Opened[SceneSource] | None) -> int
     return 0 if result.usable else 1
 
 
-def peek(options: argparse.Namespace, found: Opened[SceneSource] | None) -> int:
+def peek(options: argparse.Namespace, found: Opened[AnnotatedImageSource] | None) -> int:
     """Draws photos, evenly spread over the source, with the outlines and the texts of their words."""
     source = (found or opened(options)).whole()
     broken: list[str] = []
@@ -55,7 +55,7 @@ def peek(options: argparse.Namespace, found: Opened[SceneSource] | None) -> int:
     return 0 if scenes else 1
 
 
-def build(options: argparse.Namespace, found: Opened[SceneSource] | None) -> int:
+def build(options: argparse.Namespace, found: Opened[AnnotatedImageSource] | None) -> int:
     """Copies all readable photos, with their bytes and their usable polygons unchanged, into another form."""
     source = (found or opened(options)).whole()
     if options.to not in WRITERS:
@@ -68,7 +68,7 @@ def build(options: argparse.Namespace, found: Opened[SceneSource] | None) -> int
     return 0
 
 
-def shard(options: argparse.Namespace, found: Opened[SceneSource] | None) -> int:
+def shard(options: argparse.Namespace, found: Opened[AnnotatedImageSource] | None) -> int:
     """Converts all readable photos to a set of ArrayRecord shards."""
     return convert(options, "scenes", found)
 
@@ -95,18 +95,18 @@ def synth(options: argparse.Namespace, found: None) -> int:
     return 0
 
 
-def _draw(scenes: Sequence[Scene], source: SceneSource, path: Path) -> None:
+def _draw(scenes: Sequence[AnnotatedImage], source: AnnotatedImageSource, path: Path) -> None:
     if scenes:
         save_picture(scene_sheet(scenes), path)
         print(f"{path}: {len(scenes)} of {len(source):,} photos; green texts count, orange ones are ignored")
 
 
-def _print_account(source: SceneSource) -> None:
+def _print_account(source: AnnotatedImageSource) -> None:
     report = getattr(source, "report", f"{len(source):,} photos")
     print(f"recognised: {getattr(source, 'kind', 'scenes')} {source.name}: {report}")
 
 
-def _photos(source: SceneSource, broken: list[str]) -> Iterator[Scene]:
+def _photos(source: AnnotatedImageSource, broken: list[str]) -> Iterator[AnnotatedImage]:
     """The scenes whose photo is an image file."""
     for scene in checking.readable(source, progress(range(len(source)), "writing"), broken.append):
         try:

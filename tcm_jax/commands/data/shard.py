@@ -13,7 +13,7 @@ from tcm_jax.commands.command_line import INTERRUPTED
 from tcm_jax.commands.data.common import Opened, print_left_out
 from tcm_jax.data.scenes.sources import open_scenes
 from tcm_jax.data.shard_workers import make_shards
-from tcm_jax.data.shards import Plan, Records, finish, finished_shards, plan_shards, read_manifest, start
+from tcm_jax.data.shards import Records, ShardPlan, finish, finished_shards, plan_shards, read_manifest, start
 from tcm_jax.data.words.sources import ConcatSource, open_source
 from tcm_jax.files import absolute
 
@@ -73,7 +73,7 @@ def convert(options: argparse.Namespace, kind: str, found: Opened | None) -> int
     return 0
 
 
-def _with_workers(source: Records, plan: Plan, workers: int) -> None:
+def _with_workers(source: Records, plan: ShardPlan, workers: int) -> None:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("writing", total=plan.records)
@@ -81,7 +81,7 @@ def _with_workers(source: Records, plan: Plan, workers: int) -> None:
     finish(plan, shards)
 
 
-def _with_beam(sources: Sources, plan: Plan, options: list[str]) -> None:
+def _with_beam(sources: Sources, plan: ShardPlan, options: list[str]) -> None:
     try:
         from tcm_jax.data.beam import run_pipeline  # an extra, and slow to import
     except ImportError as error:
@@ -89,7 +89,7 @@ def _with_beam(sources: Sources, plan: Plan, options: list[str]) -> None:
     run_pipeline(sources.open, plan, options)
 
 
-def _print_account(plan: Plan) -> None:
+def _print_account(plan: ShardPlan) -> None:
     manifest = read_manifest(plan)
     ignored = f" ({manifest['ignored']:,} ignored)" if manifest["ignored"] else ""
     print(

@@ -10,20 +10,20 @@ from tcm_jax.data.words.label_files import write_label_folder
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.data.words.lmdb import write_lmdb
 from tcm_jax.data.words.sources import open_source
-from tcm_jax.records import Source, SourceError
+from tcm_jax.records import SourceError, WordSource
 from tcm_jax.render.words import SyntheticWords
 from tcm_jax.text.charset import load_charset
 
 WRITERS = {"lmdb": write_lmdb, "array_record": write_array_record, "folder": write_label_folder}
 
 
-def opened(options: argparse.Namespace) -> Opened[Source]:
+def opened(options: argparse.Namespace) -> Opened[WordSource]:
     """The source at `options.path`; `SourceError` if nothing of it is usable."""
     problems: list[str] = []
     return Opened(open_source(options.path, problems), problems)
 
 
-def check(options: argparse.Namespace, found: Opened[Source] | None) -> int:
+def check(options: argparse.Namespace, found: Opened[WordSource] | None) -> int:
     """Tells what is at `options.path` and what is wrong with it; 1 if nothing of it can be used."""
     label_filter = LabelFilter(
         load_charset(options.charset),
@@ -43,7 +43,7 @@ def check(options: argparse.Namespace, found: Opened[Source] | None) -> int:
     return 0 if result.usable else 1
 
 
-def peek(options: argparse.Namespace, found: Opened[Source] | None) -> int:
+def peek(options: argparse.Namespace, found: Opened[WordSource] | None) -> int:
     """Draws records, evenly spread over the source, with their labels."""
     source = (found or opened(options)).whole()
     broken: list[str] = []
@@ -58,7 +58,7 @@ def peek(options: argparse.Namespace, found: Opened[Source] | None) -> int:
     return 0 if records else 1
 
 
-def build(options: argparse.Namespace, found: Opened[Source] | None) -> int:
+def build(options: argparse.Namespace, found: Opened[WordSource] | None) -> int:
     """Copies all readable records, images and labels unchanged, into another form."""
     source = (found or opened(options)).whole()
     if options.to not in WRITERS:
@@ -71,7 +71,7 @@ def build(options: argparse.Namespace, found: Opened[Source] | None) -> int:
     return 0
 
 
-def shard(options: argparse.Namespace, found: Opened[Source] | None) -> int:
+def shard(options: argparse.Namespace, found: Opened[WordSource] | None) -> int:
     """Converts all readable records to a set of ArrayRecord shards."""
     return convert(options, "words", found)
 

@@ -12,7 +12,7 @@ from tcm_jax.commands.evaluate.outputs import progress_bars
 from tcm_jax.files import atomic_file
 from tcm_jax.images import overlay
 from tcm_jax.images.decoding import decode
-from tcm_jax.records import SceneSource
+from tcm_jax.records import AnnotatedImageSource
 from tcm_jax.spotting import rrc
 
 Paint = Callable[[np.ndarray], np.ndarray]  # a photo, uint8 RGB [h, w, 3], to a picture of what was found in it
@@ -40,7 +40,7 @@ OnOutcome = Callable[[Outcome], None]
 
 
 @contextlib.contextmanager
-def exporting(source: SceneSource, submissions: Path | None, overlays: Path | None) -> Iterator[OnOutcome]:
+def exporting(source: AnnotatedImageSource, submissions: Path | None, overlays: Path | None) -> Iterator[OnOutcome]:
     """Yields the function that takes the outcome of each photo in order, shows progress, and writes what is asked for.
 
     Args:
@@ -64,7 +64,7 @@ def exporting(source: SceneSource, submissions: Path | None, overlays: Path | No
 
 
 @contextlib.contextmanager
-def submission(path: Path, source: SceneSource) -> Iterator[OnOutcome]:
+def submission(path: Path, source: AnnotatedImageSource) -> Iterator[OnOutcome]:
     """Writes a zip file as the Robust Reading Competition takes it for ICDAR 2015, tasks 4.1 and 4.4.
 
     It has res_NAME.txt for each photo NAME.jpg, with a line x1,y1,x2,y2,... for each detection, clockwise and in
@@ -88,7 +88,7 @@ def submission(path: Path, source: SceneSource) -> Iterator[OnOutcome]:
         yield add
 
 
-def pictures(folder: Path, source: SceneSource) -> OnOutcome:
+def pictures(folder: Path, source: AnnotatedImageSource) -> OnOutcome:
     """Draws photos with what was found in them, in `folder`.
 
     The files are called by the photo's H-mean in percent and its name, 033-img_7.jpg, so that the worst come first.
@@ -106,7 +106,7 @@ def pictures(folder: Path, source: SceneSource) -> OnOutcome:
     return draw
 
 
-def photo_stems(source: SceneSource) -> list[str]:
+def photo_stems(source: AnnotatedImageSource) -> list[str]:
     """The photos' names without folder and ending.
 
     Raises:

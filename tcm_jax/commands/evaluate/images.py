@@ -14,11 +14,11 @@ from tcm_jax.commands.evaluate.outputs import document, origin, print_account, r
 from tcm_jax.commands.evaluate.tables import cross_table, scene_table
 from tcm_jax.commands.images import add_scale_option
 from tcm_jax.config import setting
-from tcm_jax.data.scenes.build import SceneSubset, hold_out
+from tcm_jax.data.scenes.build import AnnotatedImageSubset, hold_out
 from tcm_jax.data.scenes.formats import FORMATS
 from tcm_jax.data.scenes.sources import open_scenes
 from tcm_jax.detection.detector import Detector
-from tcm_jax.detection.evaluate import SceneResult, ScoredPhoto, evaluate_scenes
+from tcm_jax.detection.evaluate import DetectionResult, ScoredImage, evaluate_scenes
 from tcm_jax.files import absolute, as_path, check_writable
 from tcm_jax.metrics.detection import Score
 from tcm_jax.training.workdir import write_json
@@ -70,7 +70,7 @@ def prepare(options: argparse.Namespace) -> Callable[[], None]:
     return functools.partial(_run, options, detectors, sets)
 
 
-def open_all(options: argparse.Namespace) -> tuple[list[SceneSubset], list[Detector]]:
+def open_all(options: argparse.Namespace) -> tuple[list[AnnotatedImageSubset], list[Detector]]:
     """The test sets and the detectors; all outputs are checked."""
     sets = _open_sets(options)
     _check_outputs(options, sets)
@@ -82,7 +82,7 @@ def open_all(options: argparse.Namespace) -> tuple[list[SceneSubset], list[Detec
     return sets, detectors
 
 
-def _run(options: argparse.Namespace, detectors: Sequence[Detector], sets: Sequence[SceneSubset]) -> None:
+def _run(options: argparse.Namespace, detectors: Sequence[Detector], sets: Sequence[AnnotatedImageSubset]) -> None:
     rows = {}
     summaries = []
     for checkpoint, detector in zip(options.checkpoint, detectors, strict=True):
@@ -102,10 +102,10 @@ def _run(options: argparse.Namespace, detectors: Sequence[Detector], sets: Seque
         write_json(options.output, document(summaries))
 
 
-def _evaluate(options: argparse.Namespace, detector: Detector, source: SceneSubset) -> SceneResult:
+def _evaluate(options: argparse.Namespace, detector: Detector, source: AnnotatedImageSubset) -> DetectionResult:
     with exporting(source, options.submission, options.overlays) as export:
 
-        def on_photo(photo: ScoredPhoto) -> None:
+        def on_image(photo: ScoredImage) -> None:
             polygons = [instance.polygon for instance in photo.counted]
             export(Outcome(photo.index, photo.fixed.hmean, polygons, None, _painter(photo)))
 
@@ -114,11 +114,11 @@ def _evaluate(options: argparse.Namespace, detector: Detector, source: SceneSubs
             source,
             min_score=options.score_threshold,
             deteval=options.deteval,
-            on_photo=on_photo,
+            on_image=on_image,
         )
 
 
-def _painter(photo: ScoredPhoto) -> Paint | None:
+def _painter(photo: ScoredImage) -> Paint | None:
     """Draws what counts, over the annotated text."""
     if photo.detections is None:
         return None
@@ -136,7 +136,7 @@ def _what_counts(min_score: float | None, detector: Detector) -> str:
     )
 
 
-def _report(results: Sequence[SceneResult], seconds: float) -> None:
+def _report(results: Sequence[DetectionResult], seconds: float) -> None:
     print(scene_table(results))
     print("Note: best H-mean is the largest of seven score thresholds, chosen on the same photos, as in MMOCR.")
     print_account(results, seconds)
@@ -145,8 +145,8 @@ def _report(results: Sequence[SceneResult], seconds: float) -> None:
 def _summary(
     options: argparse.Namespace,
     detector: Detector,
-    sets: Sequence[SceneSubset],
-    results: Sequence[SceneResult],
+    sets: Sequence[AnnotatedImageSubset],
+    results: Sequence[DetectionResult],
     seconds: float,
 ) -> dict:
     """Everything that a later reader of the numbers may ask, as JSON values."""
@@ -188,7 +188,7 @@ def _at(threshold: float, score: Score) -> dict[str, Any]:
     return {"score_threshold": round(threshold, 6), **asdict(score)}
 
 
-def _open_sets(options: argparse.Namespace) -> list[SceneSubset]:
+def _open_sets(options: argparse.Namespace) -> list[AnnotatedImageSubset]:
     """The test sets of all paths, with a line on stderr for each that lost annotations."""
     if options.hold_out < 0:
         raise ValueError(f"--hold-out is {options.hold_out}; expected at least 1")
@@ -220,7 +220,7 @@ def _names(paths: Sequence[str]) -> list[str]:
     return names
 
 
-def _check_outputs(options: argparse.Namespace, sets: Sequence[SceneSubset]) -> None:
+def _check_outputs(options: argparse.Namespace, sets: Sequence[AnnotatedImageSubset]) -> None:
     """All outputs are checked now, not after the work; their folders are made."""
     check_writable(options.output, "--output")
     if options.output is None:

@@ -11,15 +11,15 @@ from tcm_jax.commands.evaluate.exports import Outcome, exporting
 from tcm_jax.commands.evaluate.images import open_all
 from tcm_jax.commands.evaluate.outputs import document, origin, print_account, results_path
 from tcm_jax.commands.evaluate.tables import spotting_table
-from tcm_jax.data.scenes.build import SceneSubset
+from tcm_jax.data.scenes.build import AnnotatedImageSubset
 from tcm_jax.distributed.tally import warn_undecodable
-from tcm_jax.images.decoding import ONCE, ImageError
+from tcm_jax.images.decoding import SINGLE_VIEW, ImageError
 from tcm_jax.images.inputs import Input
 from tcm_jax.metrics.detection import ImagePolygons, Score, combine, hmean_iou
 from tcm_jax.metrics.spotting import RULES, ImageWords, spotting
 from tcm_jax.recognition.recognizer import Recognizer
-from tcm_jax.records import SceneSource, TextRegion
-from tcm_jax.spotting.results import SpottedPhoto, SpottedWord
+from tcm_jax.records import AnnotatedImageSource, TextRegion
+from tcm_jax.spotting.results import SpottedImage, SpottedWord
 from tcm_jax.spotting.spotter import Spotter
 from tcm_jax.training.workdir import write_json
 
@@ -56,13 +56,13 @@ def prepare(options: argparse.Namespace) -> Callable[[], None]:
     for source in sets:
         if not any(region.text for i in range(len(source)) for region in source.regions(i) if not region.ignore):
             raise ValueError(f"{source.name} has no texts to compare with; --recognizer needs a set with texts")
-    recognizer = Recognizer(options.recognizer, margins=ONCE, dtype=options.dtype, quiet=True)
+    recognizer = Recognizer(options.recognizer, margins=SINGLE_VIEW, dtype=options.dtype, quiet=True)
     limits = {} if options.min_score is None else {"min_score": options.min_score}
     spotters = [Spotter(detector, recognizer, **limits) for detector in detectors]
     return functools.partial(_run, options, spotters, sets)
 
 
-def _run(options: argparse.Namespace, spotters: Sequence[Spotter], sets: Sequence[SceneSubset]) -> None:
+def _run(options: argparse.Namespace, spotters: Sequence[Spotter], sets: Sequence[AnnotatedImageSubset]) -> None:
     summaries = []
     for checkpoint, spotter in zip(options.checkpoint, spotters, strict=True):
         print(f"Detecting with {spotter.detector.model}; photos {spotter.detector.photos.resizing}")
@@ -83,7 +83,7 @@ def _run(options: argparse.Namespace, spotters: Sequence[Spotter], sets: Sequenc
         write_json(options.output, document(summaries))
 
 
-def _evaluate(options: argparse.Namespace, spotter: Spotter, source: SceneSubset) -> SpottingResult:
+def _evaluate(options: argparse.Namespace, spotter: Spotter, source: AnnotatedImageSubset) -> SpottingResult:
     scores: dict[str, list[Score]] = {name: [] for name in (_DETECTION, *RULES)}
     broken: list[str] = []
     num_ignored = 0
@@ -104,7 +104,7 @@ def _evaluate(options: argparse.Namespace, spotter: Spotter, source: SceneSubset
     return SpottingResult(source.name, len(source), len(broken), num_ignored, totals)
 
 
-def _images(source: SceneSource) -> Iterator[Input]:
+def _images(source: AnnotatedImageSource) -> Iterator[Input]:
     for index in range(len(source)):
         try:
             yield source[index].image
@@ -112,7 +112,7 @@ def _images(source: SceneSource) -> Iterator[Input]:
             yield b""  # whose ImageError takes the photo's place in the results
 
 
-def _counted(photo: SpottedPhoto, score_threshold: float | None) -> list[SpottedWord]:
+def _counted(photo: SpottedImage, score_threshold: float | None) -> list[SpottedWord]:
     return [word for word in photo.words if score_threshold is None or word.detection_score >= score_threshold]
 
 
@@ -134,7 +134,7 @@ def score_words(regions: Sequence[TextRegion], words: Sequence[SpottedWord], nam
 def _summary(
     options: argparse.Namespace,
     spotter: Spotter,
-    sets: Sequence[SceneSubset],
+    sets: Sequence[AnnotatedImageSubset],
     results: Sequence[SpottingResult],
     seconds: float,
 ) -> dict[str, Any]:

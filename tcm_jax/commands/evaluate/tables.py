@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from tcm_jax.detection.evaluate import SceneResult
+from tcm_jax.detection.evaluate import DetectionResult
 from tcm_jax.metrics.detection import Score
 
 
-def scene_table(results: Sequence[SceneResult]) -> str:
+def scene_table(results: Sequence[DetectionResult]) -> str:
     """A row for each data set, rates in percent; columns of DetEval if the results have it."""
     titles = ["Dataset", "# photos", "# texts", "Precision", "Recall", "H-mean", "best H-mean", "at score"]
     deteval = any(result.deteval for result in results)
@@ -27,7 +27,7 @@ def spotting_table(rows: Sequence[tuple[str, int, str, Score]]) -> str:
     return _table(titles, cells)
 
 
-def cross_table(rows: Mapping[str, Sequence[SceneResult]]) -> str:
+def cross_table(rows: Mapping[str, Sequence[DetectionResult]]) -> str:
     """H-means in percent by checkpoint and data set, the best of the score thresholds in parentheses."""
     names = [result.name for result in next(iter(rows.values()))]
     cells = [

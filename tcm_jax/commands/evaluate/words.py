@@ -21,8 +21,8 @@ from tcm_jax.data.words.sources import FilteredSource
 from tcm_jax.files import as_path, atomic_file, check_writable
 from tcm_jax.loading import NORMALIZATIONS, Model, load_model
 from tcm_jax.metrics.recognition import Result, combine, format_table
-from tcm_jax.recognition.evaluate import Predict, Sample, evaluate
-from tcm_jax.records import Source
+from tcm_jax.recognition.evaluate import Predict, ScoredWord, evaluate
+from tcm_jax.records import WordSource
 from tcm_jax.text.charset import CHARSET_36, CHARSET_62, CHARSET_94, load_charset
 from tcm_jax.training.workdir import versions, write_json
 
@@ -102,7 +102,7 @@ def _run(
         for source in sets:
             bar = progress.add_task(source.name, total=len(source))
 
-            def on_sample(sample: Sample, name: str = source.name, bar=bar) -> None:
+            def on_sample(sample: ScoredWord, name: str = source.name, bar=bar) -> None:
                 if file is not None:
                     row = {"set": name, **sample._asdict()}
                     print(json.dumps(row, ensure_ascii=False), file=file)
@@ -178,7 +178,7 @@ def _summary(
 
 def _open_sets(options: argparse.Namespace, charset: str, max_length: int) -> list[FilteredSource]:
     """The cleaned test sets of all paths, with a line on stderr for each that lost records."""
-    found: list[Source] = [source for path in options.paths for source in benchmark_sets(path)]
+    found: list[WordSource] = [source for path in options.paths for source in benchmark_sets(path)]
     names = [source.name for source in found]
     if missing := [name for name in options.sets or () if name not in names]:
         raise ValueError(f"no set is called {', '.join(missing)}; found {', '.join(names)}")

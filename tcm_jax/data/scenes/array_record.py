@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from tcm_jax.data.scenes.regions import SceneReport, instance
+from tcm_jax.data.scenes.regions import AnnotationReport, instance
 from tcm_jax.data.words.array_record import ArrayRecordFiles, is_array_record, pack, shard_sets
 from tcm_jax.images.decoding import encoded
-from tcm_jax.records import Scene, SourceError, TextRegion
+from tcm_jax.records import AnnotatedImage, SourceError, TextRegion
 
 MANIFEST = "manifest.json"
 
 
 class ArrayRecordScenes(ArrayRecordFiles):
-    """Random access to the scenes of a set of shards, or of one of them; a `SceneSource`.
+    """Random access to the scenes of a set of shards, or of one of them; a `AnnotatedImageSource`.
 
     Attributes:
         report: how many photos and text instances there are.
@@ -36,9 +36,9 @@ class ArrayRecordScenes(ArrayRecordFiles):
         super().__init__(files, name)
         self.report = self._counted()
 
-    def __getitem__(self, index: int) -> Scene:
+    def __getitem__(self, index: int) -> AnnotatedImage:
         header, image = self.parts(index)
-        return Scene(image, _regions(header), header["name"])
+        return AnnotatedImage(image, _regions(header), header["name"])
 
     def regions(self, index: int) -> tuple[TextRegion, ...]:
         return _regions(self.parts(index)[0])
@@ -53,7 +53,7 @@ class ArrayRecordScenes(ArrayRecordFiles):
             if not (isinstance(region["text"], str) and isinstance(region["ignore"], bool) and region["polygon"]):
                 raise TypeError(f"region {region}")
 
-    def _counted(self) -> SceneReport:
+    def _counted(self) -> AnnotationReport:
         path = self.path.parent / MANIFEST
         try:
             shards = {shard["file"]: shard for shard in json.loads(path.read_text("utf-8"))["shards"]}
@@ -68,7 +68,7 @@ class ArrayRecordScenes(ArrayRecordFiles):
             raise SourceError(f"{path} is not the manifest of {self.path.name} ({error!r})") from error
         if counts[0] != len(self):
             raise SourceError(f"{path} tells of {counts[0]:,} photos, the shards hold {len(self):,}")
-        return SceneReport(*counts)
+        return AnnotationReport(*counts)
 
 
 def scene_shards(path: Path) -> list[Path] | Path | None:
@@ -86,7 +86,7 @@ def scene_shards(path: Path) -> list[Path] | Path | None:
     return sets[0] if sets else None
 
 
-def pack_scene(scene: Scene) -> bytes:
+def pack_scene(scene: AnnotatedImage) -> bytes:
     """The bytes of a scene; a photo given as an array becomes a PNG."""
     return pack({"name": scene.name, "regions": [instance(region) for region in scene.regions]}, encoded(scene.image))
 

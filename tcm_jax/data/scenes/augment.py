@@ -14,7 +14,7 @@ _GREY = np.array([0.299, 0.587, 0.114])  # ITU-R 601-2, the lightness of RGB
 
 
 @dataclass(frozen=True)
-class SceneAugment:
+class DetectionAugment:
     """(photo, regions, rng) -> a square view and the text in it.
 
     The photo is flipped, turned around its centre, cut and resized with its ratio kept; the cut lies at the top left

@@ -14,12 +14,12 @@ import numpy as np
 from tcm_jax.data.scenes.sources import open_scenes
 from tcm_jax.data.words.build import Entry
 from tcm_jax.files import as_path
-from tcm_jax.records import Scene, SceneSource, SourceError, TextRegion
+from tcm_jax.records import AnnotatedImage, AnnotatedImageSource, SourceError, TextRegion
 from tcm_jax.render.scenes import SyntheticScenes
 
 
 @dataclass(frozen=True)
-class SceneEntry(Entry):
+class DetectionEntry(Entry):
     """An `Entry` of scenes.
 
     Args:
@@ -34,7 +34,7 @@ class SceneEntry(Entry):
     annotations: str = ""
 
 
-class SceneSubset:
+class AnnotatedImageSubset:
     """Some of the scenes of `source`.
 
     Args:
@@ -42,7 +42,7 @@ class SceneSubset:
         name: "" for that of the source.
     """
 
-    def __init__(self, source: SceneSource, index: Sequence[int] | np.ndarray, name: str = ""):
+    def __init__(self, source: AnnotatedImageSource, index: Sequence[int] | np.ndarray, name: str = ""):
         self.source = source
         self.index = np.asarray(index, np.int64)
         self.name = name or source.name
@@ -50,7 +50,7 @@ class SceneSubset:
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, index: int) -> Scene:
+    def __getitem__(self, index: int) -> AnnotatedImage:
         return self.source[int(self.index[index])]
 
     def regions(self, index: int) -> tuple[TextRegion, ...]:
@@ -64,12 +64,12 @@ class SceneSubset:
         return f"{len(self):,} of {getattr(self.source, 'report', f'{len(self.source):,} photos')}"
 
 
-def hold_out(source: SceneSource, every: int, held_out: bool, name: str = "") -> SceneSubset:
+def hold_out(source: AnnotatedImageSource, every: int, held_out: bool, name: str = "") -> AnnotatedImageSubset:
     """Only the held-out scenes, number `every`, 2 * `every` and so on counted from 1; or only the others."""
-    return SceneSubset(source, [i for i in range(len(source)) if ((i + 1) % every == 0) == held_out], name)
+    return AnnotatedImageSubset(source, [i for i in range(len(source)) if ((i + 1) % every == 0) == held_out], name)
 
 
-def training_scenes(entry: SceneEntry, root: str | Path = "") -> SceneSource:
+def training_scenes(entry: DetectionEntry, root: str | Path = "") -> AnnotatedImageSource:
     """The scenes of an entry to train on.
 
     Args:
@@ -81,14 +81,14 @@ def training_scenes(entry: SceneEntry, root: str | Path = "") -> SceneSource:
     return _chosen(entry, root, held_out=False)
 
 
-def evaluation_scenes(entry: SceneEntry, root: str | Path = "") -> SceneSource:
+def evaluation_scenes(entry: DetectionEntry, root: str | Path = "") -> AnnotatedImageSource:
     """The scenes of an entry to evaluate on: the held-out ones, at most `max_samples`, spread evenly."""
     source = _chosen(entry, root, held_out=True)
     step = -(-len(source) // entry.max_samples) if entry.max_samples else 1
-    return SceneSubset(source, range(0, len(source), step), entry.name)
+    return AnnotatedImageSubset(source, range(0, len(source), step), entry.name)
 
 
-def _chosen(entry: SceneEntry, root: str | Path, held_out: bool) -> SceneSource:
+def _chosen(entry: DetectionEntry, root: str | Path, held_out: bool) -> AnnotatedImageSource:
     try:
         source = _open(entry, root)
     except (OSError, TypeError, ValueError) as error:
@@ -100,7 +100,7 @@ def _chosen(entry: SceneEntry, root: str | Path, held_out: bool) -> SceneSource:
     return source
 
 
-def _open(entry: SceneEntry, root: str | Path) -> SceneSource:
+def _open(entry: DetectionEntry, root: str | Path) -> AnnotatedImageSource:
     if entry.synthetic:
         arguments: dict[str, Any] = dict(entry.synthetic)
         return SyntheticScenes(**arguments)
@@ -110,7 +110,7 @@ def _open(entry: SceneEntry, root: str | Path) -> SceneSource:
     return open_scenes(path, entry.format, entry.images, entry.annotations)
 
 
-def _open_split(path: Path, split: str) -> SceneSource:
+def _open_split(path: Path, split: str) -> AnnotatedImageSource:
     from tcm_jax.data.tfds import TfdsScenes, open_tfds  # an extra, and slow to import
 
     source = open_tfds(path, split)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tcm_jax.data.words.check import some
 from tcm_jax.images.decoding import ImageError, decode
-from tcm_jax.records import Scene, SceneSource, SourceError, TextRegion
+from tcm_jax.records import AnnotatedImage, AnnotatedImageSource, SourceError, TextRegion
 
 _TINY = 8  # pixels of the shorter side: nothing is left to read
 _SHOWN = 10  # unreadable photos in the survey
@@ -21,7 +21,7 @@ _ORIENTATION = 0x0112  # the EXIF tag
 
 
 @dataclass
-class SceneSurvey:
+class AnnotationSurvey:
     """What the photos of a source and their text instances are like; `str()` tells a user.
 
     Places are names of photos or, for a text instance, "name #3", counted from 1.
@@ -83,9 +83,9 @@ class SceneSurvey:
         yield f"usable: {self.usable:,} of {self.looked_at:,} photos"
 
 
-def survey(source: SceneSource, indices: Iterable[int]) -> SceneSurvey:
+def survey(source: AnnotatedImageSource, indices: Iterable[int]) -> AnnotationSurvey:
     """Reads and decodes the photos `indices` of `source`; what is broken is noted and never raised."""
-    result = SceneSurvey()
+    result = AnnotationSurvey()
     seen: dict[int, str] = {}
     for index in indices:
         result.looked_at += 1
@@ -99,7 +99,7 @@ def survey(source: SceneSource, indices: Iterable[int]) -> SceneSurvey:
     return result
 
 
-def _look_at_photo(result: SceneSurvey, scene: Scene, seen: dict[int, str]) -> tuple[int, int] | None:
+def _look_at_photo(result: AnnotationSurvey, scene: AnnotatedImage, seen: dict[int, str]) -> tuple[int, int] | None:
     """Notes what the photo is like; its height and width if it can be decoded."""
     try:
         size = decode(scene.image, scene.name).shape[:2]
@@ -116,7 +116,7 @@ def _look_at_photo(result: SceneSurvey, scene: Scene, seen: dict[int, str]) -> t
     return size
 
 
-def _look_at_regions(result: SceneSurvey, scene: Scene, size: tuple[int, int] | None) -> None:
+def _look_at_regions(result: AnnotationSurvey, scene: AnnotatedImage, size: tuple[int, int] | None) -> None:
     result.counts.append((len(scene.regions), sum(region.ignore for region in scene.regions)))
     outlines: dict[bytes, str] = {}
     for number, region in enumerate(scene.regions, start=1):

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tcm_jax.data.scenes.formats.base import PhotoFormat, SetFormat, contents
-from tcm_jax.data.scenes.regions import SceneReport
+from tcm_jax.data.scenes.formats.base import AnnotationFormat, SetFormat, contents
+from tcm_jax.data.scenes.regions import AnnotationReport
 from tcm_jax.images.inputs import IMAGE_SUFFIXES
 from tcm_jax.records import SourceError
 
@@ -24,7 +24,7 @@ _SEPARATE = "the images and the annotations of one split can be named (images=..
 class Paired(NamedTuple):
     """Photos of a format with one annotation file for each photo, and those files."""
 
-    format: PhotoFormat
+    format: AnnotationFormat
     files: list[tuple[Path, Path]]
 
 
@@ -98,7 +98,7 @@ def _listed(folder: Path) -> list[str]:
     return os.listdir(folder) if folder.is_dir() else []
 
 
-def present(folder: Path, photos: Sequence[str], report: SceneReport) -> np.ndarray:
+def present(folder: Path, photos: Sequence[str], report: AnnotationReport) -> np.ndarray:
     """The numbers of the `photos` that are in `folder`, int64 [n]; the others are counted in `report`."""
     there: dict[str, set[str]] = {}  # names by folder: listing folders is quicker than asking for each file
     index = []
@@ -113,7 +113,7 @@ def present(folder: Path, photos: Sequence[str], report: SceneReport) -> np.ndar
     return np.array(index, np.int64)
 
 
-def pairs(photos: Path, place: Path, formats: Sequence[PhotoFormat], report: SceneReport) -> Paired:
+def pairs(photos: Path, place: Path, formats: Sequence[AnnotationFormat], report: AnnotationReport) -> Paired:
     """The photos in the folder `photos` and everywhere below it, in natural order, that have annotation files
     in `place` or below it.
 
@@ -172,12 +172,12 @@ def _by_name(images: list[Path]) -> dict[str, list[Path]]:
     return named
 
 
-def _photos_of(file: Path, known: dict[str, list[Path]], format: PhotoFormat) -> list[Path]:
+def _photos_of(file: Path, known: dict[str, list[Path]], format: AnnotationFormat) -> list[Path]:
     names = [file.stem, *(file.stem.removeprefix(prefix) for prefix in format.prefixes)]
     return next((known[name] for name in names if name in known), [])
 
 
-def _one(image: Path, files: list[Path], format: PhotoFormat) -> Path:
+def _one(image: Path, files: list[Path], format: AnnotationFormat) -> Path:
     """The one of a photo's annotation `files` that is read; in one folder, the first suffix of the format wins."""
     files = sorted(files, key=lambda file: format.suffixes.index(file.suffix.lower()))
     clash = next((file for file in files[1:] if file.parent != files[0].parent), None)
@@ -186,7 +186,7 @@ def _one(image: Path, files: list[Path], format: PhotoFormat) -> Path:
     return files[0]
 
 
-def _vote(images: list[Path], files: list[Path], formats: Sequence[PhotoFormat], place: Path) -> PhotoFormat:
+def _vote(images: list[Path], files: list[Path], formats: Sequence[AnnotationFormat], place: Path) -> AnnotationFormat:
     """The format that recognises most of the first annotation files of photos."""
     known = _by_name(images)
     votes: Counter[str] = Counter()

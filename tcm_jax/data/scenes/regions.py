@@ -13,7 +13,7 @@ _SHOWN = 3  # places in a message, for each reason
 
 
 @dataclass
-class SceneReport:
+class AnnotationReport:
     """What was read and what was left out; `str()` tells a user.
 
     Attributes:
@@ -62,7 +62,7 @@ def usable(points: np.ndarray) -> str | None:
 
 
 def collect(
-    found: Iterable[tuple[np.ndarray, str, bool, str]], report: SceneReport | None = None
+    found: Iterable[tuple[np.ndarray, str, bool, str]], report: AnnotationReport | None = None
 ) -> tuple[TextRegion, ...]:
     """The usable ones of (polygon [n, 2], text, ignore, where it stands) of one photo, counted in `report`."""
     regions = []

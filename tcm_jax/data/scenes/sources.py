@@ -10,21 +10,21 @@ from tcm_jax.data.scenes import finding
 from tcm_jax.data.scenes.array_record import ArrayRecordScenes, scene_shards
 from tcm_jax.data.scenes.formats import FORMATS
 from tcm_jax.data.scenes.formats.base import (
+    AnnotationFormat,
     ListedAnnotations,
-    PhotoFormat,
     Problems,
     SetAnnotations,
     SetFormat,
     contents,
 )
-from tcm_jax.data.scenes.regions import SceneReport, collect
+from tcm_jax.data.scenes.regions import AnnotationReport, collect
 from tcm_jax.files import local_copy
 from tcm_jax.images.decoding import ImageError
-from tcm_jax.records import Scene, SourceError, TextRegion
+from tcm_jax.records import AnnotatedImage, SourceError, TextRegion
 
 
 class AnnotatedScenes:
-    """Random access to annotated photos; a `SceneSource`.
+    """Random access to annotated photos; a `AnnotatedImageSource`.
 
     Attributes:
         name: what its scenes' names begin with.
@@ -39,7 +39,7 @@ class AnnotatedScenes:
         folder: Path,
         annotations: SetAnnotations,
         index: np.ndarray,
-        report: SceneReport,
+        report: AnnotationReport,
     ):
         self.name = name
         self.kind = kind
@@ -51,13 +51,13 @@ class AnnotatedScenes:
     def __len__(self) -> int:
         return len(self._index)
 
-    def __getitem__(self, index: int) -> Scene:
+    def __getitem__(self, index: int) -> AnnotatedImage:
         path, name = self._folder / self._photo(index), self.scene_name(index)
         try:
             image = path.read_bytes()
         except OSError as error:
             raise ImageError(name, f"can't read {path}: {error.strerror}") from error
-        return Scene(image, self.regions(index), name)
+        return AnnotatedImage(image, self.regions(index), name)
 
     def regions(self, index: int) -> tuple[TextRegion, ...]:
         return collect(self._annotations.found(int(self._index[index])))
@@ -105,7 +105,7 @@ def open_scenes(
         raise SourceError(f"the format {name} has no part {part!r}")
     formats = list(FORMATS.values()) if name == "auto" else [FORMATS[name]]
     of_sets = [format for format in formats if isinstance(format, SetFormat)]
-    of_photos = [format for format in formats if isinstance(format, PhotoFormat)]
+    of_photos = [format for format in formats if isinstance(format, AnnotationFormat)]
     if of_sets and (found := finding.set_file(place, of_sets, sure=name != "auto")):
         return _of_set(*found, part, root, photos, bool(images), problems)
     if not of_photos:
@@ -119,7 +119,7 @@ def _of_set(
     if format.parts and not part:
         parts = " or ".join(f"{format.name}:{part}" for part in format.parts)
         raise SourceError(f"{file} has several parts; choose one by the format {parts}")
-    report = SceneReport()
+    report = AnnotationReport()
     annotations = format.read(file, part, problems, report)
     folder = finding.photo_folder(photos, named, annotations.photos, file)
     index = finding.present(folder, annotations.photos, report)
@@ -129,9 +129,9 @@ def _of_set(
 
 
 def _of_photos(
-    formats: Sequence[PhotoFormat], place: Path, root: Path, photos: Path, problems: Problems
+    formats: Sequence[AnnotationFormat], place: Path, root: Path, photos: Path, problems: Problems
 ) -> AnnotatedScenes:
-    report = SceneReport()
+    report = AnnotationReport()
     format, paired = finding.pairs(photos, place, formats, report)
     names, instances = [], []
     for photo, file in paired:

@@ -11,14 +11,14 @@ from PIL import Image
 from tcm_jax.data.scenes.regions import instance
 from tcm_jax.files import atomic_folder
 from tcm_jax.images.decoding import encoded, image_size
-from tcm_jax.records import Scene
+from tcm_jax.records import AnnotatedImage
 
 LABELS = "labels.jsonl"
 _IMAGES = "images"
 _SUFFIX = re.compile(r"\.(jpe?g|png|webp|bmp|gif|tiff?|ppm)$", re.I)
 
 
-def write_scene_folder(records: Iterable[Scene], path: str | Path) -> int:
+def write_scene_folder(records: Iterable[AnnotatedImage], path: str | Path) -> int:
     """Writes `records` as the new folder `path` of images/ and a labels.jsonl; returns their number.
 
     A line of labels.jsonl is {"image", "width", "height", "instances": [{"polygon": [[x, y], ...], "text", "ignore"}]}.

@@ -19,7 +19,7 @@ from tcm_jax.data.scenes.sources import open_scenes
 from tcm_jax.data.tfds.layouts import SCENES, WORD_SETS, Layout
 from tcm_jax.data.words.sources import open_source
 from tcm_jax.images.decoding import ImageError, encoded
-from tcm_jax.records import Record, Scene, SceneSource, Source, SourceError
+from tcm_jax.records import AnnotatedImage, AnnotatedImageSource, SourceError, WordCrop, WordSource
 
 _SHOWN = 3  # places in an account
 
@@ -46,7 +46,7 @@ class _FolderBuilder(tfds.core.GeneratorBasedBuilder):
     FEATURES: dict[str, Any]
 
     @abc.abstractmethod
-    def open(self, manual: Path, split: str, places: tuple[str, ...]) -> Source | SceneSource:
+    def open(self, manual: Path, split: str, places: tuple[str, ...]) -> WordSource | AnnotatedImageSource:
         """The records of a split, from its places below the manual folder."""
 
     @abc.abstractmethod
@@ -68,7 +68,9 @@ class _FolderBuilder(tfds.core.GeneratorBasedBuilder):
         sources = {split: self.open(manual, split, places) for split, places in present.items()}
         return {split: self._generate_examples(split, source) for split, source in sources.items()}
 
-    def _generate_examples(self, split: str, source: Source | SceneSource) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_examples(
+        self, split: str, source: WordSource | AnnotatedImageSource
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
         unreadable = []
         for index in range(len(source)):
             try:
@@ -101,7 +103,7 @@ class SceneText(_FolderBuilder):
         ),
     }
 
-    def open(self, manual: Path, split: str, places: tuple[str, ...]) -> SceneSource:
+    def open(self, manual: Path, split: str, places: tuple[str, ...]) -> AnnotatedImageSource:
         format = self.builder_config.layout.format.format(split=split)
         if len(places) == 1:
             return open_scenes(manual / places[0], format)
@@ -113,7 +115,7 @@ class SceneText(_FolderBuilder):
             raise SourceError(f"{manual / places[0]} lacks {count:,} annotated photos ({', '.join(shown)}{more})")
         return source
 
-    def example(self, record: Scene) -> dict[str, Any]:
+    def example(self, record: AnnotatedImage) -> dict[str, Any]:
         polygons = [region.polygon for region in record.regions]
         return {
             "image": encoded(record.image),
@@ -136,10 +138,10 @@ class WordImages(_FolderBuilder):
         "label": tfds.features.Text(doc="as the data set has it, not cleaned"),
     }
 
-    def open(self, manual: Path, split: str, places: tuple[str, ...]) -> Source:
+    def open(self, manual: Path, split: str, places: tuple[str, ...]) -> WordSource:
         return open_source(manual / places[0])
 
-    def example(self, record: Record) -> dict[str, Any]:
+    def example(self, record: WordCrop) -> dict[str, Any]:
         return {"image": encoded(record.image), "name": record.name, "label": record.label}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from tcm_jax.files import local_copy
-from tcm_jax.records import Record, Scene, SourceError, TextRegion
+from tcm_jax.records import AnnotatedImage, SourceError, TextRegion, WordCrop
 
 _INFO = "dataset_info.json"
 
@@ -36,13 +36,13 @@ class _TfdsSource:
 
 
 class TfdsScenes(_TfdsSource):
-    """The scenes of a split built by `SceneText`; a `SceneSource`."""
+    """The scenes of a split built by `SceneText`; a `AnnotatedImageSource`."""
 
     kind = "TFDS"
 
-    def __getitem__(self, index: int) -> Scene:
+    def __getitem__(self, index: int) -> AnnotatedImage:
         example = self._example(index)
-        return Scene(example["image"], _regions(example), example["name"].decode())
+        return AnnotatedImage(example["image"], _regions(example), example["name"].decode())
 
     def regions(self, index: int) -> tuple[TextRegion, ...]:
         return _regions(self._example(index))
@@ -52,13 +52,13 @@ class TfdsScenes(_TfdsSource):
 
 
 class TfdsWords(_TfdsSource):
-    """The words of a split built by `WordImages`; a `Source`."""
+    """The words of a split built by `WordImages`; a `WordSource`."""
 
     kind = "TFDS"
 
-    def __getitem__(self, index: int) -> Record:
+    def __getitem__(self, index: int) -> WordCrop:
         example = self._example(index)
-        return Record(
+        return WordCrop(
             example["image"], example["label"].decode(), f"{self.name}:{index:09d} {example['name'].decode()}"
         )
 

@@ -23,7 +23,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from tcm_jax.files import absolute, is_remote, upload
 from tcm_jax.images.decoding import encoded
-from tcm_jax.records import Record, SourceError
+from tcm_jax.records import SourceError, WordCrop
 
 # Every ArrayRecord file starts with this block header of the Riegeli format.
 SIGNATURE = bytes.fromhex("83af70d10d884a3f")
@@ -126,14 +126,14 @@ class ArrayRecordFiles:
 
 
 class ArrayRecordSource(ArrayRecordFiles):
-    """Random access to the word records of an ArrayRecord file or a set of shards; a `Source`."""
+    """Random access to the word records of an ArrayRecord file or a set of shards; a `WordSource`."""
 
     kind = "ArrayRecord file"
     header = '{"label", "name"}'
 
-    def __getitem__(self, index: int) -> Record:
+    def __getitem__(self, index: int) -> WordCrop:
         header, image = self.parts(index)
-        return Record(image, header["label"], f"{self.name}:{index:09d} {header['name']}")
+        return WordCrop(image, header["label"], f"{self.name}:{index:09d} {header['name']}")
 
     def labels(self) -> Iterator[str]:
         """All labels in order; the images are read too, as the format stores each record in one piece."""
@@ -151,12 +151,12 @@ def pack(header: dict[str, Any], image: bytes) -> bytes:
     return _LENGTH.pack(len(data)) + data + image
 
 
-def pack_word(record: Record) -> bytes:
+def pack_word(record: WordCrop) -> bytes:
     """The bytes of a word; an image given as an array becomes a PNG."""
     return pack({"label": record.label, "name": record.name}, encoded(record.image))
 
 
-def write_array_record(records: Iterable[Record], path: str | Path) -> int:
+def write_array_record(records: Iterable[WordCrop], path: str | Path) -> int:
     """Writes words into the ArrayRecord file `path`, replacing it; returns their number."""
     return write_packed(map(pack_word, records), path).records
 

@@ -7,7 +7,7 @@ from typing import Any
 from tcm_jax.data.words.array_record import is_array_record, set_name
 from tcm_jax.data.words.label_files import local_words
 from tcm_jax.data.words.sources import ConcatSource, FilteredSource, open_source
-from tcm_jax.records import Source
+from tcm_jax.records import WordSource
 from tcm_jax.text.charset import CHARSET_36
 
 # Words after cleaning with the charset of 36, in the order of the usual tables. Sources: README.md of
@@ -30,7 +30,7 @@ WORDS = {
 _PARTS = {"IC13_857": "IC13_1015", "IC15_1811": "IC15_2077"}  # subset -> set
 
 
-def benchmark_sets(path: str | Path) -> list[Source]:
+def benchmark_sets(path: str | Path) -> list[WordSource]:
     """The data sets at `path`, named.
 
     An LMDB or a folder with a label file is one set with the name of the folder. The shards of a set
@@ -43,7 +43,7 @@ def benchmark_sets(path: str | Path) -> list[Source]:
     path = local_words(path)
     source = open_source(path)
     parts: list[Any] = source.sources if isinstance(source, ConcatSource) else [source]
-    sets: dict[str, list[Source]] = {}
+    sets: dict[str, list[WordSource]] = {}
     for part in parts:
         sets.setdefault(_set_name(path, part.path), []).append(part)
     order = list(WORDS)

@@ -13,7 +13,7 @@ from tcm_jax.config import from_dict
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.data.words.sources import FilteredSource, open_source
 from tcm_jax.files import as_path
-from tcm_jax.records import Source, SourceError
+from tcm_jax.records import SourceError, WordSource
 from tcm_jax.render.words import SyntheticWords
 
 
@@ -79,7 +79,7 @@ def weights(entries: Sequence[Entry]) -> list[float] | None:
     return [entry.weight for entry in entries] if any(entry.weight for entry in entries) else None
 
 
-def training_source(entry: Entry, label_filter: LabelFilter, root: str | Path = "") -> Source:
+def training_source(entry: Entry, label_filter: LabelFilter, root: str | Path = "") -> WordSource:
     """The records of an entry that a recognizer can learn from: a `FilteredSource`, whose `report` says what
     was dropped, or rendered words, which have labels of the filter's charset and length by construction.
 
@@ -110,7 +110,7 @@ def evaluation_source(entry: Entry, label_filter: LabelFilter, charset: str, roo
     return source
 
 
-def _open(entry: Entry, charset: str, max_length: int, root: str | Path) -> Source:
+def _open(entry: Entry, charset: str, max_length: int, root: str | Path) -> WordSource:
     try:
         if entry.synthetic:
             arguments: dict[str, Any] = {"charset": charset, "max_length": max_length, **entry.synthetic}
@@ -121,7 +121,7 @@ def _open(entry: Entry, charset: str, max_length: int, root: str | Path) -> Sour
         raise SourceError(f"{entry.where}: {error}") from error
 
 
-def _open_split(path: Path, split: str) -> Source:
+def _open_split(path: Path, split: str) -> WordSource:
     from tcm_jax.data.tfds import TfdsWords, open_tfds  # an extra, and slow to import
 
     source = open_tfds(path, split)
@@ -130,7 +130,7 @@ def _open_split(path: Path, split: str) -> Source:
     return source
 
 
-def _filtered(entry: Entry, source: Source, label_filter: LabelFilter, held_out: bool) -> FilteredSource:
+def _filtered(entry: Entry, source: WordSource, label_filter: LabelFilter, held_out: bool) -> FilteredSource:
     filtered = FilteredSource(source, label_filter)
     if entry.hold_out:
         filtered.hold_out(entry.hold_out, held_out)

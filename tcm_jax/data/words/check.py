@@ -13,7 +13,7 @@ from tcm_jax.data.words.labels import FilterReport, LabelFilter
 from tcm_jax.data.words.sources import ConcatSource
 from tcm_jax.images.decoding import ImageError, decode
 from tcm_jax.images.lettering import typeset
-from tcm_jax.records import Record, Source, SourceError
+from tcm_jax.records import SourceError, WordCrop, WordSource
 
 _TINY = 8  # pixels of the shorter side: nothing is left to read
 _HUGE = 1500  # pixels of the longer side: rather a photo or a page than a word
@@ -92,7 +92,7 @@ class Survey:
             yield f"images: {len(names):,} {title}: {some(names)}"
 
 
-def survey(source: Source, label_filter: LabelFilter, indices: Iterable[int]) -> Survey:
+def survey(source: WordSource, label_filter: LabelFilter, indices: Iterable[int]) -> Survey:
     """Reads and decodes the records `indices` of `source`; what is broken is noted and never raised."""
     result = Survey()
     seen: dict[int, tuple[str, str]] = {}
@@ -121,7 +121,7 @@ def survey(source: Source, label_filter: LabelFilter, indices: Iterable[int]) ->
     return result
 
 
-def parts(source: Source) -> list[Source]:
+def parts(source: WordSource) -> list[WordSource]:
     """The data sets that `source` joins."""
     return source.sources if isinstance(source, ConcatSource) else [source]
 
@@ -137,7 +137,7 @@ def spread(length: int, count: int) -> list[int]:
     return [i * length // count for i in range(count)]
 
 
-def contact_sheet(records: Iterable[Record], columns: int = 4) -> Image.Image:
+def contact_sheet(records: Iterable[WordCrop], columns: int = 4) -> Image.Image:
     """The images of `records`, scaled to their cells, each above its label; a broken image is a red frame."""
     records = list(records)
     height = _CELL_HEIGHT + _CAPTION

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tcm_jax.files import as_path, atomic_folder, local_copy
 from tcm_jax.images.decoding import ImageError, encoded
-from tcm_jax.records import Record, SourceError
+from tcm_jax.records import SourceError, WordCrop
 
 SUFFIXES = (".tsv", ".txt", ".csv", ".jsonl", ".json")
 _IMAGE_FOLDERS = ("", "images", "image", "imgs", "img")
@@ -70,14 +70,14 @@ class LabelFileSource:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Record:
+    def __getitem__(self, index: int) -> WordCrop:
         row = self.rows[range(len(self))[index]]  # IndexError out of range
         name = f"{self.name}:{row.line} {row.image}"
         try:
             image = (self._folder / row.image).read_bytes()
         except OSError as error:
             raise ImageError(name, f"can't read {self._folder / row.image}: {error.strerror}") from error
-        return Record(image, row.label, name)
+        return WordCrop(image, row.label, name)
 
     def labels(self) -> Iterator[str]:
         return (row.label for row in self.rows)
@@ -222,7 +222,7 @@ def _image_folder(root: Path, rows: list[Row]) -> Path:
     return root
 
 
-def write_label_folder(records: Iterable[Record], path: str | Path) -> int:
+def write_label_folder(records: Iterable[WordCrop], path: str | Path) -> int:
     """Writes `records` as the new folder `path` of images and a labels.tsv; returns their number.
 
     The folder appears when it is complete. Images given as arrays are stored as PNG.

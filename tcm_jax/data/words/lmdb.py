@@ -13,7 +13,7 @@ import lmdb
 
 from tcm_jax.files import atomic_folder, local_copy
 from tcm_jax.images.decoding import ImageError, encoded
-from tcm_jax.records import Record, SourceError
+from tcm_jax.records import SourceError, WordCrop
 
 _COUNT = b"num-samples"
 _MAP_SIZE = 1 << 40  # address space, not disk space: the file grows with its content
@@ -61,7 +61,7 @@ class LmdbSource:
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index: int) -> Record:
+    def __getitem__(self, index: int) -> WordCrop:
         number = range(1, self._length + 1)[index]  # IndexError out of range
         name = f"{self.name}:{number:09d}"
         with self._environment().begin() as transaction:
@@ -70,7 +70,7 @@ class LmdbSource:
         text = self._text(label, number)
         if image is None:
             raise ImageError(name, f"key 'image-{number:09d}' is missing")
-        return Record(image, text, name)
+        return WordCrop(image, text, name)
 
     def labels(self) -> Iterator[str]:
         """All labels in order, without touching the images."""
@@ -126,7 +126,7 @@ class LmdbSource:
             raise SourceError(f"{self.path}: label-{number:09d} is not UTF-8: {value[:50]!r}") from error
 
 
-def write_lmdb(records: Iterable[Record], path: str | Path) -> int:
+def write_lmdb(records: Iterable[WordCrop], path: str | Path) -> int:
     """Writes `records` as a word LMDB into the new folder `path`; returns their number.
 
     The folder appears when it is complete. Images given as arrays are stored as PNG.

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from tcm_jax.images.decoding import resize
-from tcm_jax.records import Record
+from tcm_jax.records import WordCrop
 from tcm_jax.text.charset import CharsetTokenizer
 
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 @dataclass(frozen=True)
-class WordSample:
+class RecognitionSample:
     """Turns words into samples for `tcm_jax.data.pipeline.train_batches`.
 
     Args:
@@ -34,7 +34,7 @@ class WordSample:
         label = np.zeros(self.max_label_length + 2, np.int32)
         return {"image": np.zeros((*self.image_size, 3), np.uint8), "label": label}
 
-    def __call__(self, record: Record, pixels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def __call__(self, record: WordCrop, pixels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """{"image": uint8 [H, W, 3], "label": int32 [max_label_length + 2]}.
 
         Raises:

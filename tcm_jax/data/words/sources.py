@@ -26,7 +26,7 @@ from tcm_jax.data.words.labels import FilterReport, LabelFilter
 from tcm_jax.data.words.lmdb import LmdbSource
 from tcm_jax.files import as_path, local_copy
 from tcm_jax.images.decoding import ImageError, image_size
-from tcm_jax.records import Record, Source, SourceError
+from tcm_jax.records import SourceError, WordCrop, WordSource
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 _LABEL_NAMES = ("labels", "label", "gt")  # these win over other tables in the same folder
@@ -39,7 +39,7 @@ _EXPECTED = (
 class ConcatSource:
     """The records of several sources, one source after the other."""
 
-    def __init__(self, sources: Sequence[Source], name: str):
+    def __init__(self, sources: Sequence[WordSource], name: str):
         self.sources = list(sources)
         self.name = name
         self._ends = list(itertools.accumulate(len(source) for source in self.sources))
@@ -47,7 +47,7 @@ class ConcatSource:
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
-    def __getitem__(self, index: int) -> Record:
+    def __getitem__(self, index: int) -> WordCrop:
         index = range(len(self))[index]  # IndexError out of range
         part = bisect.bisect_right(self._ends, index)
         return self.sources[part][index - (self._ends[part - 1] if part else 0)]
@@ -68,7 +68,7 @@ class FilteredSource:
         report: what was kept and dropped, and why.
     """
 
-    def __init__(self, source: Source, label_filter: LabelFilter):
+    def __init__(self, source: WordSource, label_filter: LabelFilter):
         self.source = source
         self.label_filter = label_filter
         self.name = source.name
@@ -87,12 +87,12 @@ class FilteredSource:
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, index: int) -> Record:
+    def __getitem__(self, index: int) -> WordCrop:
         record = self.source[int(self.index[index])]
         label, reason = self.label_filter(record.label)
         if label is None:
             raise SourceError(f"{record.name}: the label is now {record.label!r}, {reason}; the source has changed")
-        return Record(record.image, label, record.name)
+        return WordCrop(record.image, label, record.name)
 
     def labels(self) -> Iterator[str]:
         kept = (self.label_filter(raw)[0] or "" for raw in self.source.labels())
@@ -114,7 +114,7 @@ class FilteredSource:
         return f"with an image under {smallest} pixels" if min(size) < smallest else None
 
 
-def open_source(path: str | Path, problems: list[str] | None = None) -> Source:
+def open_source(path: str | Path, problems: list[str] | None = None) -> WordSource:
     """The records at `path`, whatever their form; several data sets below it are joined in path order.
 
     Recognised by content: a word LMDB (`LmdbSource`), ArrayRecord files (`ArrayRecordSource`, the shards of a set
@@ -162,7 +162,7 @@ def _part_name(part: Path | list[Path], path: Path, root: str) -> str | None:
     return str(below.parent if part.name == "data.mdb" else below)
 
 
-def _open(part: Path | list[Path], name: str | None, problems: list[str] | None) -> Source:
+def _open(part: Path | list[Path], name: str | None, problems: list[str] | None) -> WordSource:
     if isinstance(part, list):
         return ArrayRecordSource(part, name or "")
     if part.suffix.lower() in label_files.SUFFIXES:

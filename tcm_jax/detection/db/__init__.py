@@ -11,7 +11,7 @@ import numpy as np
 
 from tcm_jax.detection.db import decoding, targets
 from tcm_jax.detection.db.loss import db_losses
-from tcm_jax.detection.db.model import DbHead, Fpnc
+from tcm_jax.detection.db.model import FPNC, DBHead
 from tcm_jax.detection.interface import Instance, Losses, Targets, TextDetector
 from tcm_jax.detection.losses import dice, matching_loss
 from tcm_jax.models.convolution import resize_bilinear
@@ -19,7 +19,7 @@ from tcm_jax.models.layers import Dtype
 
 
 @dataclass(frozen=True)
-class Db(TextDetector):
+class DBNet(TextDetector):
     """Values of a DB detector; defaults are those of the released TCM-DB for ICDAR2015.
 
     Args:
@@ -78,10 +78,10 @@ class Db(TextDetector):
     separate_words: bool = False
 
     def neck(self, dtype: Dtype) -> nn.Module:
-        return Fpnc(self.lateral_channels, self.out_channels, dtype)
+        return FPNC(self.lateral_channels, self.out_channels, dtype)
 
     def head(self, dtype: Dtype) -> nn.Module:
-        return DbHead(self.steepness, dtype)
+        return DBHead(self.steepness, dtype)
 
     def losses(self, outputs: Any, targets: Targets) -> Losses:
         return db_losses(

@@ -14,7 +14,7 @@ from tcm_jax.models.convolution import BatchNorm, Conv, ConvModule, Deconv, upsa
 from tcm_jax.models.layers import Dtype
 
 
-class Fpnc(nn.Module):
+class FPNC(nn.Module):
     """Feature pyramid whose levels are brought to stride 4 and concatenated, finest first."""
 
     lateral_channels: int = 256
@@ -38,7 +38,7 @@ class Fpnc(nn.Module):
         return jnp.concatenate(smooth, axis=-1)
 
 
-class DbHead(nn.Module):
+class DBHead(nn.Module):
     """Probability and threshold maps, and their differentiable binarization."""
 
     steepness: float = 50.0

@@ -11,7 +11,7 @@ import numpy as np
 
 from tcm_jax.detection.fce import decoding, targets
 from tcm_jax.detection.fce.loss import fce_losses
-from tcm_jax.detection.fce.model import FceHead, Fpn, Level
+from tcm_jax.detection.fce.model import FPN, FCEHead, Level
 from tcm_jax.detection.interface import Instance, Losses, Targets, TextDetector
 from tcm_jax.detection.losses import dice, matching_loss
 from tcm_jax.models.layers import Dtype
@@ -21,7 +21,7 @@ MATCHING = "matching_maps"  # and of the score map
 
 
 @dataclass(frozen=True)
-class Fce(TextDetector):
+class FCENet(TextDetector):
     """Values of a FCENet detector; defaults are those of the released TCM-FCENet for ICDAR2015.
 
     Args:
@@ -75,10 +75,10 @@ class Fce(TextDetector):
             raise ValueError(f"num_points is {self.num_points}; expected more than 2 fourier_degree")
 
     def neck(self, dtype: Dtype) -> nn.Module:
-        return Fpn(self.channels, dtype)
+        return FPN(self.channels, dtype)
 
     def head(self, dtype: Dtype) -> nn.Module:
-        return FceHead(self.fourier_degree, dtype)
+        return FCEHead(self.fourier_degree, dtype)
 
     def losses(self, outputs: Sequence[Level], targets: Targets) -> Losses:
         return fce_losses(outputs, [targets[name] for name in LEVELS], self.loss_points, self.negative_ratio)

@@ -28,7 +28,7 @@ class Level(NamedTuple):
     coefficients: jax.Array
 
 
-class Fpn(nn.Module):
+class FPN(nn.Module):
     """Feature pyramid without levels of its own: every stage plus all coarser ones, each through a convolution."""
 
     channels: int = 256
@@ -48,7 +48,7 @@ class Fpn(nn.Module):
         return [convolution(x, 3, f"fpn_convs_{i}") for i, x in enumerate(levels)]
 
 
-class FceHead(nn.Module):
+class FCEHead(nn.Module):
     """Two convolutions, shared by all levels."""
 
     degree: int = 5

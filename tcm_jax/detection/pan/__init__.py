@@ -11,12 +11,12 @@ import numpy as np
 from tcm_jax.detection.interface import Instance, Losses, Targets, TextDetector
 from tcm_jax.detection.pan import decoding, targets
 from tcm_jax.detection.pan.loss import REDUCTIONS, pan_losses, score_map_loss
-from tcm_jax.detection.pan.model import FpemFfm, PanHead
+from tcm_jax.detection.pan.model import FPEM_FFM, PANHead
 from tcm_jax.models.layers import Dtype
 
 
 @dataclass(frozen=True)
-class Pan(TextDetector):
+class PAN(TextDetector):
     """Values of a PAN detector; defaults are those of the released TCM-PAN for ICDAR2015.
 
     CTW1500 differs in shrink_ratios (1.0, 0.7) and text_representation "poly".
@@ -72,10 +72,10 @@ class Pan(TextDetector):
             raise ValueError(f"max_instances is {self.max_instances!r}; expected 1 to 65534")
 
     def neck(self, dtype: Dtype) -> nn.Module:
-        return FpemFfm(self.channels, self.repeats, dtype)
+        return FPEM_FFM(self.channels, self.repeats, dtype)
 
     def head(self, dtype: Dtype) -> nn.Module:
-        return PanHead(dtype)
+        return PANHead(dtype)
 
     def losses(self, outputs: Any, targets: Targets) -> Losses:
         return pan_losses(

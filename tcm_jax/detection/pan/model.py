@@ -55,7 +55,7 @@ class SeparableConv(nn.Module):
         return nn.relu(BatchNorm(self.dtype, name="bn")(x, train))
 
 
-class Fpem(nn.Module):
+class FPEM(nn.Module):
     """Feature pyramid enhancement: adds each level to the next finer one and then to the next coarser one."""
 
     dtype: Dtype = jnp.float32
@@ -73,7 +73,7 @@ class Fpem(nn.Module):
         return levels
 
 
-class FpemFfm(nn.Module):
+class FPEM_FFM(nn.Module):
     """Levels of equal width, enhanced `repeats` times and summed level by level.
 
     FFM's bilinear enlargement to stride 4 is left to the head, which does it on fewer channels.
@@ -92,7 +92,7 @@ class FpemFfm(nn.Module):
             levels.append(nn.relu(BatchNorm(self.dtype, name=f"reduce_conv_c{i}_1")(conv(stage), train)))
         outputs = []
         for i in range(self.repeats):
-            levels = Fpem(self.dtype, name=f"fpems_{i}")(levels, train)
+            levels = FPEM(self.dtype, name=f"fpems_{i}")(levels, train)
             outputs.append(levels)
         return [functools.reduce(jnp.add, same_size) for same_size in zip(*outputs, strict=True)]
 
@@ -120,7 +120,7 @@ class PyramidConv(nn.Module):
         return total
 
 
-class PanHead(nn.Module):
+class PANHead(nn.Module):
     """Logits of text and of kernels, and an embedding that tells instances apart."""
 
     dtype: Dtype = jnp.float32

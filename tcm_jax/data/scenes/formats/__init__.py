@@ -1,6 +1,6 @@
 """The formats of scene annotations that can be read, by name; `base` says what a format is.
 
-A module of this package defines one or several `PhotoFormat` or `SetFormat`; they are listed here. Where a file
+A module of this package defines one or several `AnnotationFormat` or `SetFormat`; they are listed here. Where a file
 could be of several formats, the first one that recognises it counts.
 """
 

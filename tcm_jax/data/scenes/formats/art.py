@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tcm_jax.data.scenes.formats.base import Problems, SetAnnotations, SetFormat, complain
+from tcm_jax.data.scenes.formats.base import Problems, SetAnnotations, SetFormat, report_error
 from tcm_jax.data.scenes.formats.documents import json_object, points
 from tcm_jax.data.scenes.formats.packed import Instance, PackedAnnotations
-from tcm_jax.data.scenes.regions import SceneReport
+from tcm_jax.data.scenes.regions import AnnotationReport
 from tcm_jax.records import SourceError
 
 _EXPECTED = 'expected {"transcription": "word", "points": [[x, y], ...], "illegibility": false}'
@@ -22,7 +22,7 @@ def _recognises(head: bytes) -> bool:
     return re.match(rb'(?:\xef\xbb\xbf)?\s*\{\s*"gt_\d+"\s*:\s*\[', head) is not None
 
 
-def _read(path: Path, part: str, problems: Problems, report: SceneReport) -> SetAnnotations:
+def _read(path: Path, part: str, problems: Problems, report: AnnotationReport) -> SetAnnotations:
     document = json_object(path)
     for key, entries in document.items():
         if not isinstance(entries, list):
@@ -36,12 +36,12 @@ def _instances(path: Path, key: str, entries: list, problems: Problems) -> Itera
     for number, entry in enumerate(entries, start=1):
         where = f"{path}: {key}:{number}"
         if not isinstance(entry, dict) or not isinstance(entry.get("transcription"), str) or "points" not in entry:
-            complain(problems, where, f"{str(entry)[:80]}; {_EXPECTED}")
+            report_error(problems, where, f"{str(entry)[:80]}; {_EXPECTED}")
             continue
         try:
             polygon = points(entry["points"])
         except ValueError as error:
-            complain(problems, where, f"'points' {error}")
+            report_error(problems, where, f"'points' {error}")
             continue
         text = entry["transcription"]
         yield polygon, text, text == "###" or bool(entry.get("illegibility"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tcm_jax.data.scenes.regions import SceneReport, collect
+from tcm_jax.data.scenes.regions import AnnotationReport, collect
 from tcm_jax.records import SourceError
 
 # One annotated text instance as `regions.collect` takes it: polygon [n, 2], text, ignore, where it stands
@@ -17,7 +17,7 @@ Problems = list[str] | None
 
 
 @dataclass(frozen=True)
-class PhotoFormat:
+class AnnotationFormat:
     """A format with one annotation file for each photo.
 
     The annotation file of a photo is called as the photo, "img_1.txt" or "img_1.jpg.txt" for "img_1.jpg", where
@@ -29,7 +29,7 @@ class PhotoFormat:
         prefixes: of annotation files' names, such as "gt_".
         recognises: whether the bytes of one annotation file, which are not only white space, are of this format.
         parse: `(data, path, problems)` gives the text instances of one annotation file; what is malformed is told
-            by `complain`.
+            by `report_error`.
     """
 
     name: str
@@ -52,7 +52,7 @@ class SetAnnotations(abc.ABC):
     def found(self, index: int) -> Iterable[Found]:
         """The text instances of `photos[index]`, also those that can't be used."""
 
-    def count(self, indices: Iterable[int], report: SceneReport) -> None:
+    def count(self, indices: Iterable[int], report: AnnotationReport) -> None:
         """Counts the photos `indices` and their regions in `report`, as `collect` does."""
         for index in indices:
             collect(self.found(index), report)
@@ -78,7 +78,7 @@ class SetFormat:
         suffixes: of the file, in lower case.
         recognises: whether a file that begins with these bytes (4,096, or the whole file) is of this format.
         read: `(path, part, problems, report)` gives the annotations. `part` is one of `parts`, or "" if there are
-            none. Malformed entries are told by `complain`; photos that are left out are counted in `report`;
+            none. Malformed entries are told by `report_error`; photos that are left out are counted in `report`;
             `SourceError` if the file as a whole can't be read.
         parts: names of the parts of which one file has several ("train", "val"); a user writes "coco_text:val".
     """
@@ -86,14 +86,14 @@ class SetFormat:
     name: str
     suffixes: tuple[str, ...]
     recognises: Callable[[bytes], bool]
-    read: Callable[[Path, str, Problems, SceneReport], SetAnnotations]
+    read: Callable[[Path, str, Problems, AnnotationReport], SetAnnotations]
     parts: tuple[str, ...] = ()
 
 
-Format = PhotoFormat | SetFormat
+Format = AnnotationFormat | SetFormat
 
 
-def complain(problems: Problems, where: str, problem: str) -> None:
+def report_error(problems: Problems, where: str, problem: str) -> None:
     """Tells that something is malformed: adds it to `problems`, or raises `SourceError` if that is None."""
     message = f"{where}: {problem}"
     if problems is None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from tcm_jax.data.scenes.formats.base import Problems, SetAnnotations, SetFormat, complain
+from tcm_jax.data.scenes.formats.base import Problems, SetAnnotations, SetFormat, report_error
 from tcm_jax.data.scenes.formats.documents import json_object, points
 from tcm_jax.data.scenes.formats.packed import Instance, PackedAnnotations
-from tcm_jax.data.scenes.regions import SceneReport
+from tcm_jax.data.scenes.regions import AnnotationReport
 from tcm_jax.records import SourceError
 
 # A text instance from an annotation; KeyError if it lacks a field, ValueError that says what is wrong with one.
@@ -61,13 +61,13 @@ def _coco_text(annotation: dict) -> Instance:
     return points(annotation["mask"]), annotation.get("utf8_string", ""), annotation["legibility"] != "legible"
 
 
-def _read_curved(path: Path, part: str, problems: Problems, report: SceneReport) -> SetAnnotations:
+def _read_curved(path: Path, part: str, problems: Problems, report: AnnotationReport) -> SetAnnotations:
     document = json_object(path)
     images, annotations = (_field(document, path, name, list) for name in ("images", "annotations"))
     return _gather(path, images, annotations, _curved, problems)
 
 
-def _read_textocr(path: Path, part: str, problems: Problems, report: SceneReport) -> SetAnnotations:
+def _read_textocr(path: Path, part: str, problems: Problems, report: AnnotationReport) -> SetAnnotations:
     document = json_object(path)
     images, annotations = (_field(document, path, name, dict).values() for name in ("imgs", "anns"))
     gathered = _gather(path, images, annotations, _textocr, problems)
@@ -76,7 +76,7 @@ def _read_textocr(path: Path, part: str, problems: Problems, report: SceneReport
     return gathered
 
 
-def _read_coco_text(path: Path, part: str, problems: Problems, report: SceneReport) -> SetAnnotations:
+def _read_coco_text(path: Path, part: str, problems: Problems, report: AnnotationReport) -> SetAnnotations:
     document = json_object(path)
     images, annotations = (_field(document, path, name, dict) for name in ("imgs", "anns"))
     chosen = {key: image for key, image in images.items() if image.get("set") == part}
@@ -110,7 +110,7 @@ def _gather(
     for image in images:
         name = image.get("file_name", image.get("filename"))
         if "id" not in image or not isinstance(name, str):
-            complain(problems, f"{path}", f"{str(image)[:80]}; expected a photo with 'id' and 'file_name'")
+            report_error(problems, f"{path}", f"{str(image)[:80]}; expected a photo with 'id' and 'file_name'")
             continue
         names[str(image["id"])] = name
         of_image[str(image["id"])] = []
@@ -118,7 +118,9 @@ def _gather(
         if str(annotation.get("image_id")) in of_image:
             of_image[str(annotation["image_id"])].append(annotation)
         else:
-            complain(problems, _where(path, annotation), f"'image_id' is {annotation.get('image_id')!r}; no such photo")
+            report_error(
+                problems, _where(path, annotation), f"'image_id' is {annotation.get('image_id')!r}; no such photo"
+            )
     return PackedAnnotations(
         (names[key], _instances(path, entries, convert, problems)) for key, entries in of_image.items()
     )
@@ -131,9 +133,9 @@ def _instances(path: Path, annotations: list[dict], convert: Convert, problems: 
             if not isinstance(instance[1], str):
                 raise ValueError(f"the text is {instance[1]!r}; expected a string")
         except KeyError as error:
-            complain(problems, _where(path, annotation), f"has no {error}; found {', '.join(annotation)}")
+            report_error(problems, _where(path, annotation), f"has no {error}; found {', '.join(annotation)}")
         except (ValueError, TypeError) as error:
-            complain(problems, _where(path, annotation), str(error))
+            report_error(problems, _where(path, annotation), str(error))
         else:
             yield instance
 

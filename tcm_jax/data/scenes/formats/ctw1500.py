@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tcm_jax.data.scenes.formats.base import Found, PhotoFormat, Problems, complain
+from tcm_jax.data.scenes.formats.base import AnnotationFormat, Found, Problems, report_error
 from tcm_jax.data.scenes.formats.lines import line_parser, most_lines, numbers
 from tcm_jax.records import SourceError
 
@@ -51,7 +51,9 @@ def _parse_xml(data: bytes, path: Path, problems: Problems) -> list[Found]:
         try:
             polygon = numbers(points.split(","), 2 * _POINTS).reshape(_POINTS, 2)
         except ValueError as error:
-            complain(problems, f"{path}: box {number}", f"<segs>{points[:80]}</segs> ({error}); expected 28 integers")
+            report_error(
+                problems, f"{path}: box {number}", f"<segs>{points[:80]}</segs> ({error}); expected 28 integers"
+            )
         else:
             found.append((polygon, (box.findtext("label") or "").strip(), False, f"{path.name} box {number}"))
     return found
@@ -68,4 +70,4 @@ def _recognises(data: bytes) -> bool:
 _most_lines = functools.partial(most_lines, _line)
 
 # The annotation of test photo 1001.jpg is called 0001001.txt, that of training photo 0200.jpg 0200.xml.
-CTW1500 = PhotoFormat("ctw1500", (".xml", ".txt"), ("000",), _recognises, _parse)
+CTW1500 = AnnotationFormat("ctw1500", (".xml", ".txt"), ("000",), _recognises, _parse)

@@ -16,17 +16,17 @@ from tcm_jax.data.scenes.formats.base import (
     Problems,
     SetAnnotations,
     SetFormat,
-    complain,
     contents,
+    report_error,
     text_lines,
 )
 from tcm_jax.data.scenes.formats.documents import points
-from tcm_jax.data.scenes.regions import SceneReport
+from tcm_jax.data.scenes.regions import AnnotationReport
 
 _EXPECTED = '{"image": "a.jpg", "instances": [{"polygon": [[x, y], ...], "text": "", "ignore": false}, ...]}'
 
 
-def _read(path: Path, part: str, problems: Problems, report: SceneReport) -> SetAnnotations:
+def _read(path: Path, part: str, problems: Problems, report: AnnotationReport) -> SetAnnotations:
     del part, report  # the file has no parts, and all its photos count
     photos, instances = [], []
     for number, line in text_lines(contents(path), path):
@@ -35,7 +35,7 @@ def _read(path: Path, part: str, problems: Problems, report: SceneReport) -> Set
             row = json.loads(line)
             photo, listed = _text(row["image"]), list(row["instances"])
         except (KeyError, TypeError, ValueError) as error:
-            complain(problems, where, f"{line[:80]!r} ({error!r}); expected {_EXPECTED}")
+            report_error(problems, where, f"{line[:80]!r} ({error!r}); expected {_EXPECTED}")
             continue
         photos.append(photo)
         instances.append([found for entry in listed if (found := _instance(path, number, entry, problems))])
@@ -49,7 +49,7 @@ def _instance(path: Path, number: int, instance: Any, problems: Problems) -> Fou
             raise TypeError(f"{ignore!r} is neither true nor false")
         return points(instance["polygon"]), _text(instance.get("text", "")), ignore, f"{path.name}:{number}"
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        complain(problems, f"{path}:{number}", f"{str(instance)[:80]!r} ({error!r}); expected {_EXPECTED}")
+        report_error(problems, f"{path}:{number}", f"{str(instance)[:80]!r} ({error!r}); expected {_EXPECTED}")
         return None
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tcm_jax.data.scenes.formats.base import Found, PhotoFormat, Problems, complain, text_lines
+from tcm_jax.data.scenes.formats.base import AnnotationFormat, Found, Problems, report_error, text_lines
 from tcm_jax.records import SourceError
 
 IGNORED = "###"  # the transcription of what an ICDAR set does not ask to find
@@ -35,7 +35,7 @@ def corners(left: float, top: float, right: float, bottom: float) -> np.ndarray:
 
 
 def line_parser(parse_line: LineParser, expected: str) -> Callable[[bytes, Path, Problems], list[Found]]:
-    """The `PhotoFormat.parse` of a format with one instance on each line; `expected` tells a user how it looks."""
+    """The `AnnotationFormat.parse` of a format with one instance on each line; `expected` tells a user how it looks."""
     return functools.partial(_parse_lines, parse_line, expected)
 
 
@@ -54,7 +54,7 @@ def _parse_lines(parse_line: LineParser, expected: str, data: bytes, path: Path,
         try:
             points, text, ignore = parse_line(line)
         except ValueError as error:
-            complain(problems, f"{path}:{number}", f"{line[:_SHOWN]!r} ({error}); expected {expected}")
+            report_error(problems, f"{path}:{number}", f"{line[:_SHOWN]!r} ({error}); expected {expected}")
         else:
             found.append((points, text, ignore, f"{path.name}:{number}"))
     return found
@@ -123,8 +123,8 @@ def _td500(line: str) -> tuple[np.ndarray, str, bool]:
     return (corners(x, y, x + width, y + height) - centre) @ turn + centre, "", difficult == "1"
 
 
-def _format(name: str, parse_line: LineParser, expected: str, for_sure: LineParser | None = None) -> PhotoFormat:
-    return PhotoFormat(
+def _format(name: str, parse_line: LineParser, expected: str, for_sure: LineParser | None = None) -> AnnotationFormat:
+    return AnnotationFormat(
         name,
         suffixes=(".gt", ".txt"),
         prefixes=("gt_",),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from tcm_jax.data.scenes.formats.base import Found, SetAnnotations
-from tcm_jax.data.scenes.regions import SceneReport, usable
+from tcm_jax.data.scenes.regions import AnnotationReport, usable
 
 Instance = tuple[np.ndarray, str, bool]  # polygon float32 [n, 2], text, ignore
 
@@ -45,7 +45,7 @@ class PackedAnnotations(SetAnnotations):
             text = self._letters[self._texts[i] : self._texts[i + 1]]
             yield self._polygon(i), text, bool(self._ignored[i]), self._where(index, i)
 
-    def count(self, indices: Iterable[int], report: SceneReport) -> None:
+    def count(self, indices: Iterable[int], report: AnnotationReport) -> None:
         every = np.fromiter(indices, np.int64)
         for start in range(0, len(every), _CHUNK):
             index = every[start : start + _CHUNK]

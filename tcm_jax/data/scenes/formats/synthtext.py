@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tcm_jax.data.scenes.formats.base import Problems, SetAnnotations, SetFormat, complain
+from tcm_jax.data.scenes.formats.base import Problems, SetAnnotations, SetFormat, report_error
 from tcm_jax.data.scenes.formats.documents import mat_names, mat_variables
 from tcm_jax.data.scenes.formats.packed import Instance, PackedAnnotations
-from tcm_jax.data.scenes.regions import SceneReport
+from tcm_jax.data.scenes.regions import AnnotationReport
 from tcm_jax.records import SourceError
 
 _VARIABLES = ("imnames", "wordBB", "txt")
@@ -31,7 +31,7 @@ def _recognises(head: bytes) -> bool:
     return not mat_names(head).isdisjoint((*_VARIABLES, "charBB"))
 
 
-def _read(path: Path, part: str, problems: Problems, report: SceneReport) -> SetAnnotations:
+def _read(path: Path, part: str, problems: Problems, report: AnnotationReport) -> SetAnnotations:
     variables = mat_variables(path, _VARIABLES)
     if missing := [name for name in _VARIABLES if name not in variables]:
         raise SourceError(f"{path} has no variable {missing[0]!r}; expected imnames, wordBB and txt")
@@ -43,14 +43,14 @@ def _read(path: Path, part: str, problems: Problems, report: SceneReport) -> Set
 
 
 def _photos(
-    path: Path, columns: list[np.ndarray], problems: Problems, report: SceneReport
+    path: Path, columns: list[np.ndarray], problems: Problems, report: AnnotationReport
 ) -> Iterator[tuple[str, list[Instance]]]:
     for number, (name, boxes, rows) in enumerate(zip(*columns, strict=True), start=1):
         photo = "".join(map(str, np.ravel(name))).strip()
         quads = _quads(boxes)
         if not photo or quads is None:
             shape = list(np.shape(boxes))
-            complain(
+            report_error(
                 problems, f"{path}: photo {number}", f"{photo!r} with wordBB {shape}; expected a name and [2, 4, n]"
             )
             continue

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tcm_jax.data.scenes.formats.base import Found, PhotoFormat, Problems, complain, text_lines
+from tcm_jax.data.scenes.formats.base import AnnotationFormat, Found, Problems, report_error, text_lines
 from tcm_jax.data.scenes.formats.documents import mat_names, mat_variables
 
 _KEYS = ("polygt", "gt")
@@ -38,7 +38,7 @@ def _parse(data: bytes, path: Path, problems: Problems) -> list[Found]:
     found = []
     for number, x, y, text, orientation in rows(data, path, problems):
         if len(x) != len(y):
-            complain(problems, f"{path}:{number}", f"{len(x)} x and {len(y)} y; expected as many")
+            report_error(problems, f"{path}:{number}", f"{len(x)} x and {len(y)} y; expected as many")
             continue
         ignore = orientation == _DONT_CARE or text in (_DONT_CARE, "")
         found.append((np.stack([x, y], axis=1), text, ignore, f"{path.name}:{number}"))
@@ -53,12 +53,12 @@ def _text_rows(data: bytes, path: Path, problems: Problems) -> Iterator[Row]:
     for number, record in _records(data, path):
         match = _RECORD.fullmatch(record)
         if match is None:
-            complain(problems, f"{path}:{number}", f"{record[:80]!r}; {_EXPECTED}")
+            report_error(problems, f"{path}:{number}", f"{record[:80]!r}; {_EXPECTED}")
             continue
         try:
             x, y = (np.array(match[name].replace(",", " ").split(), np.float32) for name in "xy")
         except ValueError as error:
-            complain(problems, f"{path}:{number}", f"{error}; {_EXPECTED}")
+            report_error(problems, f"{path}:{number}", f"{error}; {_EXPECTED}")
             continue
         yield number, x, y, _unquoted(match["text"]), _unquoted(match["orientation"])
 
@@ -94,13 +94,13 @@ def _mat_rows(data: bytes, path: Path, problems: Problems) -> Iterator[Row]:
     variables = mat_variables(path, _KEYS, data)
     if not variables:
         found = ", ".join(sorted(mat_names(data))) or "nothing"
-        complain(problems, str(path), f"holds {found}; expected the variable 'polygt' or 'gt'")
+        report_error(problems, str(path), f"holds {found}; expected the variable 'polygt' or 'gt'")
         return
     for number, cells in enumerate(next(iter(variables.values())), start=1):
         try:
             x, y = (np.asarray(cells[column], np.float32).ravel() for column in (1, 3))
         except (IndexError, TypeError, ValueError):
-            complain(problems, f"{path}:{number}", f'{_shown(cells)}; expected "x:", x, "y:", y, text, orientation')
+            report_error(problems, f"{path}:{number}", f'{_shown(cells)}; expected "x:", x, "y:", y, text, orientation')
             continue
         yield number, x, y, _cell_text(cells, 4), _cell_text(cells, 5)
 
@@ -114,4 +114,4 @@ def _shown(cells: object) -> str:
     return f"a row of {[np.asarray(cell).tolist() for cell in np.atleast_1d(np.asarray(cells, object))]}"[:120]
 
 
-TOTAL_TEXT = PhotoFormat("total_text", (".txt", ".mat"), ("poly_gt_", "gt_"), _recognises, _parse)
+TOTAL_TEXT = AnnotationFormat("total_text", (".txt", ".mat"), ("poly_gt_", "gt_"), _recognises, _parse)
