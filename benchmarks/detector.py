@@ -21,7 +21,7 @@ from benchmarks.decode import best_of
 from benchmarks.detection_host import quadrilaterals
 from tcm_jax import pretrained
 from tcm_jax.detection.model import DetectionConfig, DetectionModel, detection_config
-from tcm_jax.loading import compute_dtype
+from tcm_jax.models.layers import compute_dtype
 from tcm_jax.tasks import parse
 from tcm_jax.training.state import init_state, make_step
 from tcm_jax.training.task import Task
@@ -68,15 +68,15 @@ def forward(config: DetectionConfig, variables, dtype, repetitions: int) -> None
         )
 
 
-def training(objective: Task, variables, side: int, batch: int, repetitions: int) -> None:
+def training(task: Task, variables, side: int, batch: int, repetitions: int) -> None:
     """A training step on `batch` images of `side` pixels with 12 words each."""
-    optimizer = objective.optimizer(variables["params"], records=1000)
+    optimizer = task.optimizer(variables["params"], records=1000)
     rng = np.random.default_rng(0)
-    detector = objective.config.model.detector
+    detector = task.config.model.detector
     targets = [detector.targets(quadrilaterals(12, side, rng), [], (side, side)) for _ in range(batch)]
     data = {name: jnp.asarray(np.stack([t[name] for t in targets])) for name in targets[0]}
     data["image"] = jnp.asarray(rng.integers(0, 256, (batch, side, side, 3)), jnp.uint8)
-    state, step = init_state(variables, optimizer), jax.jit(make_step(objective.task, optimizer, seed=0))
+    state, step = init_state(variables, optimizer), jax.jit(make_step(task, optimizer, seed=0))
     seconds = best_of(repetitions, lambda: step(state, data))
     count = sum(x.size for x in pretrained.flatten(optimizer.split(variables["params"])[0]).values())
     print(f"training step of {batch} x {side} x {side}: {seconds:.2f} s, {count:,} parameters learn")
@@ -98,8 +98,8 @@ def main() -> None:
     print(f"{options.config}: {count:,} parameters, {dtype.__name__}, {jax.devices()[0].device_kind}")
     forward(config, variables, dtype, options.repetitions)
     if options.train_batch:
-        objective = parse({**values, "init": "", "dtype": options.dtype})
-        training(objective, variables, options.train_side, options.train_batch, options.repetitions)
+        task = parse({**values, "init": "", "dtype": options.dtype})
+        training(task, variables, options.train_side, options.train_batch, options.repetitions)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""`python -m convert` in a checkout: see `tcm_jax.convert`."""
+"""`python -m convert` in a checkout: see `tcm_jax.commands.convert`."""
 
 import sys
 
-from tcm_jax.convert.__main__ import main
+from tcm_jax.commands.convert import main
 
 if __name__ == "__main__":
     sys.exit(main())

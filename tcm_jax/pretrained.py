@@ -17,12 +17,13 @@ import safetensors
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from tcm_jax.files import as_path, atomic_folder, local_copy
+from tcm_jax.files import as_path, atomic_folder, local_copy, wrap_remote_errors
 
 FORMAT = "tcm_jax/1"
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 
 _PACKAGED = Path(__file__).with_name("weights")
+_IN_WORKDIR = ("best", "last")
 DETECTOR, RECOGNIZER = _PACKAGED / "detector", _PACKAGED / "recognizer"  # the models that come with the package
 
 
@@ -85,6 +86,28 @@ def load(directory: str | os.PathLike) -> Pretrained:
         return Pretrained(variables=unflatten({path: _widened(array) for path, array in arrays.items()}), **config)
     except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise ValueError(f"{directory} is not a readable model directory: {error}") from error
+
+
+def find_model(checkpoint: str | os.PathLike) -> Path:
+    """The model directory at `checkpoint`: itself, or `best` or `last` of a training run's working directory.
+
+    Raises:
+        FileNotFoundError: neither.
+        OSError: a remote path can't be reached.
+    """
+    root = as_path(checkpoint)
+    with wrap_remote_errors(root):
+        for directory in (root, *(root / name for name in _IN_WORKDIR)):
+            if all((directory / name).is_file() for name in (CONFIG, WEIGHTS)):
+                return directory
+        exists, is_file = root.exists(), root.is_file()
+    if not exists:
+        problem = "does not exist"
+    elif is_file:
+        problem = "is a file; a checkpoint of PyTorch is converted with `tcm-jax convert` first"
+    else:
+        problem = f"has no {CONFIG} and {WEIGHTS}, nor has a folder best or last in it"
+    raise FileNotFoundError(f"{root} {problem}; expected a model directory or a training's working directory")
 
 
 def _halved(path: str, array: np.ndarray) -> np.ndarray:

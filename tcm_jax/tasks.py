@@ -15,7 +15,7 @@ TASKS: dict[str, Callable[[Mapping[str, Any]], Task]] = {
 
 
 def parse(config: Mapping[str, Any]) -> Task:
-    """The objective of a config (plain nested dictionaries).
+    """The task of a config (plain nested dictionaries).
 
     Raises:
         ConfigError: a key or value is wrong; the message names it.

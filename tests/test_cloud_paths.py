@@ -25,10 +25,11 @@ from tcm_jax.data.words.lmdb import LmdbSource, write_lmdb
 from tcm_jax.data.words.sources import open_source
 from tcm_jax.files import RemoteError, absolute, as_path, atomic_file, atomic_folder, check_writable, local_copy, upload
 from tcm_jax.images.inputs import named, pixels
-from tcm_jax.loading import find_model, load_model
-from tcm_jax.pretrained import Pretrained
+from tcm_jax.pretrained import Pretrained, find_model
+from tcm_jax.recognition.loading import load_model
 from tcm_jax.records import AnnotatedImage, SourceError, TextRegion
-from tcm_jax.text.charset import CHARSET_36, load_charset
+from tcm_jax.text.charset import CHARSET_36
+from tcm_jax.text.charset_spec import load_charset
 from tcm_jax.training.report import RunLog
 from tcm_jax.training.workdir import ResumeError, check_config, write_json
 from tests.data.word_files import jpeg, records

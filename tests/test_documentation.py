@@ -29,8 +29,8 @@ from PIL import Image
 
 from tcm_jax.commands import ablate
 from tcm_jax.commands import main as cli
+from tcm_jax.commands.convert import main as convert
 from tcm_jax.commands.data import main as data
-from tcm_jax.convert.__main__ import main as convert
 from tcm_jax.tasks import parse
 from tests.documented import OURS, PAGES, ROOT, SHELL, Part, commands, fences, prose, shell_blocks, snippets
 from tests.tiny_detector import TINY_TCM, write_tiny_detector
@@ -127,8 +127,8 @@ def trace(config: str, overrides: tuple[str, ...]) -> None:
 
     That form itself trains in test_configs.py and test_detector_configs.py.
     """
-    objective = parse(ablate.load_config(config, overrides) | {"init": ""})
-    objective.optimizer(jax.eval_shape(objective.task.init, jax.random.key(0))["params"], records=1000)
+    task = parse(ablate.load_config(config, overrides) | {"init": ""})
+    task.optimizer(jax.eval_shape(task.init, jax.random.key(0))["params"], records=1000)
 
 
 def check_config(module: str, arguments: Sequence[str], patch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from tcm_jax.commands.images import MODEL_HELP, add_scale_option
 from tcm_jax.commands.reading_options import add_reading_options, reading_arguments
-from tcm_jax.loading import DTYPES
+from tcm_jax.models.layers import DTYPES
 from tcm_jax.spotting.spotter import Spotter
 
 _SIZES = ((720, 1280), (960, 1280), (1280, 960))  # height, width of what cameras take

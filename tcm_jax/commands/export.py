@@ -29,8 +29,7 @@ from tcm_jax.export.programs import PLATFORMS, Exportable, of_detector, of_recog
 from tcm_jax.files import atomic_folder
 from tcm_jax.images.decoding import decode
 from tcm_jax.images.inputs import pixels
-from tcm_jax.loading import find_model
-from tcm_jax.pretrained import read_config
+from tcm_jax.pretrained import find_model, read_config
 from tcm_jax.render.scenes import SyntheticScenes
 from tcm_jax.render.words import SyntheticWords
 
@@ -76,8 +75,8 @@ def _write(options: argparse.Namespace) -> None:
 
 def _write_recognizer(options: argparse.Namespace, images: list[np.ndarray]) -> None:
     model = Recognizer(options.checkpoint, dtype=options.dtype, quiet=True).model
-    charset = model.task.config.charset
-    words = SyntheticWords(charset, model.task.config.max_label_length, difficulty=0.3, size=_RENDERED)
+    charset = model.network.config.charset
+    words = SyntheticWords(charset, model.network.config.max_label_length, difficulty=0.3, size=_RENDERED)
     facts = {"task": "recognition", "charset": charset, "resize": "to the canvas, bicubic, as Pillow does"}
     with atomic_folder(options.output) as folder:
         _fill(folder, model, of_recognizer(model), facts, options)

@@ -21,9 +21,8 @@ from safetensors import safe_open
 from tcm_jax.config import from_dict
 from tcm_jax.detection.model import detection_config
 from tcm_jax.files import as_path, local_copy
-from tcm_jax.loading import find_model
 from tcm_jax.models.clip4str import CLIP4STRConfig
-from tcm_jax.pretrained import WEIGHTS, read_config
+from tcm_jax.pretrained import WEIGHTS, find_model, read_config
 
 SCHEMA_VERSION = 1
 _KINDS = {"recognition": "recognizer (CLIP4STR)", "detection": "detector (TCM-{})", "clip": "CLIP"}

@@ -49,7 +49,7 @@ _COMMANDS = {
     "read": _Command("read word images", "tcm_jax.commands.predict", named=True),
     "train": _Command("train a recognizer or a detector", "tcm_jax.commands.train", _run_as_program),
     "evaluate": _Command("score models on test sets", "tcm_jax.commands.evaluate"),
-    "convert": _Command("convert PyTorch checkpoints, and back", "tcm_jax.convert.__main__"),
+    "convert": _Command("convert PyTorch checkpoints, and back", "tcm_jax.commands.convert"),
     "plan": _Command("compile a training for a machine that is not there", "tcm_jax.commands.plan", _run_as_program),
     "data": _Command("look at, check, convert and render data", "tcm_jax.commands.data"),
     "crops": _Command("cut words out of photos whose text is known", "tcm_jax.commands.crops"),

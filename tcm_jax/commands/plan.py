@@ -93,11 +93,11 @@ def plan(config: Mapping[str, Any], machine: Topology, name: str = "", decode: b
 
 
 def _lower(values: Mapping[str, Any], machine: Topology, decode: bool) -> jax.stages.Lowered:
-    objective = parse(values)
-    mesh = make_mesh(objective.config.mesh, machine.devices)
+    task = parse(values)
+    mesh = make_mesh(task.config.mesh, machine.devices)
     if decode:
-        return predict_program(objective, mesh, objective.config.batch)
-    return train_program(objective, mesh, RECORDS).lower()
+        return predict_program(task, mesh, task.config.batch)
+    return train_program(task, mesh, RECORDS).lower()
 
 
 def _model_work(values: Mapping[str, Any], machine: Topology) -> Work:

@@ -33,8 +33,9 @@ from tcm_jax.detection.detector import Detections, Detector
 from tcm_jax.files import as_path, atomic_file, check_writable
 from tcm_jax.images import overlay
 from tcm_jax.images.inputs import pixels
-from tcm_jax.loading import DTYPES, NORMALIZATIONS
+from tcm_jax.models.layers import DTYPES
 from tcm_jax.pretrained import DETECTOR, RECOGNIZER
+from tcm_jax.recognition.loading import NORMALIZATIONS
 from tcm_jax.recognition.recognizer import Reading, Recognizer
 from tcm_jax.records import WordCrop
 

@@ -21,7 +21,7 @@ from tcm_jax.commands.reading_options import add_reading_options, reading_argume
 from tcm_jax.files import as_path
 from tcm_jax.images import overlay
 from tcm_jax.images.inputs import pixels
-from tcm_jax.loading import DTYPES
+from tcm_jax.models.layers import DTYPES
 from tcm_jax.spotting.results import SpottedImage
 from tcm_jax.spotting.spotter import Spotter
 from tcm_jax.spotting.writers import check_output, writer

@@ -14,11 +14,11 @@ from typing import Any
 
 import jax
 
+from tcm_jax.detection.loading import load_detector
 from tcm_jax.detection.streaming import Detections, ImageStream
 from tcm_jax.images.canvas import Buckets, Scale
 from tcm_jax.images.decoding import ImageError
 from tcm_jax.images.inputs import Errors, Input, is_single, named, pixels
-from tcm_jax.loading import load_detector
 from tcm_jax.pretrained import DETECTOR
 
 
@@ -59,11 +59,11 @@ class Detector:
     ):
         self.model = load_detector(DETECTOR if checkpoint is None else checkpoint, dtype, decoding)
         self._variables = jax.device_put(self.model.contents.variables)
-        self._text = jax.jit(partial(self.model.call, self.model.task.text_embedding))(self._variables)
+        self._text = jax.jit(partial(self.model.call, self.model.network.text_embedding))(self._variables)
         self._predict = jax.jit(self.model.predict)
         preprocessing = self.model.contents.preprocessing
         self.photos = ImageStream(
-            self.model.task,
+            self.model.network,
             lambda canvas, size: self._predict(self._variables, canvas, size, self._text),
             scale or preprocessing.get("scale"),
             () if scale else preprocessing.get("coarse_scales", ()),

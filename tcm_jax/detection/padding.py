@@ -7,15 +7,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tcm_jax.detection.pan.model import DepthwiseConv, PyramidConv
-from tcm_jax.models.convolution import Conv
-
 
 def hide_padding(size: jax.Array, canvas: Sequence[int]):
     """A context in which the maps of a detector don't depend on what surrounds the images on their canvas.
 
-    Convolutions see zeros there, and bilinear enlargement repeats the last values. XLA fuses both with what comes
-    before; they cost no time that can be measured.
+    Which layers look at neighbours, and what they are to see there, they say themselves by an attribute `border`:
+    "zeros" for convolutions, "edge" for bilinear enlargement, which repeats the last values. XLA fuses both with what
+    comes before; they cost no time that can be measured.
 
     Args:
         size: height and width of the images on the canvas, int [b, 2], multiples of the coarsest stride.
@@ -39,12 +37,10 @@ def hide_padding(size: jax.Array, canvas: Sequence[int]):
         return x
 
     def interceptor(call: Any, arguments: Any, options: Any, context: nn.module.InterceptorContext) -> Any:
-        module = context.module
-        if context.method_name == "__call__":
-            if isinstance(module, DepthwiseConv) or (isinstance(module, Conv) and module.size > 1):
-                arguments = (zeroed(arguments[0]), *arguments[1:])
-            elif isinstance(module, PyramidConv):
-                arguments = ([repeated(level) for level in arguments[0]], *arguments[1:])
+        border = getattr(context.module, "border", None) if context.method_name == "__call__" else None
+        if border:
+            hide = zeroed if border == "zeros" else repeated
+            arguments = (jax.tree.map(hide, arguments[0]), *arguments[1:])  # a map or a list of levels
         return call(*arguments, **options)
 
     return nn.intercept_methods(interceptor)

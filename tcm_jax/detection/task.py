@@ -1,7 +1,7 @@
-"""Training of a text detector: its values, data, optimizer and validation."""
+"""Training of a text detector: its data, optimizer and validation."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import jax
@@ -11,130 +11,25 @@ from jax.sharding import Mesh
 from tcm_jax.config import from_dict
 from tcm_jax.data.pipeline import AnySource
 from tcm_jax.data.scenes.augment import DetectionAugment
-from tcm_jax.data.scenes.build import DetectionEntry, evaluation_scenes, training_scenes
+from tcm_jax.data.scenes.build import evaluation_scenes, training_scenes
 from tcm_jax.data.scenes.samples import DetectionSample
-from tcm_jax.data.words.build import parse_entries
 from tcm_jax.detection import paramwise
+from tcm_jax.detection.config import DetectionRunConfig
 from tcm_jax.detection.evaluate import DetectionResult, ScoredImage, evaluate_scenes
 from tcm_jax.detection.initialize import initialize_detector
-from tcm_jax.detection.model import DetectionConfig, DetectionModel, detection_config
-from tcm_jax.detection.streaming import ImageStream, checked_scale
+from tcm_jax.detection.model import DetectionModel, detection_config
+from tcm_jax.detection.streaming import ImageStream
 from tcm_jax.images.canvas import STRIDE
+from tcm_jax.models.tcm import TCM_BASELINE_PARTITION, TCM_PARTITION
 from tcm_jax.pretrained import Pretrained, flatten
 from tcm_jax.records import AnnotatedImageSource
-from tcm_jax.training.config import RunConfig
 from tcm_jax.training.mesh import make_mesh, replicated
 from tcm_jax.training.methods import METHODS
 from tcm_jax.training.optim import Optimizer, Tree
-from tcm_jax.training.partition import TCM_BASELINE_PARTITION, TCM_PARTITION, Rules
+from tcm_jax.training.partition import Rules
 from tcm_jax.training.schedules import poly
-from tcm_jax.training.task import Scores
+from tcm_jax.training.task import Batch, Scores
 from tcm_jax.training.transfer import LoadReport
-
-
-@dataclass(frozen=True)
-class DetectionOptimConfig:
-    """Values of the optimizer, named as in the release's mmcv configs.
-
-    Args:
-        method: one of `tcm_jax.training.methods.METHODS`.
-        lr, weight_decay: for parameters that no key below is part of, whatever the batch.
-        power, min_lr: of the poly schedule, which falls once an epoch; with `steps` in place of `epochs`, every step.
-        lr_multipliers: by part of a parameter's path; 0 freezes. no_decay: parts of paths without weight decay.
-        clip_norm: largest norm of all gradients together, 0 for none. ema: decay of the average of the weights.
-    """
-
-    method: str = "adam"
-    lr: float = 1e-4
-    weight_decay: float = 0.0
-    power: float = 0.9
-    min_lr: float = 1e-7
-    lr_multipliers: Mapping[str, float] = field(default_factory=dict)
-    no_decay: tuple[str, ...] = ()
-    clip_norm: float = 0.0
-    ema: float = 0.0
-
-    def __post_init__(self):
-        if self.method not in METHODS:
-            raise ValueError(f"config.optim.method is {self.method!r}; expected one of {', '.join(METHODS)}")
-        for name in ("weight_decay", "power", "min_lr", "clip_norm"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"config.optim.{name} is {getattr(self, name)}; expected at least 0")
-        if self.lr <= 0 or not 0 <= self.ema < 1:
-            raise ValueError(f"config.optim: lr is {self.lr}, ema {self.ema}; expected lr > 0 and 0 <= ema < 1")
-
-
-@dataclass(frozen=True)
-class DetectionDataConfig:
-    """Training data.
-
-    Args:
-        root: where relative paths of training and evaluation data start.
-        train: entries, see `tcm_jax.data.scenes.build`.
-        augment: values of `DetectionAugment`; its `crop` is the side of the training images.
-        workers: processes that prepare batches, 0 is a thread.
-    """
-
-    root: str = "data"
-    train: tuple[Mapping[str, Any], ...] = ()
-    augment: Mapping[str, Any] = field(default_factory=dict)
-    workers: int = 0
-
-    def __post_init__(self):
-        self.entries()
-
-    def entries(self) -> list[DetectionEntry]:
-        return parse_entries(self.train, "config.data.train", DetectionEntry)
-
-
-@dataclass(frozen=True)
-class DetectionEvalConfig:
-    """Validation during training: H-mean at an IoU of 0.5, with the decoding's score threshold.
-
-    Args:
-        every: steps between validations; 0 validates at the end only.
-        sources: entries; none switches validation off.
-    """
-
-    every: int = 0
-    sources: tuple[Mapping[str, Any], ...] = ()
-
-    def __post_init__(self):
-        self.entries()
-
-    def entries(self) -> list[DetectionEntry]:
-        return parse_entries(self.sources, "config.eval.sources", DetectionEntry)
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How photos are resized when text is detected.
-
-    Args:
-        scale: longest and shorter side.
-        coarse_scales: the same of further, smaller copies for large words, see `tcm_jax.detection.multi_scale`.
-    """
-
-    scale: tuple[int, int] = (1280, 736)
-    coarse_scales: tuple[tuple[int, int], ...] = ()
-
-    def __post_init__(self):
-        try:
-            for scale in (self.scale, *self.coarse_scales):
-                checked_scale(scale)
-        except ValueError as error:
-            raise ValueError(f"config.preprocessing: {error}") from error
-
-
-@dataclass(frozen=True, kw_only=True)
-class DetectionRunConfig(RunConfig):
-    """The run of a detector."""
-
-    model: DetectionConfig
-    preprocessing: Preprocessing
-    optim: DetectionOptimConfig
-    data: DetectionDataConfig
-    eval: DetectionEvalConfig = field(default_factory=DetectionEvalConfig)
 
 
 class DetectionTask:
@@ -143,11 +38,17 @@ class DetectionTask:
     def __init__(self, config: Mapping[str, Any]):
         model = detection_config(config["model"], "config.model")
         self.config = c = from_dict(DetectionRunConfig, {**config, "model": model})
-        self.task = DetectionModel(c.model, dtype=c.compute_dtype, remat=c.remat)
-        fill = tuple(round(value) for value in self.task.mean)  # what is around a photo is 0 after normalization
+        self.model = DetectionModel(c.model, dtype=c.compute_dtype, remat=c.remat)
+        fill = tuple(round(value) for value in self.model.mean)  # what is around a photo is 0 after normalization
         self._augment = from_dict(DetectionAugment, {"fill": fill, **c.data.augment}, "config.data.augment")
-        self._text = jax.jit(self.task.text_embedding)
-        self._predict = jax.jit(self.task.predict)
+        self._text = jax.jit(self.model.text_embedding)
+        self._predict = jax.jit(self.model.predict)
+
+    def init(self, key: jax.Array) -> Mapping[str, Any]:
+        return self.model.init(key)
+
+    def loss(self, variables: Mapping[str, Any], batch: Batch, key: jax.Array) -> tuple[jax.Array, dict, Tree]:
+        return self.model.loss(variables, batch, key)
 
     def training_sources(self) -> list[AnySource]:
         data = self.config.data
@@ -161,7 +62,7 @@ class DetectionTask:
         return f"{source.name}: {getattr(source, 'report', f'{len(source):,} scenes, rendered on the fly')}"
 
     def sample(self) -> DetectionSample:
-        return DetectionSample(self.task.detector.targets, self._augment)
+        return DetectionSample(self.model.detector.targets, self._augment)
 
     def partition_rules(self) -> Rules:
         return TCM_PARTITION if self.config.model.tcm.text_matching else TCM_BASELINE_PARTITION
@@ -184,8 +85,8 @@ class DetectionTask:
 
     def pretrained(self, variables: Tree, **origin: Any) -> Pretrained:
         preprocessing = {
-            "mean": list(self.task.mean),
-            "std": list(self.task.std),
+            "mean": list(self.model.mean),
+            "std": list(self.model.std),
             "scale": list(self.config.preprocessing.scale),
             "multiple": STRIDE,
         }
@@ -208,7 +109,7 @@ class DetectionTask:
             own = jax.tree.map(lambda x: x.addressable_data(0), gathered)
             text = self._text(own)
             resizing = self.config.preprocessing
-            photos = ImageStream(self.task, predict, resizing.scale, resizing.coarse_scales)
+            photos = ImageStream(self.model, predict, resizing.scale, resizing.coarse_scales)
             results = [evaluate_scenes(photos, source, on_image=watch) for source in sources]
         hmean = float(np.mean([result.fixed.hmean for result in results]))
         rows = {result.name: _numbers(result) for result in results}
@@ -221,7 +122,7 @@ class DetectionTask:
 
     def inference(self, batch: int) -> tuple[Callable[..., Any], dict[str, jax.ShapeDtypeStruct]]:
         def predict(variables: Tree, arrays: Mapping[str, jax.Array]):
-            return self.task.predict(variables, arrays["image"], arrays["size"], self.task.text_embedding(variables))
+            return self.model.predict(variables, arrays["image"], arrays["size"], self.model.text_embedding(variables))
 
         long, short = (-(-side // STRIDE) * STRIDE for side in self.config.preprocessing.scale)
         image = jax.ShapeDtypeStruct((batch, short, long, 3), np.uint8)

@@ -11,7 +11,7 @@ import numpy as np
 
 from tcm_jax.export.programs import results_by_name
 from tcm_jax.images.decoding import resize
-from tcm_jax.loading import Model
+from tcm_jax.loading import LoadedModel
 from tcm_jax.recognition.words import words
 
 TOLERANCE = 1e-4  # of float32, as a share of the largest value where that exceeds 1
@@ -46,22 +46,22 @@ class Comparison(NamedTuple):
         return f"{self.program[0]} x {self.program[1]}, {what}: largest difference {self.difference:.1e}{same}"
 
 
-def of_recognizer(model: Model, folder: Path, crops: Sequence[np.ndarray]) -> Iterator[Comparison]:
+def of_recognizer(model: LoadedModel, folder: Path, crops: Sequence[np.ndarray]) -> Iterator[Comparison]:
     """Compares the programs in `folder` with the model, on word images uint8 RGB [h, w, 3]."""
     exported = _exported(folder)
     predict = jax.jit(model.predict)
-    size = model.task.config.clip.image_size
+    size = model.network.config.clip.image_size
     for batch, pictures in (_noise(_NOISE, size), False), (np.stack([resize(crop, size) for crop in crops]), True):
         ours, theirs = predict(model.contents.variables, batch), exported.call(batch)
-        expected = [word.text for word in words(model.task.tokenizer, ours)]
+        expected = [word.text for word in words(model.network.tokenizer, ours)]
         equal = sum(a == b for a, (b, _) in zip(expected, exported.texts(theirs), strict=True))
         yield Comparison(size, len(batch), pictures, _difference(ours._asdict(), theirs), equal)
 
 
-def of_detector(model: Model, folder: Path, photos: Sequence[np.ndarray]) -> Iterator[Comparison]:
+def of_detector(model: LoadedModel, folder: Path, photos: Sequence[np.ndarray]) -> Iterator[Comparison]:
     """Compares the programs in `folder` with the model, each on noise and on one of the photos, uint8 RGB [h, w, 3]."""
     exported = _exported(folder)
-    text = model.call(model.task.text_embedding, model.contents.variables)
+    text = model.call(model.network.text_embedding, model.contents.variables)
     predict = jax.jit(model.predict)
     for i, program in enumerate(exported.manifest["programs"]):
         height, width = canvas = tuple(program["canvas"])

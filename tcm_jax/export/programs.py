@@ -10,7 +10,7 @@ from jax import export
 
 from tcm_jax.detection.model import DetectionModel
 from tcm_jax.images.canvas import Scale, bucket_sizes
-from tcm_jax.loading import Model
+from tcm_jax.loading import LoadedModel
 from tcm_jax.pretrained import flatten, unflatten
 from tcm_jax.recognition.model import RecognitionModel
 
@@ -45,7 +45,7 @@ class Exportable:
         return (images, jax.ShapeDtypeStruct((b, 2), np.int32)) if self.has_sizes else (images,)
 
 
-def of_recognizer(model: Model[RecognitionModel]) -> Exportable:
+def of_recognizer(model: LoadedModel[RecognitionModel]) -> Exportable:
     """Results: "ids" int32 [b, t], of which 0 ends the word and i stands for character i - 1 of the charset, and
     their "probabilities" float32 [b, t].
     """
@@ -53,11 +53,11 @@ def of_recognizer(model: Model[RecognitionModel]) -> Exportable:
     def read(weights: Mapping[str, Any], images: jax.Array) -> dict[str, Any]:
         return model.predict(unflatten(weights), images)._asdict()
 
-    canvases = [model.task.config.clip.image_size]
+    canvases = [model.network.config.clip.image_size]
     return _needed(Exportable(read, _arrays(model.contents.variables), canvases, has_sizes=False))
 
 
-def of_detector(model: Model[DetectionModel], scale: Scale) -> Exportable:
+def of_detector(model: LoadedModel[DetectionModel], scale: Scale) -> Exportable:
     """Results: as of `results_by_name`."""
 
     def find(weights: Mapping[str, Any], images: jax.Array, sizes: jax.Array) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def of_detector(model: Model[DetectionModel], scale: Scale) -> Exportable:
         return results_by_name(*model.predict(variables, images, sizes, weights.get(_TEXT)))
 
     weights = _arrays(model.contents.variables)
-    text = model.call(model.task.text_embedding, model.contents.variables)
+    text = model.call(model.network.text_embedding, model.contents.variables)
     if text is not None:
         weights[_TEXT] = np.asarray(text)
     return _needed(Exportable(find, weights, bucket_sizes(scale), has_sizes=True))

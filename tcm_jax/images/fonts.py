@@ -11,13 +11,16 @@ from bisect import bisect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from PIL import Image, ImageFont
 
 from tcm_jax.files import local_copy
-from tcm_jax.render.random_stream import RandomStream
+
+if TYPE_CHECKING:
+    from tcm_jax.render.random_stream import RandomStream
 
 PACKAGES = (
     "font_roboto",
@@ -184,7 +187,7 @@ class FontLibrary:
         """True if some font draws all of `text`."""
         return any(font.covers(text) for font in self.fonts)
 
-    def pick(self, dice: RandomStream, text: str) -> Font | None:
+    def pick(self, dice: "RandomStream", text: str) -> Font | None:
         """A font that draws all of `text`, or None if there is none."""
         for _ in range(8):
             faces = self._families[bisect(self._cumulative, dice.random() * self._cumulative[-1])]

@@ -10,12 +10,29 @@ from dataclasses import dataclass, field
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 
 from tcm_jax.models.clip import CLIP, CLIPConfig, eot_feature
 from tcm_jax.models.decoder import Decoder
 from tcm_jax.models.layers import Dtype, KeyValue
 from tcm_jax.text.captions import CaptionTokenizer
 from tcm_jax.text.charset import CHARSET_36, CHARSET_94, CharsetTokenizer
+
+# Which axes of the mesh cut each parameter, by path; see `tcm_jax.training.partition`.
+CLIP4STR_PARTITION = (
+    (r"/(query|key|value)/kernel$", P("fsdp", "tensor", None)),  # [d, k, e]
+    (r"/(query|key|value)/bias$", P("tensor", None)),  # [k, e]
+    (r"/out/kernel$", P("tensor", None, "fsdp")),  # [k, e, d]
+    (r"/(c_fc|linear1)/kernel$", P("fsdp", "tensor")),  # [d, 4 d]
+    (r"/(c_fc|linear1)/bias$", P("tensor")),
+    (r"/(c_proj|linear2)/kernel$", P("tensor", "fsdp")),  # [4 d, d]
+    (r"/token_embedding/embedding$", P(None, "fsdp")),
+    (r"/conv1/kernel$", P(None, None, None, "fsdp")),  # [h, w, 3, d]
+    (r"/(visual/proj|text_projection)$", P("fsdp", None)),
+    (r"_decoder/(head|text_embed|pos_queries)", P()),  # too narrow to be worth a cut
+    (r"(bias|scale|logit_scale|class_embedding|positional_embedding)$", P()),
+)
+CLIP4STR_STEM_PARTITION = ((r"/stem/", P()), *CLIP4STR_PARTITION)  # a few thousand parameters
 
 
 @dataclass(frozen=True)

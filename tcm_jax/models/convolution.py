@@ -89,6 +89,11 @@ class Conv(nn.Module):
     dtype: Dtype = jnp.float32
     kernel_init: nn.initializers.Initializer = torch_init
 
+    @property
+    def border(self) -> str | None:
+        """What it has to see beyond the border of an image on a larger canvas, see `tcm_jax.detection.padding`."""
+        return "zeros" if self.size > 1 else None
+
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [b, h, w, d] -> [b, h / stride, w / stride, features]."""

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 Dtype = Any
+DTYPES = ("auto", "float32", "bfloat16")
 KeyValue = tuple[jax.Array, jax.Array]  # keys and values, [b, k, g, m, e] each
 
 # PyTorch initialisers of the original: truncated normal for the decoders, normal for CLIP.
@@ -70,6 +71,19 @@ def remat_block(block: type[nn.Module], policy: str, static: tuple[int, ...] = (
 
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"quick_gelu": quick_gelu, "gelu": exact_gelu}
+
+
+def compute_dtype(name: str):
+    """The type that one of `DTYPES` stands for on this machine.
+
+    Raises:
+        ValueError: another name.
+    """
+    if name not in DTYPES:
+        raise ValueError(f"dtype is {name!r}; expected one of {', '.join(DTYPES)}")
+    if name == "auto":
+        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[name]
 
 
 class LayerNorm(nn.Module):

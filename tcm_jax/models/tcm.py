@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec as P
 
 from tcm_jax.models.clip import CLIPConfig
 from tcm_jax.models.layers import Dtype
@@ -56,6 +57,27 @@ BACKBONES = {
     "RN50x16": resnet_clip((6, 8, 18, 8), 96, 768, text_width=768, text_heads=12),
     "RN50x64": resnet_clip((3, 15, 36, 10), 128, 1024, text_width=1024, text_heads=16),
 }
+
+
+# Which axes of the mesh cut each parameter, by path; see `tcm_jax.training.partition`.
+# Without text matching there is neither text tower nor attention pooling nor any prompt.
+TCM_BASELINE_PARTITION = (
+    (r"^backbone/.*kernel$", P(None, None, None, "fsdp")),  # [h, w, in, out]
+    (r"^(neck|bbox_head)/.*kernel$", P(None, None, None, "fsdp")),
+    (r"(bias|scale)$", P()),
+)
+TCM_PARTITION = (
+    (r"/(query|key|value|[qkv]_proj)/kernel$", P("fsdp", "tensor", None)),  # [d, k, e]
+    (r"/(query|key|value|[qkv]_proj)/bias$", P("tensor", None)),
+    (r"(/attn/out|attnpool/c_proj|_attn/proj)/kernel$", P("tensor", None, "fsdp")),  # [k, e, d]
+    (r"/(c_fc|mlp_0)/kernel$", P("fsdp", "tensor")),
+    (r"/(c_fc|mlp_0)/bias$", P("tensor")),
+    (r"/(c_proj|mlp_\d)/kernel$", P("tensor", "fsdp")),
+    (r"/token_embedding/embedding$", P(None, "fsdp")),
+    (r"(text_projection|pix_w|_proj_\d/kernel)$", P("fsdp", None)),
+    (r"(gamma|contexts|meta_query|logit_scale|positional_embedding)$", P()),
+    *TCM_BASELINE_PARTITION,
+)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The recognition objective: CLIP4STR's permuted-sequence loss, decoding, and parameter groups."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -213,36 +212,3 @@ class RecognitionModel:
         alternatives = 1 if self.vocabulary is None else min(_ALTERNATIVES, logits.shape[-1])
         probabilities, ids = jax.lax.top_k(jax.nn.softmax(logits), alternatives)
         return Prediction(ids, probabilities)
-
-
-def parameter_group(path: str, ndim: int, text_freeze_layers: int = -1, image_freeze_layers: int = -1) -> str:
-    """The optimizer group of a parameter of CLIP4STR.
-
-    Args:
-        path: "clip_model/visual/proj"; ndim: number of dimensions in PyTorch's layout.
-        text_freeze_layers: -1 freezes nothing; k >= 0 freezes the token and position embeddings, logit_scale and the
-            first k text blocks; 12 freezes the whole text tower, also a deeper one, as in the original.
-        image_freeze_layers: the same for class and position embedding and image blocks; 12 freezes the whole tower.
-
-    Returns:
-        "frozen", or "encoder" or "decoder" with "_decay" or "_no_decay".
-
-    Raises:
-        ValueError: a number of layers above 12.
-    """
-    for name, number in (
-        ("text_freeze_layers", text_freeze_layers),
-        ("image_freeze_layers", image_freeze_layers),
-    ):
-        if not -1 <= number <= 12:
-            raise ValueError(f"{name} is {number}; expected -1 (nothing) to 12 (the whole tower)")
-    if path.startswith("clip_model/"):
-        visual = path.startswith("clip_model/visual/")
-        limit = image_freeze_layers if visual else text_freeze_layers
-        block = re.search(r"/resblocks_(\d+)/", path)
-        bottom = "class_embedding|positional_embedding" if visual else "(token|positional)_embedding|logit_scale"
-        if limit >= 12 or (limit >= 0 and (int(block[1]) < limit if block else re.search(f"/({bottom})(/|$)", path))):
-            return "frozen"
-    tower = "encoder" if path.startswith("clip_model/") else "decoder"
-    decays = ndim >= 2 and not re.search("pos_queries|text_embed", path)
-    return f"{tower}_{'decay' if decays else 'no_decay'}"

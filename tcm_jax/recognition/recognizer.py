@@ -19,8 +19,8 @@ import numpy as np
 
 from tcm_jax.images.decoding import ImageError, pictures
 from tcm_jax.images.inputs import Errors, Input, check_errors, is_single, named, pixels
-from tcm_jax.loading import load_model
 from tcm_jax.pretrained import RECOGNIZER
+from tcm_jax.recognition.loading import load_model
 from tcm_jax.recognition.model import Prediction
 from tcm_jax.recognition.words import DecodedWord, words
 from tcm_jax.text.allow_list import ON_DISALLOWED, AllowList
@@ -115,15 +115,15 @@ class Recognizer:
             vocabulary_weight=vocabulary_weight,
         )
         self.batch_size = batch_size
-        self._task = self.model.task
-        allowed = None if allow is None else AllowList(allow, self._task.config.charset)
+        self._network = self.model.network
+        allowed = None if allow is None else AllowList(allow, self._network.config.charset)
         self._mask = allowed.mask() if allowed and on_disallowed == "mask" else None
         self._kept = allowed if on_disallowed == "drop" else None
         self._variables = jax.device_put(self.model.contents.variables)
         self._predict = jax.jit(self.model.predict)
         self._pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="recognizer")
         if not quiet:
-            print(f"Reading with {self.model}{self._task.looks}", file=sys.stderr)
+            print(f"Reading with {self.model}{self._network.looks}", file=sys.stderr)
 
     def read(self, images: Input | Iterable[Input], errors: Errors = "raise") -> Any:  # Reading or a list
         """Reads one or many images.
@@ -162,14 +162,14 @@ class Recognizer:
     def warmup(self) -> None:
         """Compiles the programs for all sizes of batches, so that the first images are read quickly."""
         sizes = {min(1 << i, self.batch_size) for i in range(self.batch_size.bit_length() + 1)}
-        word = np.zeros((len(self._task.margins), *self._task.config.clip.image_size, 3), np.uint8)
+        word = np.zeros((len(self._network.margins), *self._network.config.clip.image_size, 3), np.uint8)
         for size in sorted(sizes):
             jax.block_until_ready(self._dispatch([word] * size))
 
     def _prepare(self, image: Input, name: str) -> np.ndarray | ImageError:
         """The pictures [v, H, W, 3] for the model."""
         try:
-            return pictures(pixels(image, name), self._task.config.clip.image_size, self._task.margins)
+            return pictures(pixels(image, name), self._network.config.clip.image_size, self._network.margins)
         except ImageError as error:
             return error
 
@@ -192,7 +192,7 @@ class Recognizer:
         """The outcome for every name; the device is waited for at the first."""
         read: Iterator[DecodedWord] = iter(())
         if prediction is not None:
-            read = iter(words(self._task.tokenizer, prediction, self._task.vocabulary))
+            read = iter(words(self._network.tokenizer, prediction, self._network.vocabulary))
         for name, image in zip(names, images, strict=True):
             if isinstance(image, ImageError):
                 if errors == "raise":

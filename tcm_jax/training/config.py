@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tcm_jax.files import is_remote
-from tcm_jax.loading import DTYPES, compute_dtype
-from tcm_jax.models.layers import REMAT_POLICIES
+from tcm_jax.models.layers import DTYPES, REMAT_POLICIES, compute_dtype
 from tcm_jax.training.mesh import MeshConfig
 
 

@@ -17,40 +17,6 @@ from tcm_jax.pretrained import flatten
 
 Rules = Sequence[tuple[str, P]]
 
-CLIP4STR_PARTITION: Rules = (
-    (r"/(query|key|value)/kernel$", P("fsdp", "tensor", None)),  # [d, k, e]
-    (r"/(query|key|value)/bias$", P("tensor", None)),  # [k, e]
-    (r"/out/kernel$", P("tensor", None, "fsdp")),  # [k, e, d]
-    (r"/(c_fc|linear1)/kernel$", P("fsdp", "tensor")),  # [d, 4 d]
-    (r"/(c_fc|linear1)/bias$", P("tensor")),
-    (r"/(c_proj|linear2)/kernel$", P("tensor", "fsdp")),  # [4 d, d]
-    (r"/token_embedding/embedding$", P(None, "fsdp")),
-    (r"/conv1/kernel$", P(None, None, None, "fsdp")),  # [h, w, 3, d]
-    (r"/(visual/proj|text_projection)$", P("fsdp", None)),
-    (r"_decoder/(head|text_embed|pos_queries)", P()),  # too narrow to be worth a cut
-    (r"(bias|scale|logit_scale|class_embedding|positional_embedding)$", P()),
-)
-CLIP4STR_STEM_PARTITION: Rules = ((r"/stem/", P()), *CLIP4STR_PARTITION)  # a few thousand parameters
-
-# Without text matching there is neither text tower nor attention pooling nor any prompt.
-TCM_BASELINE_PARTITION: Rules = (
-    (r"^backbone/.*kernel$", P(None, None, None, "fsdp")),  # [h, w, in, out]
-    (r"^(neck|bbox_head)/.*kernel$", P(None, None, None, "fsdp")),
-    (r"(bias|scale)$", P()),
-)
-TCM_PARTITION: Rules = (
-    (r"/(query|key|value|[qkv]_proj)/kernel$", P("fsdp", "tensor", None)),  # [d, k, e]
-    (r"/(query|key|value|[qkv]_proj)/bias$", P("tensor", None)),
-    (r"(/attn/out|attnpool/c_proj|_attn/proj)/kernel$", P("tensor", None, "fsdp")),  # [k, e, d]
-    (r"/(c_fc|mlp_0)/kernel$", P("fsdp", "tensor")),
-    (r"/(c_fc|mlp_0)/bias$", P("tensor")),
-    (r"/(c_proj|mlp_\d)/kernel$", P("tensor", "fsdp")),
-    (r"/token_embedding/embedding$", P(None, "fsdp")),
-    (r"(text_projection|pix_w|_proj_\d/kernel)$", P("fsdp", None)),
-    (r"(gamma|contexts|meta_query|logit_scale|positional_embedding)$", P()),
-    *TCM_BASELINE_PARTITION,
-)
-
 
 def specs(params: Mapping[str, Any], rules: Rules) -> dict[str, P]:
     """The PartitionSpec of every parameter by path.

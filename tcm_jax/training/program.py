@@ -15,8 +15,8 @@ from tcm_jax.training import partition
 from tcm_jax.training.fingerprint import fingerprint
 from tcm_jax.training.mesh import batch_sharding, batch_shards, replicated
 from tcm_jax.training.optim import Optimizer, Tree
-from tcm_jax.training.state import Batch, Step, TrainState, init_state, make_step
-from tcm_jax.training.task import Task
+from tcm_jax.training.state import Step, TrainState, init_state, make_step
+from tcm_jax.training.task import Batch, Task
 
 Shapes = Mapping[str, jax.ShapeDtypeStruct]
 
@@ -27,7 +27,7 @@ class TrainProgram:
 
     Args:
         state, batch: shapes, dtypes and places of the arguments.
-        step: (state, batch) -> (new state, metrics). Beside what the objective takes a batch has "record", uint32 [b],
+        step: (state, batch) -> (new state, metrics). Beside what the task takes a batch has "record", uint32 [b],
             a number for every record, and "stop", int32 [b], which some process has set if it was asked to stop; the
             metrics have "records", one number for the records in their order, and "stop", the largest. All processes
             see the same, whatever the mesh.
@@ -51,7 +51,7 @@ class TrainProgram:
         return make(variables)
 
 
-def train_program(objective: Task, mesh: Mesh, records: int) -> TrainProgram:
+def train_program(task: Task, mesh: Mesh, records: int) -> TrainProgram:
     """The program of a run.
 
     Args:
@@ -60,7 +60,7 @@ def train_program(objective: Task, mesh: Mesh, records: int) -> TrainProgram:
     Raises:
         ValueError: the batch can't be spread over the mesh, or the partition rules don't fit the model.
     """
-    c, task = objective.config, objective.task
+    c = task.config
     parts = c.accumulate * batch_shards(mesh)
     if c.batch % parts:
         raise ValueError(
@@ -68,8 +68,8 @@ def train_program(objective: Task, mesh: Mesh, records: int) -> TrainProgram:
             f"the {batch_shards(mesh)} devices of the mesh's axes data and fsdp"
         )
     shapes = jax.eval_shape(task.init, jax.random.key(0))
-    params, rules = shapes["params"], objective.partition_rules()
-    optimizer = objective.optimizer(params, records)
+    params, rules = shapes["params"], task.partition_rules()
+    optimizer = task.optimizer(params, records)
     state = jax.eval_shape(lambda v: init_state(v, optimizer), shapes)
     places = partition.shardings(state, params, rules, mesh)
     trainable, _ = optimizer.split(places.params)
@@ -78,21 +78,21 @@ def train_program(objective: Task, mesh: Mesh, records: int) -> TrainProgram:
         return jax.lax.with_sharding_constraint(gradients, trainable)
 
     step = with_signals(make_step(task, optimizer, c.seed, c.accumulate, constrain))
-    example = {**objective.sample().example(), **{name: np.zeros((), dtype) for name, dtype in SIGNALS.items()}}
+    example = {**task.sample().example(), **{name: np.zeros((), dtype) for name, dtype in SIGNALS.items()}}
     batch = {name: jax.ShapeDtypeStruct((c.batch, *x.shape), x.dtype) for name, x in example.items()}
     return TrainProgram(mesh, optimizer, _at(state, places), _at(batch, batch_sharding(mesh)), step)
 
 
-def predict_program(objective: Task, mesh: Mesh, batch: int) -> jax.stages.Lowered:
+def predict_program(task: Task, mesh: Mesh, batch: int) -> jax.stages.Lowered:
     """The reading or detecting of `batch` images, its variables sharded as in training."""
-    predict, arrays = objective.inference(batch)
-    shapes = jax.eval_shape(objective.task.init, jax.random.key(0))
-    places = partition.shardings(shapes, shapes["params"], objective.partition_rules(), mesh)
+    predict, arrays = task.inference(batch)
+    shapes = jax.eval_shape(task.init, jax.random.key(0))
+    places = partition.shardings(shapes, shapes["params"], task.partition_rules(), mesh)
     with jax.set_mesh(mesh):
         return jax.jit(predict).lower(_at(shapes, places), _at(arrays, batch_sharding(mesh)))
 
 
-SIGNALS = {"record": np.dtype(np.uint32), "stop": np.dtype(np.int32)}  # [b] each, beside what the objective takes
+SIGNALS = {"record": np.dtype(np.uint32), "stop": np.dtype(np.int32)}  # [b] each, beside what the task takes
 
 
 def with_signals(step: Step) -> Step:
@@ -118,8 +118,8 @@ def _at(tree: Any, places: Any) -> Any:
     return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), tree, places)
 
 
-def sharded_init(objective: Task, mesh: Mesh) -> Callable[[jax.Array], Tree]:
-    """The objective's random variables of a key, born in their shards."""
-    shapes = jax.eval_shape(objective.task.init, jax.random.key(0))
-    places = partition.shardings(shapes, shapes["params"], objective.partition_rules(), mesh)
-    return jax.jit(objective.task.init, out_shardings=places)
+def sharded_init(task: Task, mesh: Mesh) -> Callable[[jax.Array], Tree]:
+    """The task's random variables of a key, born in their shards."""
+    shapes = jax.eval_shape(task.init, jax.random.key(0))
+    places = partition.shardings(shapes, shapes["params"], task.partition_rules(), mesh)
+    return jax.jit(task.init, out_shardings=places)

@@ -8,11 +8,13 @@ import jax.numpy as jnp
 
 from tcm_jax.planning import chips, hlo
 from tcm_jax.planning.work import work
-from tcm_jax.tasks import parse
 from tcm_jax.training.program import train_program
+from tcm_jax.training.task import Task
+
+Parse = Callable[[Mapping[str, Any]], Task]
 
 
-def model_flops(config: Mapping[str, Any], mesh: jax.sharding.Mesh) -> float:
+def model_flops(config: Mapping[str, Any], mesh: jax.sharding.Mesh, parse: Parse) -> float:
     """Floating-point work of one optimizer step on the whole batch, as the model asks for it: what is computed twice to
     save memory counts once (PaLM, appendix B).
     """
@@ -20,7 +22,7 @@ def model_flops(config: Mapping[str, Any], mesh: jax.sharding.Mesh) -> float:
     return work(hlo.parse(program.lower().as_text("hlo"))).flops
 
 
-def speed(config: Mapping[str, Any], mesh: jax.sharding.Mesh) -> Callable[[float], dict[str, float]]:
+def speed(config: Mapping[str, Any], mesh: jax.sharding.Mesh, parse: Parse) -> Callable[[float], dict[str, float]]:
     """What follows from the images per second of a run: "step_time" in seconds, "images_per_second_per_device", and on
     a chip of `planning.chips` "mfu", the model FLOPs utilisation: `model_flops` as a share of what the chips can do at
     best in the time.
@@ -30,7 +32,7 @@ def speed(config: Mapping[str, Any], mesh: jax.sharding.Mesh) -> Callable[[float
     share_per_image = 0.0
     if chip is not None:
         peak = chip.bf16 if parse(config).config.compute_dtype == jnp.bfloat16 else chip.f32
-        share_per_image = model_flops(config, mesh) / batch / (peak * mesh.size)
+        share_per_image = model_flops(config, mesh, parse) / batch / (peak * mesh.size)
 
     def metrics(images_per_second: float) -> dict[str, float]:
         values = {

@@ -1,28 +1,16 @@
 """The training state and the step that updates it."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from tcm_jax.training.optim import Optimizer, Tree, merge
+from tcm_jax.training.task import Batch, Task
 
-Batch = Mapping[str, jax.Array]
 Step = Callable[["TrainState", Batch], tuple["TrainState", dict[str, jax.Array]]]
-
-
-class LossTask(Protocol):
-    """What the trainer asks of an objective.
-
-    `init` gives {"params": tree} and, of a model with BatchNorm, {"batch_stats": tree}. `loss` gives the loss, metrics
-    (scalars by name, "loss" among them), and the new batch_stats ({} without BatchNorm).
-    """
-
-    def init(self, key: jax.Array) -> Mapping[str, Any]: ...
-
-    def loss(self, variables: Mapping[str, Any], batch: Batch, key: jax.Array) -> tuple[jax.Array, dict, Tree]: ...
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -70,7 +58,7 @@ def averaged_variables(state: TrainState, optimizer: Optimizer) -> dict[str, Tre
 
 
 def make_step(
-    task: LossTask,
+    task: Task,
     optimizer: Optimizer,
     seed: int,
     accumulate: int = 1,

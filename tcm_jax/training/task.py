@@ -10,8 +10,9 @@ from tcm_jax.data.pipeline import AnySource, Prepare
 from tcm_jax.pretrained import Pretrained
 from tcm_jax.training.optim import Optimizer, Tree
 from tcm_jax.training.partition import Rules
-from tcm_jax.training.state import LossTask
 from tcm_jax.training.transfer import LoadReport
+
+Batch = Mapping[str, jax.Array]
 
 
 class Scores(NamedTuple):
@@ -33,10 +34,13 @@ class Task(Protocol):
     """One object for a run; made from its config (plain nested dictionaries).
 
     Attributes:
-        config: the typed values. task: the model and its loss.
+        config: the typed values.
 
     Methods:
-        training_sources, validation_sources: the data; SourceError says which entry of the config can't be had.
+        init: random variables, {"params": tree} and, of a model with BatchNorm, {"batch_stats": tree}.
+        loss: of a batch, (loss, metrics, batch_stats): metrics are scalars by name, "loss" among them; the running
+            statistics are the new ones, {} without BatchNorm.
+        training_sources, validation_sources: the data; SourceError says which entry of the config is unavailable.
         describe: a line about a source for the user.
         sample: what a training sample is made of.
         partition_rules: where the parameters lie on the mesh, see `tcm_jax.training.partition`.
@@ -51,8 +55,9 @@ class Task(Protocol):
     @property
     def config(self) -> Any: ...  # a RunConfig with the sections of its kind
 
-    @property
-    def task(self) -> LossTask: ...
+    def init(self, key: jax.Array) -> Mapping[str, Any]: ...
+
+    def loss(self, variables: Mapping[str, Any], batch: Batch, key: jax.Array) -> tuple[jax.Array, dict, Tree]: ...
 
     def training_sources(self) -> list[AnySource]: ...
 

@@ -36,7 +36,7 @@ class Validation:
         origin: {"source", "license"} of the models.
     """
 
-    objective: Task
+    task: Task
     optimizer: Optimizer
     sources: Sequence[AnySource]
     mesh: Mesh
@@ -54,7 +54,7 @@ class Validation:
             return None
         variables = averaged_variables(state, self.optimizer)
         try:
-            scores = self.objective.evaluate(variables, self.sources, self.mesh, lambda: self._check(step))
+            scores = self.task.evaluate(variables, self.sources, self.mesh, lambda: self._check(step))
         except _Stopped:
             return None
         for name, numbers in scores.rows.items():
@@ -78,7 +78,7 @@ class Validation:
 
     def _export(self, name: str, step: int, variables: Tree, **extra: Any) -> None:
         extra = {"step": step, **extra}
-        export(self.workdir / name, self.objective.pretrained(variables, **self.origin, extra=extra))
+        export(self.workdir / name, self.task.pretrained(variables, **self.origin, extra=extra))
 
 
 def stored(directory: Path) -> dict[str, Any]:

@@ -162,7 +162,7 @@ def test_options_of_detection(detect, photos, monkeypatch):
     default, one = made
     assert (default.buckets, default.upright, default.model.dtype) == ("few", True, "float32")
     assert (one.buckets, one.upright, one.model.dtype, one.scale) == ("exact", False, "bfloat16", (160, 64))
-    decoder = one.model.task.detector
+    decoder = one.model.network.detector
     assert (decoder.score_threshold, decoder.approximate, decoder.max_candidates) == (0.9, False, 7)
     assert decoder.text_representation == "poly"
 

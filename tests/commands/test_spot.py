@@ -88,9 +88,9 @@ def test_options(run, photos, monkeypatch, tmp_path):
     )  # fmt: skip
     (default, _), (one, options) = made
     assert (default.detector.upright, default.detector.model.dtype) == (True, "float32")
-    assert one.min_score == 0.25 and one.detector.model.task.detector.score_threshold == 0.4
+    assert one.min_score == 0.25 and one.detector.model.network.detector.score_threshold == 0.4
     assert (one.detector.scale, one.detector.upright, one.recognizer.model.dtype) == ((160, 64), False, "bfloat16")
-    assert default.recognizer.model.task.vocabulary is None and one.recognizer.model.task.vocabulary.weight == 3
+    assert default.recognizer.model.network.vocabulary is None and one.recognizer.model.network.vocabulary.weight == 3
     assert (options["allow"], options["on_disallowed"], options["lexicon_distance"]) == ("a-c", "mask", 1)
     assert {line.split("\t")[1] for line in lines} <= {"open", "closed"}
 

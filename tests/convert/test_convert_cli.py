@@ -8,8 +8,8 @@ import safetensors.numpy
 import torch
 
 from tcm_jax import pretrained
+from tcm_jax.commands.convert import main
 from tcm_jax.convert import checkpoints, conversion, verify
-from tcm_jax.convert.__main__ import main
 from tests.conftest import read_json
 from tests.convert.test_huggingface import huggingface
 from tests.golden_models import golden_state
@@ -60,7 +60,7 @@ def test_recognizer_there_and_back(golden, tmp_path, capsys):
     assert "above" not in printed
 
     model = pretrained.load(directory)
-    assert (model.task, model.license, model.source) == ("recognition", "Apache-2.0", "a fixture")
+    assert (model.network, model.license, model.source) == ("recognition", "Apache-2.0", "a fixture")
     assert model.preprocessing["mean"] == pytest.approx([0.481, 0.458, 0.408], abs=1e-3)
 
     assert main([directory, back, "--to-torch"]) == 0

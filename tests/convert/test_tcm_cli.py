@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tcm_jax import pretrained
+from tcm_jax.commands.convert import main
 from tcm_jax.convert import checkpoints
-from tcm_jax.convert.__main__ import main
 from tcm_jax.convert.engine import ConversionError
 from tcm_jax.detection.model import detection_config
 from tests.conftest import detection_weights
@@ -83,7 +83,7 @@ def test_there_and_back(detection_golden, tmp_path, monkeypatch, capsys, family)
 
     model = pretrained.load("model")
     config = detection_config(model.model)
-    assert (model.task, config.family, config.tcm) == ("detection", family, expected.tcm)
+    assert (model.network, config.family, config.tcm) == ("detection", family, expected.tcm)
     assert config.detector.text_representation == "poly"
     assert (model.preprocessing["scale"], model.preprocessing["multiple"]) == ([640, 320], 32)
     assert len(model.preprocessing["mean"]) == len(model.preprocessing["std"]) == 3

@@ -181,7 +181,7 @@ def test_network_input(detection_golden, models):
             continue
         one = Detector(models / family, buckets="exact", scale=config["cases"][case]["img_scale"], quiet=True)
         prepared = one.photos.prepare(inputs[f"bgr_{case}"][..., ::-1], "").photos[0]
-        normalized = one.model.task.normalize(prepared.canvas[None], np.array([prepared.size]))
+        normalized = one.model.network.normalize(prepared.canvas[None], np.array([prepared.size]))
         compare(key, normalized, channels_last(outputs[key]), 2e-5)
 
 

@@ -129,10 +129,9 @@ def random_variables(task: DetectionModel) -> dict:
 
 def learn(values: dict, steps: int) -> tuple[list[float], dict, dict]:
     """Losses of some steps of the recipe on one picture, parameters before and after."""
-    objective, side = parse(values), 64
-    task = objective.task
+    task, side = parse(values), 64
     variables = random_variables(task)
-    optimizer = objective.optimizer(variables["params"], records=100)
+    optimizer = task.optimizer(variables["params"], records=100)
     image = np.full((2, side, side, 3), 90, np.uint8)
     image[:, 20:44, 10:54] = np.random.default_rng(0).integers(0, 256, (24, 44, 3))
     batch = {"image": jnp.asarray(image), **targets(task.config, side)}
@@ -170,9 +169,9 @@ def test_the_tiny_form_trains(name, tmp_path):
     ("row", "frozen"), [("full", {"text_encoder"}), ("unfrozen", set()), ("frozen", {"text_encoder", "backbone"})]
 )
 def test_encoders_are_frozen_by_a_word(row, frozen):
-    objective = parse(load("tcm_db", f"tiny,{row}"))
-    params = jax.eval_shape(objective.task.init, jax.random.key(0))["params"]
-    labels = objective.optimizer(params, records=100).labels
+    task = parse(load("tcm_db", f"tiny,{row}"))
+    params = jax.eval_shape(task.init, jax.random.key(0))["params"]
+    labels = task.optimizer(params, records=100).labels
     assert {path.split("/")[0] for path, group in labels.items() if group == "frozen"} == frozen
 
 

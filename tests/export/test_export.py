@@ -60,7 +60,7 @@ def test_a_recognizer_for_any_number_of_words(tmp_path, capsys):
         np.testing.assert_array_equal(outputs[f"{name}/ids"], ours.ids)
         np.testing.assert_allclose(outputs[f"{name}/probabilities"], ours.probabilities, atol=1e-5)
         texts, probabilities = zip(*ast.literal_eval(printed[name]), strict=True)
-        expected = words(model.task.tokenizer, ours)
+        expected = words(model.network.tokenizer, ours)
         assert texts == tuple(word.text for word in expected)
         np.testing.assert_allclose(probabilities, [word.confidence for word in expected], rtol=1e-4)
 
@@ -79,7 +79,7 @@ def test_a_detector_for_all_canvases(tmp_path, family, capsys):
     prepared = prepare(photo, (64, 64))
     outputs, _ = run(tmp_path / "exported", photo=prepared.canvas[: prepared.size[0], : prepared.size[1]])
     sizes = np.array([prepared.size], np.int32)
-    text = detector.model.task.text_embedding(detector.model.contents.variables)
+    text = detector.model.network.text_embedding(detector.model.contents.variables)
     maps, score_map = detector.model.predict(detector.model.contents.variables, prepared.canvas[None], sizes, text)
     leaves = jax.tree.leaves(maps)
     assert set(outputs) == {"photo/score_map", *(f"photo/map_{i}" for i in range(len(leaves)))}

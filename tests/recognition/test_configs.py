@@ -13,7 +13,7 @@ from tcm_jax.convert.architecture import template
 from tcm_jax.models.clip4str import CLIP4STRConfig
 from tcm_jax.recognition.model import parameter_group
 from tcm_jax.tasks import parse
-from tcm_jax.text.charset import load_charset
+from tcm_jax.text.charset_spec import load_charset
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("clip4str_*.py"))
 VARIANTS = {

@@ -12,7 +12,7 @@ from tcm_jax.pretrained import RECOGNIZER, read_config
 from tcm_jax.recognition.recognizer import Recognizer
 from tcm_jax.render.vocabulary import Words, read_words
 from tcm_jax.render.words import SyntheticWords
-from tcm_jax.text.charset import load_charset
+from tcm_jax.text.charset_spec import load_charset
 
 RECIPE = runpy.run_path(str(Path(__file__).parents[2] / "configs" / "clip4str_language.py"))
 WORDS = ("ζωή", "ψωμί", "οδός", "λάδι", "χθες", "ξύλο", "γάλα", "φως")

@@ -15,9 +15,9 @@ from PIL import Image
 import tcm_jax
 from tcm_jax import Reading, Recognizer
 from tcm_jax.images.decoding import MEAN_STD_0_5, ImageError, encode_png, pictures
-from tcm_jax.loading import find_model, load_model
 from tcm_jax.models.decoding import decode
-from tcm_jax.pretrained import load
+from tcm_jax.pretrained import find_model, load
+from tcm_jax.recognition.loading import load_model
 from tcm_jax.recognition.model import Prediction
 from tcm_jax.recognition.words import words
 from tcm_jax.text.charset import CHARSET_94, CharsetTokenizer
@@ -202,7 +202,7 @@ def test_of_both_branches_the_likelier_reading_counts(tiny_model, tmp_path):
     recognizer, images = Recognizer(model, margins=(0, 0.3), quiet=True), [picture(n) for n in range(6)]
     read = recognizer.read(images)
 
-    task, variables = recognizer.model.task, recognizer.model.contents.variables
+    task, variables = recognizer.model.network, recognizer.model.contents.variables
     seen = np.concatenate([pictures(image, task.config.clip.image_size, (0, 0.3)) for image in images])
     decoded = decode(task.model, variables, task.normalize(seen))
     branches = [
@@ -239,14 +239,14 @@ def test_a_known_word_takes_the_place_of_an_unsure_reading(tiny_model, monkeypat
 
 
 def test_a_lexicon_is_the_only_vocabulary():
-    assert Recognizer(quiet=True).model.task.vocabulary is not None
-    assert Recognizer(quiet=True, lexicon=["Stop"]).model.task.vocabulary is None
-    assert Recognizer(quiet=True, lexicon=["Stop"], vocabulary_weight=8).model.task.vocabulary is not None
+    assert Recognizer(quiet=True).model.network.vocabulary is not None
+    assert Recognizer(quiet=True, lexicon=["Stop"]).model.network.vocabulary is None
+    assert Recognizer(quiet=True, lexicon=["Stop"], vocabulary_weight=8).model.network.vocabulary is not None
 
 
 def test_normalization_and_dtype(tiny_model, recognizer):
     half = Recognizer(tiny_model, batch_size=4, normalization="half", dtype="bfloat16", quiet=True)
-    assert half.model.task.mean == half.model.task.std == MEAN_STD_0_5
+    assert half.model.network.mean == half.model.network.std == MEAN_STD_0_5
     assert half.model.dtype == "bfloat16"
     images = [picture(n) for n in range(4)]
     assert not all(map(same, half.read(images), recognizer.read(images)))

@@ -5,14 +5,8 @@ import pytest
 
 from tcm_jax.recognition.model import Prediction
 from tcm_jax.recognition.words import words
-from tcm_jax.text.charset import (
-    CHARSET_36,
-    CHARSET_62,
-    CHARSET_94,
-    CharsetAdapter,
-    CharsetTokenizer,
-    load_charset,
-)
+from tcm_jax.text.charset import CHARSET_36, CHARSET_62, CHARSET_94, CharsetAdapter, CharsetTokenizer
+from tcm_jax.text.charset_spec import load_charset
 from tests.conftest import read_json, read_jsonl
 
 

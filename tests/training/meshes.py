@@ -46,14 +46,14 @@ def recipe(name: str) -> dict[str, Any]:
 
 def curve(config: dict[str, Any]) -> dict[str, Any]:
     """Metrics of the first steps."""
-    objective = parse(config)
+    task = parse(config)
     devices = jax.devices()[:1] if config["mesh"] == {"data": 1} else jax.devices()
-    mesh = make_mesh(objective.config.mesh, devices)
+    mesh = make_mesh(task.config.mesh, devices)
     with jax.set_mesh(mesh):
-        program = train_program(objective, mesh, records=100)
+        program = train_program(task, mesh, records=100)
         step = program.lower().compile({"xla_backend_optimization_level": 0})
-        state = program.first_state(sharded_init(objective, mesh)(jax.random.key(0)))
-        batches = train_batches(objective.training_sources(), objective.sample(), batch_size=8, seed=2)
+        state = program.first_state(sharded_init(task, mesh)(jax.random.key(0)))
+        batches = train_batches(task.training_sources(), task.sample(), batch_size=8, seed=2)
         stop = shard_batch({"stop": np.zeros(8, np.int32)}, mesh)
         found: dict[str, list[float]] = {"loss": [], "grad_norm": [], "records": []}
         for batch in itertools.islice(device_batches(batches, mesh), STEPS):

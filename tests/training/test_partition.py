@@ -30,9 +30,9 @@ def parameters(recipe: str):
     """Shapes of the parameters of a recipe, and its rules."""
     name, _, variant = recipe.partition(":")
     config = runpy.run_path(str(ROOT / "configs" / f"{name}.py"))["get_config"](*[variant] * bool(variant)).to_dict()
-    objective = parse(config | {"init": ""})
-    shapes = jax.eval_shape(objective.task.init, jax.random.key(0))
-    return shapes["params"], objective.partition_rules()
+    task = parse(config | {"init": ""})
+    shapes = jax.eval_shape(task.init, jax.random.key(0))
+    return shapes["params"], task.partition_rules()
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -12,7 +12,7 @@ from tcm_jax.data.words.lmdb import write_lmdb
 from tcm_jax.data.words.sources import open_source
 from tcm_jax.records import SourceError, WordSource
 from tcm_jax.render.words import SyntheticWords
-from tcm_jax.text.charset import load_charset
+from tcm_jax.text.charset_spec import load_charset
 
 WRITERS = {"lmdb": write_lmdb, "array_record": write_array_record, "folder": write_label_folder}
 

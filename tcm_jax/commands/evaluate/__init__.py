@@ -22,8 +22,8 @@ from tcm_jax.commands.command_line import interruptible
 from tcm_jax.commands.evaluate import images as scenes
 from tcm_jax.commands.evaluate import spotting, words
 from tcm_jax.files import as_path
-from tcm_jax.loading import DTYPES, find_model
-from tcm_jax.pretrained import read_config
+from tcm_jax.models.layers import DTYPES
+from tcm_jax.pretrained import find_model, read_config
 from tcm_jax.records import SourceError
 
 

@@ -129,7 +129,7 @@ def _painter(photo: ScoredImage) -> Paint | None:
 def _what_counts(min_score: float | None, detector: Detector) -> str:
     if min_score is not None:
         return f"Precision, recall and H-mean are of detections with a score of at least {min_score:g}."
-    family: Any = detector.model.task.detector
+    family: Any = detector.model.network.detector
     return (
         "Precision, recall and H-mean are of all detections that the decoding gives "
         f"({family.text_representation}s, score_threshold {family.score_threshold:g})."
@@ -154,9 +154,9 @@ def _summary(
     return {
         "checkpoint": origin(model),
         "config": {
-            "model": asdict(model.task.config),
-            "mean": list(model.task.mean),
-            "std": list(model.task.std),
+            "model": asdict(model.network.config),
+            "mean": list(model.network.mean),
+            "std": list(model.network.std),
             "scale": list(detector.scale),
             "coarse_scales": detector.photos.scales[1:],
             "dtype": model.dtype,

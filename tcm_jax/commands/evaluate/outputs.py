@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tcm_jax.files import absolute, check_writable
-from tcm_jax.loading import Model
+from tcm_jax.loading import LoadedModel
 from tcm_jax.training.workdir import versions
 
 SCENE_SCHEMA_VERSION = 1
@@ -34,7 +34,7 @@ def document(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def origin(model: Model) -> dict[str, str]:
+def origin(model: LoadedModel) -> dict[str, str]:
     """Which model was evaluated, as JSON values."""
     return {"path": str(model.directory), "source": model.contents.source, "license": model.contents.license}
 

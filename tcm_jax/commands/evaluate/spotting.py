@@ -67,7 +67,7 @@ def _run(options: argparse.Namespace, spotters: Sequence[Spotter], sets: Sequenc
     for checkpoint, spotter in zip(options.checkpoint, spotters, strict=True):
         print(f"Detecting with {spotter.detector.model}; photos {spotter.detector.photos.resizing}")
         model = spotter.recognizer.model
-        print(f"Reading with {model}{model.task.looks}")
+        print(f"Reading with {model}{model.network.looks}")
         least = f", detected with at least {options.score_threshold:g}" if options.score_threshold else ""
         print(f"Counting words with a score of at least {spotter.min_score:g}{least}; letter case aside", flush=True)
         start = time.monotonic()
@@ -144,8 +144,8 @@ def _summary(
         "checkpoint": origin(detector),
         "recognizer": origin(recognizer),
         "config": {
-            "model": asdict(detector.task.config),
-            "recognizer": asdict(recognizer.task.config),
+            "model": asdict(detector.network.config),
+            "recognizer": asdict(recognizer.network.config),
             "scale": list(spotter.detector.scale),
             "coarse_scales": spotter.detector.photos.scales[1:],
             "dtype": detector.dtype,

@@ -19,11 +19,13 @@ from tcm_jax.data.words.benchmarks import benchmark_sets, count_problem, overlap
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.data.words.sources import FilteredSource
 from tcm_jax.files import as_path, atomic_file, check_writable
-from tcm_jax.loading import NORMALIZATIONS, Model, load_model
+from tcm_jax.loading import LoadedModel
 from tcm_jax.metrics.recognition import Result, combine, format_table
 from tcm_jax.recognition.evaluate import Predict, ScoredWord, evaluate
+from tcm_jax.recognition.loading import NORMALIZATIONS, load_model
 from tcm_jax.records import WordSource
-from tcm_jax.text.charset import CHARSET_36, CHARSET_62, CHARSET_94, load_charset
+from tcm_jax.text.charset import CHARSET_36, CHARSET_62, CHARSET_94
+from tcm_jax.text.charset_spec import load_charset
 from tcm_jax.training.workdir import versions, write_json
 
 SCHEMA_VERSION = 1
@@ -81,20 +83,20 @@ def prepare(options: argparse.Namespace) -> Callable[[], None]:
         options.margins,
         options.vocabulary_weight,
     )
-    sets = _open_sets(options, charset, model.task.config.max_label_length)
+    sets = _open_sets(options, charset, model.network.config.max_label_length)
     predict = _predictor(model, options.batch)
     return functools.partial(_run, options, model, charset, sets, predict, output)
 
 
 def _run(
     options: argparse.Namespace,
-    model: Model,
+    model: LoadedModel,
     charset: str,
     sets: Sequence[FilteredSource],
     predict: Predict,
     output: Path,
 ) -> None:
-    print(f"Evaluating {model}{model.task.looks}; comparing {_describe(charset)}", flush=True)
+    print(f"Evaluating {model}{model.network.looks}; comparing {_describe(charset)}", flush=True)
     start = time.monotonic()
     results = []
     predictions = atomic_file(options.predictions) if options.predictions else contextlib.nullcontext()
@@ -112,11 +114,11 @@ def _run(
                 evaluate(
                     predict,
                     source,
-                    tokenizer=model.task.tokenizer,
-                    image_size=model.task.config.clip.image_size,
+                    tokenizer=model.network.tokenizer,
+                    image_size=model.network.config.clip.image_size,
                     batch_size=options.batch,
-                    margins=model.task.margins,
-                    vocabulary=model.task.vocabulary,
+                    margins=model.network.margins,
+                    vocabulary=model.network.vocabulary,
                     workers=options.workers,
                     on_sample=on_sample,
                 )
@@ -140,7 +142,7 @@ def _report(results: Sequence[Result], seconds: float) -> None:
 
 def _summary(
     options: argparse.Namespace,
-    model: Model,
+    model: LoadedModel,
     charset: str,
     sets: Sequence[FilteredSource],
     results: Sequence[Result],
@@ -155,14 +157,14 @@ def _summary(
         "schema_version": SCHEMA_VERSION,
         "checkpoint": origin(model),
         "config": {
-            "model": dataclasses.asdict(model.task.config),
+            "model": dataclasses.asdict(model.network.config),
             "charset": charset,
             "normalization": {
                 "name": options.normalization,
-                "mean": list(model.task.mean),
-                "std": list(model.task.std),
+                "mean": list(model.network.mean),
+                "std": list(model.network.std),
             },
-            "margins": list(model.task.margins),
+            "margins": list(model.network.margins),
             "dtype": model.dtype,
             "batch": options.batch,
             "paths": options.paths,
@@ -201,7 +203,7 @@ def _open_sets(options: argparse.Namespace, charset: str, max_length: int) -> li
     return sets
 
 
-def _predictor(model: Model, batch: int) -> Predict:
+def _predictor(model: LoadedModel, batch: int) -> Predict:
     """The jitted prediction, its batch spread over all devices."""
     devices = jax.device_count()
     if batch < 1 or batch % devices:

@@ -6,6 +6,7 @@ Arbitrary-Shaped Text Detection with Pixel Aggregation Network" (ICCV 2019), sec
 
 import functools
 from collections.abc import Sequence
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -25,6 +26,7 @@ class DepthwiseConv(nn.Module):
     CPUs.
     """
 
+    border: ClassVar = "zeros"  # see `tcm_jax.detection.padding`
     stride: int = 1
     dtype: Dtype = jnp.float32
 
@@ -103,6 +105,7 @@ class PyramidConv(nn.Module):
     Enlarging and mixing channels commute: each level first meets its rows of the kernel.
     """
 
+    border: ClassVar = "edge"  # see `tcm_jax.detection.padding`
     features: int
     dtype: Dtype = jnp.float32
 
