@@ -23,7 +23,17 @@ from tcm_jax.data.words.label_files import write_label_folder
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.data.words.lmdb import LmdbSource, write_lmdb
 from tcm_jax.data.words.sources import open_source
-from tcm_jax.files import RemoteError, absolute, as_path, atomic_file, atomic_folder, check_writable, local_copy, upload
+from tcm_jax.files import (
+    RemoteError,
+    absolute,
+    as_path,
+    atomic_file,
+    atomic_folder,
+    check_writable,
+    local_copy,
+    upload,
+    write_json,
+)
 from tcm_jax.images.inputs import named, pixels
 from tcm_jax.pretrained import Pretrained, find_model
 from tcm_jax.recognition.loading import load_model
@@ -31,7 +41,7 @@ from tcm_jax.records import AnnotatedImage, SourceError, TextRegion
 from tcm_jax.text.charset import CHARSET_36
 from tcm_jax.text.charset_spec import load_charset
 from tcm_jax.training.report import RunLog
-from tcm_jax.training.workdir import ResumeError, check_config, write_json
+from tcm_jax.training.workdir import ResumeError, check_config
 from tests.data.word_files import jpeg, records
 from tests.fake_bucket import install_empty
 from tests.tiny_model import write_tiny_model

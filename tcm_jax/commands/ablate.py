@@ -26,8 +26,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from tcm_jax.detection.model import detection_config
-from tcm_jax.files import as_path, atomic_file
-from tcm_jax.training.workdir import write_json
+from tcm_jax.files import as_path, atomic_file, write_json
 
 METRICS = ("precision", "recall", "hmean", "best_hmean")
 _TITLES = ("Precision", "Recall", "H-mean", "best H-mean")

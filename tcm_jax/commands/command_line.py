@@ -1,34 +1,73 @@
-"""What commands share: how Ctrl-C ends them, and the flags of those that take a config file."""
+"""What all commands share: their parsers, how errors and Ctrl-C end them, and their one progress bar."""
 
+import argparse
+import contextlib
 import functools
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import ParamSpec, TypeVar
 
 from absl import flags
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 INTERRUPTED = 130  # the shells' exit code for Ctrl-C
+_COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
-def interruptible(command: Callable[P, R]) -> Callable[P, R]:
-    """`command`, which Ctrl-C ends with a word and the shells' exit code, in place of a traceback."""
+def command(main: Callable[P, R]) -> Callable[P, R]:
+    """`main`, which OSError and ValueError end with a line on stderr and exit code 1, and Ctrl-C with the shells'."""
 
-    @functools.wraps(command)
+    @functools.wraps(main)
     def run(*arguments: P.args, **options: P.kwargs) -> R:
         try:
-            return command(*arguments, **options)
+            return main(*arguments, **options)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(INTERRUPTED)
+        except BrokenPipeError:
+            raise  # `tcm_jax.commands.main` knows what it means
+        except (OSError, ValueError) as error:
+            sys.exit(f"error: {error}")
 
     return run
 
 
-def parser(config_flag: flags.FlagHolder) -> Callable[[list[str]], list[str]]:
+def new_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
+    """A parser whose help shows `description`, the docstring of a command's module, as it is."""
+    return argparse.ArgumentParser(
+        prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+@contextlib.contextmanager
+def progress_bar(description: str, total: int, quiet: bool = False) -> Iterator[Callable[..., None]]:
+    """A bar on stderr if that is a terminal; yields the function that advances it, by 1 or by the number given."""
+    # Lines on stdout scroll above the bar where both are the terminal, and stay out of it where they are not.
+    with Progress(
+        *_COLUMNS,
+        console=Console(stderr=True),
+        disable=quiet or not sys.stderr.isatty(),
+        redirect_stdout=sys.stdout.isatty(),
+    ) as progress:
+        bar = progress.add_task(description, total=total)
+        yield lambda advance=1: progress.advance(bar, advance)
+
+
+def progress(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """The items, under a `progress_bar`; `total` is their number where they have no length."""
+    with progress_bar(description, len(items) if total is None else total) as advance:  # type: ignore[arg-type]
+        for item in items:
+            yield item
+            advance()
+
+
+def config_parser(config_flag: flags.FlagHolder) -> Callable[[list[str]], list[str]]:
     """What absl's `app.run` parses flags with: mistakes end the program with one line, and `--batch-per-chip` is
     `--batch_per_chip`.
     """

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tcm_jax import pretrained
-from tcm_jax.commands.command_line import interruptible
+from tcm_jax.commands.command_line import command, new_parser
 from tcm_jax.convert import checkpoints, conversion
 from tcm_jax.convert.architecture import Architecture, clip_of
 from tcm_jax.convert.clip_sizes import Options
@@ -32,9 +32,7 @@ NECK_FIELDS = ("lateral_channels", "out_channels", "channels", "repeats", "fouri
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(prog, __doc__)
     parser.add_argument("source", type=as_path, help="checkpoint to read (with --to-torch: model directory)")
     parser.add_argument("dest", type=as_path, help="model directory to write (with --to-torch: file)")
     parser.add_argument("--to-torch", action="store_true", help="write a PyTorch state dict of a model directory")
@@ -192,7 +190,7 @@ def _to_torch(args: argparse.Namespace) -> None:
     print(f"wrote {args.dest}: {len(state)} tensors, {sum(x.size for x in state.values()):,} values")
 
 
-@interruptible
+@command
 def main(argv: Sequence[str] | None = None, prog: str = "python -m convert") -> int:
     parser = _parser(prog)
     args = parser.parse_args(argv)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tcm_jax.commands.command_line import interruptible
+from tcm_jax.commands.command_line import command, new_parser
 from tcm_jax.commands.data.common import print_left_out, progress
 from tcm_jax.commands.data.words import WRITERS
 from tcm_jax.commands.images import MODEL_HELP, add_scale_option
@@ -71,7 +71,7 @@ class Cuts(NamedTuple):
             yield None if turned else rectify(photo, polygon, rng.uniform(*self.margin))
 
 
-@interruptible
+@command
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.crops") -> None:
     options = _parser(prog).parse_args(arguments)
     try:
@@ -179,9 +179,7 @@ def overlapped(words: Sequence[AnnotatedWord], found: Detections) -> list[Annota
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(prog, __doc__)
     add = parser.add_argument
     add("path", metavar="source", type=as_path, help="folder of one split, of photos with polygons and texts")
     add("destination", type=as_path, help="new folder (or file, of ArrayRecord)")

@@ -17,6 +17,7 @@ import threading
 import webbrowser
 from collections.abc import Sequence
 
+from tcm_jax.commands.command_line import new_parser
 from tcm_jax.commands.images import MODEL_HELP, add_scale_option
 from tcm_jax.commands.reading_options import add_reading_options, reading_arguments
 from tcm_jax.models.layers import DTYPES
@@ -101,9 +102,7 @@ def _megabytes(text: str) -> float:
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(prog, __doc__)
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on, 0.0.0.0: all (default: 127.0.0.1, this machine)")
     add("--port", type=_port, default=8000, help="0: any free one (default: 8000)")

@@ -5,7 +5,6 @@ python -m tcm_jax.doctor
 Exit code 1 if something is wrong; the lines that start with "wrong" say what to do. Nothing is downloaded.
 """
 
-import argparse
 import hashlib
 import os
 import platform
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import tcm_jax
+from tcm_jax.commands.command_line import new_parser
 from tcm_jax.pretrained import DETECTOR, RECOGNIZER, WEIGHTS
 
 _PACKAGES = (
@@ -32,9 +32,7 @@ Line = tuple[bool, str]  # whether all is well, and what was found
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.doctor") -> None:
     """Runs the command; exit code 1 if something is wrong."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(prog, __doc__)
     parser.parse_args(arguments)
     wrong = 0
     for check in (_versions, _devices, _programs, _weights, _self_test):

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 
 from tcm_jax import Detector, Recognizer
-from tcm_jax.commands.command_line import interruptible
+from tcm_jax.commands.command_line import command, new_parser
 from tcm_jax.commands.images import add_scale_option, find_images
 from tcm_jax.compilation import enable_compilation_cache
 from tcm_jax.export import compare, run
@@ -38,12 +38,10 @@ _WEIGHTS = "weights.npz"
 _RENDERED = 8  # pictures to compare on
 
 
-@interruptible
+@command
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.export") -> None:
     """Runs the command; a problem ends it with a message and exit code 1."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(prog, __doc__)
     parser.add_argument("checkpoint", metavar="MODEL", help="model directory or training workdir")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="a new folder")
     parser.add_argument(

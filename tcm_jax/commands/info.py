@@ -6,7 +6,6 @@ python -m tcm_jax.info runs/mine --json
 Nothing but the description and the headers of the weights are read, so that it takes no time and no memory.
 """
 
-import argparse
 import json
 import sys
 from collections import Counter
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
+from tcm_jax.commands.command_line import new_parser
 from tcm_jax.config import from_dict
 from tcm_jax.detection.model import detection_config
 from tcm_jax.files import as_path, local_copy
@@ -31,9 +31,7 @@ _PYTORCH = (".bin", ".ckpt", ".pt", ".pth")
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.info") -> None:
     """Runs the command; a problem ends it with a message and exit code 1."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(prog, __doc__)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="model directory or training workdir")
     parser.add_argument("--json", action="store_true", help="print JSON, with all fields of the architecture")
     options = parser.parse_args(arguments)

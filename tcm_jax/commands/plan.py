@@ -154,7 +154,7 @@ def main() -> None:
     batch_flag = flags.DEFINE_integer("batch_per_chip", 0, "in place of config.batch", lower_bound=0)
     json_flag = flags.DEFINE_string("json", None, "file for the numbers")
 
-    @command_line.interruptible
+    @command_line.command
     def run(_) -> None:
         try:
             machine = topology(topology_flag.value)
@@ -173,7 +173,7 @@ def main() -> None:
         sys.exit(0 if result.fits else DOES_NOT_FIT)
 
     logging.set_verbosity(logging.WARNING)
-    app.run(run, flags_parser=command_line.parser(config_flag))
+    app.run(run, flags_parser=command_line.config_parser(config_flag))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import IO
 
 from PIL import Image
 
-from tcm_jax.commands.command_line import interruptible
+from tcm_jax.commands.command_line import command, new_parser
 from tcm_jax.commands.images import (
     MODEL_HELP,
     ImageProgress,
@@ -43,7 +43,7 @@ DETECTIONS = "detections.jsonl"
 _MAX_PICTURE = 400  # images on a sheet
 
 
-@interruptible
+@command
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.predict") -> None:
     """Runs the command; exit code 1 if an image or anything else couldn't be read.
 
@@ -143,11 +143,7 @@ def _draw_sheet(readings: Sequence[Reading], path: Path) -> None:
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(prog, __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     common = argparse.ArgumentParser(add_help=False)
     add = common.add_argument

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tcm_jax.commands.command_line import interruptible
+from tcm_jax.commands.command_line import command, new_parser
 from tcm_jax.commands.images import MODEL_HELP, ImageProgress, add_scale_option, background, find_images, picture_paths
 from tcm_jax.commands.reading_options import add_reading_options, reading_arguments
 from tcm_jax.files import as_path
@@ -29,7 +29,7 @@ from tcm_jax.spotting.writers import check_output, writer
 WORDS = "words.jsonl"
 
 
-@interruptible
+@command
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.spot") -> None:
     """Runs the command; exit code 1 if a photo or anything else couldn't be read.
 
@@ -101,9 +101,7 @@ def _print(photo: SpottedImage, options: argparse.Namespace) -> None:
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(prog, __doc__)
     add = parser.add_argument
     add("images", nargs="+", metavar="PHOTO", help="image files, folders of them, or quoted patterns")
     add("--detector", metavar="MODEL", help=MODEL_HELP)

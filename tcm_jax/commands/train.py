@@ -77,7 +77,7 @@ def main() -> None:
             distributed.leave(status)
 
     logging.set_verbosity(logging.WARNING)
-    app.run(train, flags_parser=command_line.parser(config_flag))
+    app.run(train, flags_parser=command_line.config_parser(config_flag))
 
 
 if __name__ == "__main__":

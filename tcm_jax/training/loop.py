@@ -16,13 +16,13 @@ from jax.sharding import Mesh
 
 from tcm_jax.distributed import Watch
 from tcm_jax.distributed.interrupt import Interrupted, StopSignal
+from tcm_jax.files import write_json
 from tcm_jax.training.checkpoint import Checkpoints
 from tcm_jax.training.mesh import batch_share, shard_batch
 from tcm_jax.training.profile import Profile
 from tcm_jax.training.report import Meter, RunLog
 from tcm_jax.training.state import Step, TrainState
 from tcm_jax.training.task import Batch
-from tcm_jax.training.workdir import write_json
 
 _AHEAD = 2  # batches that are on the devices before they are needed
 _SHOWN = 10  # names in a message

@@ -16,7 +16,7 @@ from tcm_jax.data.words.build import weights
 from tcm_jax.distributed import Watch, barrier, startup_line
 from tcm_jax.distributed.interrupt import StopSignal
 from tcm_jax.distributed.multihost import broadcast_from_host0
-from tcm_jax.files import as_path
+from tcm_jax.files import as_path, write_json
 from tcm_jax.pretrained import find_model
 from tcm_jax.training import partition
 from tcm_jax.training.checkpoint import Checkpoints
@@ -30,7 +30,7 @@ from tcm_jax.training.report import RunLog
 from tcm_jax.training.speed import speed
 from tcm_jax.training.task import Task
 from tcm_jax.training.validation import LAST, Validation, stored
-from tcm_jax.training.workdir import check_config, versions, write_json
+from tcm_jax.training.workdir import check_config, versions
 
 DATA_SECONDS = 3600.0  # that processes may take longer than others to open the data
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from tcm_jax.files import atomic_file, local_copy, wrap_remote_errors
+from tcm_jax.files import local_copy, wrap_remote_errors
 from tcm_jax.training.config import differences
 
 _PACKAGES = (
@@ -32,13 +32,6 @@ _FIXED = (
 
 class ResumeError(RuntimeError):
     """A run can't go on from the checkpoints in its directory."""
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file, complete or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as file:
-        file.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def check_config(workdir: Path, config: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tcm_jax.commands.command_line import interruptible
+from tcm_jax.commands.command_line import command, new_parser
 from tcm_jax.commands.data import scenes, tfds, words
 from tcm_jax.commands.data.common import Opened
 from tcm_jax.commands.data.options import Command, chosen_kind, filled
@@ -28,7 +28,7 @@ from tcm_jax.render.vocabulary import SPLITS
 _MODULES = {"words": words, "scenes": scenes}
 
 
-@interruptible
+@command
 def main(arguments: list[str] | None = None, prog: str = "python -m tcm_jax.data") -> int:
     options = _parser(prog).parse_args(arguments)
     try:
@@ -61,11 +61,7 @@ def _recognised(options: argparse.Namespace) -> tuple[str, Opened]:
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(prog, __doc__)
     parser.set_defaults(run=_run)
     commands = parser.add_subparsers(required=True)
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tcm_jax.commands.command_line import interruptible
+from tcm_jax.commands.command_line import command, new_parser
 from tcm_jax.commands.evaluate import images as scenes
 from tcm_jax.commands.evaluate import spotting, words
 from tcm_jax.files import as_path
@@ -53,7 +53,7 @@ _KINDS = {  # by the task of the model
 _Own = dict[str, list[argparse.Action]]  # options by the task that they are for
 
 
-@interruptible
+@command
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.evaluate") -> None:
     """Runs the command; a problem with the input ends it with a message and exit code 1."""
     parser, own = _parser(prog)
@@ -98,11 +98,7 @@ def _check_options(options: argparse.Namespace, own: _Own, task: str) -> None:
 
 
 def _parser(prog: str) -> tuple[argparse.ArgumentParser, _Own]:
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(prog, __doc__)
     add = parser.add_argument
     add(
         "paths",

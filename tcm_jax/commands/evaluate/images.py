@@ -19,9 +19,8 @@ from tcm_jax.data.scenes.formats import FORMATS
 from tcm_jax.data.scenes.sources import open_scenes
 from tcm_jax.detection.detector import Detector
 from tcm_jax.detection.evaluate import DetectionResult, ScoredImage, evaluate_scenes
-from tcm_jax.files import absolute, as_path, check_writable
+from tcm_jax.files import absolute, as_path, check_writable, write_json
 from tcm_jax.metrics.detection import Score
-from tcm_jax.training.workdir import write_json
 
 
 def add_options(add: Callable[..., argparse.Action]) -> list[argparse.Action]:

@@ -13,6 +13,7 @@ from tcm_jax.commands.evaluate.outputs import document, origin, print_account, r
 from tcm_jax.commands.evaluate.tables import spotting_table
 from tcm_jax.data.scenes.build import AnnotatedImageSubset
 from tcm_jax.distributed.tally import warn_undecodable
+from tcm_jax.files import write_json
 from tcm_jax.images.decoding import SINGLE_VIEW, ImageError
 from tcm_jax.images.inputs import Input
 from tcm_jax.metrics.detection import ImagePolygons, Score, combine, hmean_iou
@@ -21,7 +22,6 @@ from tcm_jax.recognition.recognizer import Recognizer
 from tcm_jax.records import AnnotatedImageSource, TextRegion
 from tcm_jax.spotting.results import SpottedImage, SpottedWord
 from tcm_jax.spotting.spotter import Spotter
-from tcm_jax.training.workdir import write_json
 
 _DETECTION = "detection"
 

@@ -18,7 +18,7 @@ from tcm_jax.commands.reading_options import margins_option, vocabulary_option
 from tcm_jax.data.words.benchmarks import benchmark_sets, count_problem, overlaps
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.data.words.sources import FilteredSource
-from tcm_jax.files import as_path, atomic_file, check_writable
+from tcm_jax.files import as_path, atomic_file, check_writable, write_json
 from tcm_jax.loading import LoadedModel
 from tcm_jax.metrics.recognition import Result, combine, format_table
 from tcm_jax.recognition.evaluate import Predict, ScoredWord, evaluate
@@ -26,7 +26,7 @@ from tcm_jax.recognition.loading import NORMALIZATIONS, load_model
 from tcm_jax.records import WordSource
 from tcm_jax.text.charset import CHARSET_36, CHARSET_62, CHARSET_94
 from tcm_jax.text.charset_spec import load_charset
-from tcm_jax.training.workdir import versions, write_json
+from tcm_jax.training.workdir import versions
 
 SCHEMA_VERSION = 1
 
