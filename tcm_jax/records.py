@@ -1,8 +1,8 @@
-"""What data sources are made of: words and scenes, and the error that says why a source can't be read."""
+"""What data sources are made of: crops of words and annotated images, and why a source can't be read."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -13,12 +13,12 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True)
 class WordCrop:
-    """One word image and its text.
+    """The crop of one word and its text.
 
     Attributes:
         image: the bytes of an image file, or uint8 RGB [h, w, 3].
         label: the text as the source holds it, not cleaned.
-        name: tells a human where the record is, e.g. "train/real:000000017" or "labels.tsv:12 img/a.jpg".
+        name: where the record is, for messages: "train/real:000000017" or "labels.tsv:12 img/a.jpg".
     """
 
     image: bytes | np.ndarray
@@ -28,11 +28,11 @@ class WordCrop:
 
 @dataclass(frozen=True)
 class TextRegion:
-    """One text instance of a photo: a word or a line, as its data set has it.
+    """One text instance of an image: a word or a line, as its data set has it.
 
     Attributes:
-        polygon: float32 [n, 2], n >= 3, x and y in pixels of the photo as it is stored (EXIF orientation ignored);
-            it may leave the photo and it may cross itself.
+        polygon: float32 [n, 2], n >= 3, x and y in pixels of the image as it is stored (EXIF orientation ignored);
+            it may leave the image and it may cross itself.
         text: "" where the data set has none.
         ignore: the data set does not ask to find it ("don't care").
     """
@@ -44,12 +44,12 @@ class TextRegion:
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """One photo and its text.
+    """An image and its text instances.
 
     Attributes:
         image: the bytes of an image file, or uint8 RGB [h, w, 3].
-        regions: its text instances; none is a photo without text.
-        name: tells a human where the record is, e.g. "icdar2015/imgs/img_7.jpg".
+        regions: its text instances; none is an image without text.
+        name: where the record is, for messages: "icdar2015/imgs/img_7.jpg".
     """
 
     image: bytes | np.ndarray
@@ -57,35 +57,36 @@ class AnnotatedImage:
     name: str
 
 
-class WordSource(Protocol):
-    """A random-access sequence of words.
+Record = TypeVar("Record", WordCrop, AnnotatedImage)
+AnyRecord = TypeVar("AnyRecord", covariant=True)
 
-    `source[i]` raises `ImageError` if record i has no image (a missing file or key) and `SourceError` if its
-    label can't be read. `labels()` yields all labels in order, where possible without reading the images. A
-    source can be pickled, and used after a fork or in a spawned process.
+
+class Source(Protocol[AnyRecord]):
+    """A random-access sequence of records; it can be pickled, and used after a fork or in a spawned process.
+
+    `source[i]` raises `ImageError` if record i has no image (a missing file or key) and `SourceError` if its label or
+    annotation can't be read. Where a source has a `report`, its text says what was read and what was left out.
     """
 
     name: str
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> WordCrop: ...
-
-    def labels(self) -> Iterator[str]: ...
+    def __getitem__(self, index: int) -> AnyRecord: ...
 
 
-class AnnotatedImageSource(Protocol):
-    """A random-access sequence of scenes; errors and pickling as of `WordSource`.
+class WordSource(Source[WordCrop], Protocol):
+    """A source of crops."""
 
-    `regions(i)` is `source[i].regions` without reading the photo, and `scene_name(i)` its name.
-    """
+    def labels(self) -> Iterator[str]:
+        """All labels in order, where possible without reading the images."""
 
-    name: str
 
-    def __len__(self) -> int: ...
+class AnnotatedImageSource(Source[AnnotatedImage], Protocol):
+    """A source of annotated images."""
 
-    def __getitem__(self, index: int) -> AnnotatedImage: ...
+    def regions(self, index: int) -> tuple[TextRegion, ...]:
+        """The regions of `source[index]`, without reading the image."""
 
-    def regions(self, index: int) -> tuple[TextRegion, ...]: ...
-
-    def scene_name(self, index: int) -> str: ...
+    def image_name(self, index: int) -> str:
+        """The name of `source[index]`, without reading the image."""

@@ -88,7 +88,7 @@ def test_scenes_come_back_with_their_regions(tmp_path, capsys):
     assert (read.kind, read.name) == ("ArrayRecord", "packed")
     assert str(read.report) == str(original.report) == "5 photos, 9 text instances (4 of them ignored)"
     for i in range(5):
-        assert (read.scene_name(i), read[i].image) == (original.scene_name(i), original[i].image)
+        assert (read.image_name(i), read[i].image) == (original.image_name(i), original[i].image)
         for region, expected in zip(read.regions(i), original.regions(i), strict=True):
             assert (region.text, region.ignore) == (expected.text, expected.ignore)
             assert region.polygon.dtype == np.float32 and (region.polygon == expected.polygon).all()
@@ -103,7 +103,7 @@ def test_several_sources_follow_each_other(tmp_path, capsys):
     next((sources[1] / "images").iterdir()).rename(tmp_path / "gone.jpg")
     assert shard(*sources, tmp_path / "packed", "--shards", 2, "--scenes") == 0
     read = open_scenes(tmp_path / "packed")
-    assert [read.scene_name(i)[:3] for i in range(4)] == ["one", "one", "two", "two"]
+    assert [read.image_name(i)[:3] for i in range(4)] == ["one", "one", "two", "two"]
     assert "two: 2 photos" in (output := capsys.readouterr().out) and "1 annotation without a photo" in output
 
 

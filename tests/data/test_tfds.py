@@ -52,7 +52,7 @@ def test_scenes_are_read_back_as_they_were(tmp_path):
     assert isinstance(source, TfdsScenes)
     assert (source.name, len(source)) == ("icdar2015/train", 3)
     names = ["img_1.jpg", "img_2.jpg", "img_10.jpg"]  # in the order of the source
-    assert [source.scene_name(i) for i in range(3)] == [f"manual/ch4_training_images/{name}" for name in names]
+    assert [source.image_name(i) for i in range(3)] == [f"manual/ch4_training_images/{name}" for name in names]
     first, empty, last = (source[i] for i in range(3))
     assert first.image == jpeg(0) and last.image == jpeg(2)
     assert [(region.text, region.ignore) for region in first.regions] == [("Café, 24h", False), ("###", True)]

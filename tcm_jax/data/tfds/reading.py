@@ -47,7 +47,7 @@ class TfdsScenes(_TfdsSource):
     def regions(self, index: int) -> tuple[TextRegion, ...]:
         return _regions(self._example(index))
 
-    def scene_name(self, index: int) -> str:
+    def image_name(self, index: int) -> str:
         return self._example(index)["name"].decode()
 
 
