@@ -52,7 +52,7 @@ class Photos:
     def regions(self, index: int) -> tuple[TextRegion, ...]:
         return self.scenes[index].regions
 
-    def scene_name(self, index: int) -> str:
+    def image_name(self, index: int) -> str:
         return self.scenes[index].name
 
 

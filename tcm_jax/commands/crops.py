@@ -152,7 +152,7 @@ def _found(
     source: AnnotatedImageSource, words: Mapping[int, list[AnnotatedWord]], detector: Detector, broken: list[str]
 ) -> Photos:
     """Photos with those of their words that a detector finds."""
-    photos = ((partial(_pixels, source, index), source.scene_name(index)) for index in progress(list(words), "cutting"))
+    photos = ((partial(_pixels, source, index), source.image_name(index)) for index in progress(list(words), "cutting"))
     for index, outcome in zip(words, detector.photos.stream(photos, "return", _with_photo), strict=True):
         if isinstance(outcome, ImageError):
             broken.append(str(outcome))
@@ -162,7 +162,7 @@ def _found(
 
 
 def _pixels(source: AnnotatedImageSource, index: int) -> np.ndarray:
-    return pixels(source[index].image, source.scene_name(index))
+    return pixels(source[index].image, source.image_name(index))
 
 
 def _with_photo(found: Detections, photo: np.ndarray) -> tuple[np.ndarray, Detections]:

@@ -100,18 +100,18 @@ def evaluate_scenes(
         annotated[index] = scene.regions  # a rendered scene is painted for them
         return decode(scene.image, scene.name)
 
-    inputs = ((partial(pixels, index), source.scene_name(index)) for index in mine)
+    inputs = ((partial(pixels, index), source.image_name(index)) for index in mine)
     # The last row holds the number of photos, of ignored regions and of broken photos.
     counts = np.zeros((1 + len(SCORE_THRESHOLDS) + deteval + 1, 4))
     broken: list[str] = []
     for index, found in zip(mine, photos.stream(inputs, errors="return"), strict=False):
         regions = annotated.pop(index) if index in annotated else source.regions(index)
         if isinstance(found, ImageError):
-            broken.append(source.scene_name(index))
+            broken.append(source.image_name(index))
         detections = None if isinstance(found, ImageError) else found
         instances = detections.instances if detections else ()
         counted = tuple(i for i in instances if min_score is None or i.score >= min_score)
-        scores = _scores(regions, instances, counted, deteval, source.scene_name(index))
+        scores = _scores(regions, instances, counted, deteval, source.image_name(index))
         counts[:-1] += [score.counts for score in scores]
         counts[-1] += 1, sum(region.ignore for region in regions), detections is None, 0
         if on_image is not None:

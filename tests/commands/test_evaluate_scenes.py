@@ -162,7 +162,7 @@ class Named:
     def __len__(self):
         return len(self.names)
 
-    def scene_name(self, index):
+    def image_name(self, index):
         return self.names[index]
 
 

@@ -40,7 +40,7 @@ class ListScenes:
     def regions(self, index: int) -> tuple[TextRegion, ...]:
         return self[index].regions
 
-    def scene_name(self, index: int) -> str:
+    def image_name(self, index: int) -> str:
         return self[index].name
 
 
@@ -164,7 +164,7 @@ def test_a_written_folder_is_read_back(tmp_path):
     assert rows[0]["instances"][0]["polygon"] == [[1.25, 2], [30.1, 2], [30.1, 20], [1.25, 20]]
     read = open_scenes(tmp_path / "new")
     for i, (record, name) in enumerate(zip(made, names, strict=True)):
-        assert read.scene_name(i).endswith(name)
+        assert read.image_name(i).endswith(name)
         assert [(r.text, r.ignore) for r in read[i].regions] == [(r.text, r.ignore) for r in record.regions]
         for region, expected in zip(read[i].regions, record.regions, strict=True):
             np.testing.assert_array_equal(region.polygon, expected.polygon)

@@ -46,7 +46,7 @@ def test_sets_are_opened_from_their_folders(tmp_path):
         "synth": ("synthtext", 1, 2),
     }
     assert opened["art"].report.dropped == {"annotation without a photo": 2}
-    assert opened["synth"].scene_name(0) == "synth/8/b.jpg"
+    assert opened["synth"].image_name(0) == "synth/8/b.jpg"
     assert str(opened["textocr"].report).startswith("1 photos, 1 text instances (1 of them ignored)")
 
 
@@ -57,7 +57,7 @@ def test_few_of_many_annotated_photos_are_found(tmp_path):
     (tmp_path / "night").mkdir()
     (tmp_path / "night/gt_250.jpg").write_bytes(jpeg(1))
     source = open_scenes(tmp_path)
-    assert [source.scene_name(i) for i in range(len(source))] == [f"{tmp_path.name}/night/gt_250.jpg"]
+    assert [source.image_name(i) for i in range(len(source))] == [f"{tmp_path.name}/night/gt_250.jpg"]
 
 
 def test_packed_annotations_are_those_given_and_count_as_each_by_itself():

@@ -27,7 +27,7 @@ def row(image: str, *polygons: list) -> str:
 
 
 def names(source) -> list[str]:
-    return [source.scene_name(i) for i in range(len(source))]
+    return [source.image_name(i) for i in range(len(source))]
 
 
 def test_photos_and_annotations_in_two_folders(tmp_path):
@@ -248,5 +248,5 @@ def test_a_photo_that_vanished(tmp_path):
 def test_sources_are_pickled(tmp_path):
     source = open_scenes(write(tmp_path, {"img_1.jpg": "", "gt_img_1.txt": f"{QUAD},word"}))
     copy = pickle.loads(pickle.dumps(source))
-    assert copy.scene_name(0) == source.scene_name(0)
+    assert copy.image_name(0) == source.image_name(0)
     assert copy.regions(0)[0].text == "word"

@@ -43,13 +43,13 @@ class Scenes:
 
     def __getitem__(self, index):
         if index in self._broken:
-            raise ImageError(self.scene_name(index), "No such file")
-        return AnnotatedImage(np.full((1, 1, 3), index, np.uint8), self.regions(index), self.scene_name(index))
+            raise ImageError(self.image_name(index), "No such file")
+        return AnnotatedImage(np.full((1, 1, 3), index, np.uint8), self.regions(index), self.image_name(index))
 
     def regions(self, index):
         return self._regions[index]
 
-    def scene_name(self, index):
+    def image_name(self, index):
         return f"made/{index}.png"
 
 
@@ -152,7 +152,7 @@ def test_a_detector(tmp_path):
 
     class Photos(Scenes):
         def __getitem__(self, index):
-            return AnnotatedImage(encode_png(pixels[index]), self.regions(index), self.scene_name(index))
+            return AnnotatedImage(encode_png(pixels[index]), self.regions(index), self.image_name(index))
 
     result = evaluate_scenes(detector.photos, Photos(*regions))
     images = []

@@ -112,7 +112,7 @@ def photo_stems(source: AnnotatedImageSource) -> list[str]:
     Raises:
         ValueError: two of them are the same.
     """
-    names = [source.scene_name(index) for index in range(len(source))]
+    names = [source.image_name(index) for index in range(len(source))]
     seen: dict[str, str] = {}
     for name in names:
         if other := seen.get(stem := Path(name).stem):

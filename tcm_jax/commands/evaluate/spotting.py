@@ -89,7 +89,7 @@ def _evaluate(options: argparse.Namespace, spotter: Spotter, source: AnnotatedIm
     num_ignored = 0
     with exporting(source, options.submission, options.overlays) as export:
         for index, photo in enumerate(spotter.stream(_images(source), errors="return")):
-            name, regions = source.scene_name(index), source.regions(index)
+            name, regions = source.image_name(index), source.regions(index)
             num_ignored += sum(region.ignore for region in regions)
             if isinstance(photo, ImageError):
                 broken.append(name)

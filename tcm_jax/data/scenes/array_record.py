@@ -43,7 +43,7 @@ class ArrayRecordScenes(ArrayRecordFiles):
     def regions(self, index: int) -> tuple[TextRegion, ...]:
         return _regions(self.parts(index)[0])
 
-    def scene_name(self, index: int) -> str:
+    def image_name(self, index: int) -> str:
         return self.parts(index)[0]["name"]
 
     def check(self, header: dict[str, Any]) -> None:

@@ -56,8 +56,8 @@ class AnnotatedImageSubset:
     def regions(self, index: int) -> tuple[TextRegion, ...]:
         return self.source.regions(int(self.index[index]))
 
-    def scene_name(self, index: int) -> str:
-        return self.source.scene_name(int(self.index[index]))
+    def image_name(self, index: int) -> str:
+        return self.source.image_name(int(self.index[index]))
 
     @property
     def report(self) -> str:

@@ -52,7 +52,7 @@ class AnnotatedScenes:
         return len(self._index)
 
     def __getitem__(self, index: int) -> AnnotatedImage:
-        path, name = self._folder / self._photo(index), self.scene_name(index)
+        path, name = self._folder / self._photo(index), self.image_name(index)
         try:
             image = path.read_bytes()
         except OSError as error:
@@ -62,7 +62,7 @@ class AnnotatedScenes:
     def regions(self, index: int) -> tuple[TextRegion, ...]:
         return collect(self._annotations.found(int(self._index[index])))
 
-    def scene_name(self, index: int) -> str:
+    def image_name(self, index: int) -> str:
         return f"{self.name}/{self._photo(index)}"
 
     def _photo(self, index: int) -> str:
