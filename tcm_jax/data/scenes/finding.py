@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tcm_jax.data.scenes.formats.base import AnnotationFormat, SetFormat, contents
+from tcm_jax.data.scenes.formats.base import AnnotationFormat, SetFormat
 from tcm_jax.data.scenes.regions import AnnotationReport
+from tcm_jax.data.text_files import read_bytes
 from tcm_jax.images.inputs import IMAGE_SUFFIXES
 from tcm_jax.records import SourceError
 
@@ -60,7 +61,7 @@ def set_file(place: Path, formats: Sequence[SetFormat], sure: bool) -> tuple[Set
 def _recognised(files: list[Path], formats: Sequence[SetFormat], sure: bool) -> list[tuple[SetFormat, Path]]:
     found = []
     for file in files:
-        head = contents(file, _HEAD)
+        head = read_bytes(file, _HEAD)
         fitting = (format for format in formats if file.suffix.lower() in format.suffixes and format.recognises(head))
         if format := next(fitting, None):
             found.append((format, file))
@@ -194,7 +195,7 @@ def _vote(images: list[Path], files: list[Path], formats: Sequence[AnnotationFor
         (file, data)
         for file in files
         if any(_photos_of(file, known, format) for format in formats)
-        if (data := contents(file)).strip(b"\xef\xbb\xbf \t\r\n")
+        if (data := read_bytes(file)).strip(b"\xef\xbb\xbf \t\r\n")
     )
     example = None
     for file, data in itertools.islice(filled, _SAMPLE):

@@ -15,9 +15,9 @@ from tcm_jax.data.scenes.formats.base import (
     Problems,
     SetAnnotations,
     SetFormat,
-    contents,
 )
 from tcm_jax.data.scenes.regions import AnnotationReport, collect
+from tcm_jax.data.text_files import read_bytes
 from tcm_jax.files import local_copy
 from tcm_jax.images.decoding import ImageError
 from tcm_jax.records import AnnotatedImage, SourceError, TextRegion
@@ -136,7 +136,7 @@ def _of_photos(
     names, instances = [], []
     for photo, file in paired:
         try:
-            instances.append(format.parse(contents(file), file, problems))
+            instances.append(format.parse(read_bytes(file), file, problems))
         except SourceError as error:
             if problems is None:
                 raise

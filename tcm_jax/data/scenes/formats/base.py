@@ -1,7 +1,7 @@
 """What a format of scene annotations is: one file for each photo, or one file for a whole set."""
 
 import abc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,33 +99,3 @@ def report_error(problems: Problems, where: str, problem: str) -> None:
     if problems is None:
         raise SourceError(message)
     problems.append(message)
-
-
-def contents(file: Path, limit: int = -1) -> bytes:
-    """The first `limit` bytes of a file, -1 for all; `SourceError` if it can't be read."""
-    try:
-        with open(file, "rb") as opened:
-            return opened.read(limit)
-    except OSError as error:
-        raise SourceError(f"{file} can't be read: {error.strerror}") from error
-
-
-def text_lines(data: bytes, path: Path) -> Iterator[tuple[int, str]]:
-    """Numbers, from 1, and texts of the lines that are not blank; a byte order mark is left out.
-
-    Raises:
-        SourceError: the bytes are not UTF-8.
-    """
-    # Not str.splitlines, which also breaks at characters that can stand in a transcription.
-    for number, line in enumerate(utf8(data, path).split("\n"), start=1):
-        if stripped := line.strip(" \t\r\ufeff"):
-            yield number, stripped
-
-
-def utf8(data: bytes, path: Path) -> str:
-    """The text of a file, without a byte order mark; `SourceError` names the line that is not UTF-8."""
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise SourceError(f"{path}:{line}: byte 0x{data[error.start]:02x} is not UTF-8") from error

@@ -7,16 +7,13 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
-from tcm_jax.data.scenes.formats.base import utf8
+from tcm_jax.data.text_files import decode_utf8, read_bytes
 from tcm_jax.records import SourceError
 
 
 def json_object(path: Path) -> dict:
     """The object that a JSON file holds; `SourceError` names the line that is not JSON."""
-    try:
-        text = utf8(path.read_bytes(), path)
-    except OSError as error:
-        raise SourceError(f"{path} can't be read: {error.strerror}") from error
+    text = decode_utf8(read_bytes(path), path)
     try:
         document = json.loads(text)
     except json.JSONDecodeError as error:

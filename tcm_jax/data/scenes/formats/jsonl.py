@@ -16,12 +16,11 @@ from tcm_jax.data.scenes.formats.base import (
     Problems,
     SetAnnotations,
     SetFormat,
-    contents,
     report_error,
-    text_lines,
 )
 from tcm_jax.data.scenes.formats.documents import points
 from tcm_jax.data.scenes.regions import AnnotationReport
+from tcm_jax.data.text_files import read_bytes, text_lines
 
 _EXPECTED = '{"image": "a.jpg", "instances": [{"polygon": [[x, y], ...], "text": "", "ignore": false}, ...]}'
 
@@ -29,7 +28,7 @@ _EXPECTED = '{"image": "a.jpg", "instances": [{"polygon": [[x, y], ...], "text":
 def _read(path: Path, part: str, problems: Problems, report: AnnotationReport) -> SetAnnotations:
     del part, report  # the file has no parts, and all its photos count
     photos, instances = [], []
-    for number, line in text_lines(contents(path), path):
+    for number, line in text_lines(read_bytes(path), path):
         where = f"{path}:{number}"
         try:
             row = json.loads(line)

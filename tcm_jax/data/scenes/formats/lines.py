@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tcm_jax.data.scenes.formats.base import AnnotationFormat, Found, Problems, report_error, text_lines
+from tcm_jax.data.scenes.formats.base import AnnotationFormat, Found, Problems, report_error
+from tcm_jax.data.text_files import text_lines
 from tcm_jax.records import SourceError
 
 IGNORED = "###"  # the transcription of what an ICDAR set does not ask to find

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tcm_jax.data.scenes.formats.base import AnnotationFormat, Found, Problems, report_error, text_lines
+from tcm_jax.data.scenes.formats.base import AnnotationFormat, Found, Problems, report_error
 from tcm_jax.data.scenes.formats.documents import mat_names, mat_variables
+from tcm_jax.data.text_files import text_lines
 
 _KEYS = ("polygt", "gt")
 _DONT_CARE = "#"
