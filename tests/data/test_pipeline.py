@@ -227,7 +227,7 @@ def test_evaluation_notices_lost_records():
 PROGRAM = """
 import sys
 from tcm_jax.data.pipeline import train_batches
-from tcm_jax.data.words.samples import WordSample
+from tcm_jax.data.words.samples import RecognitionSample
 from tcm_jax.data.words.sources import open_source
 from tcm_jax.text.charset import CHARSET_36, CharsetTokenizer
 
@@ -237,7 +237,7 @@ def platforms(image, rng):
     return image
 
 if __name__ == "__main__":
-    sample = WordSample(CharsetTokenizer(CHARSET_36), (8, 8), augment=platforms)
+    sample = RecognitionSample(CharsetTokenizer(CHARSET_36), (8, 8), augment=platforms)
     for batch in train_batches([open_source(sys.argv[1])], sample, batch_size=2, seed=0, workers=1):
         print("batch", flush=True)
         sys.stdin.readline()

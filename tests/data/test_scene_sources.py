@@ -151,7 +151,7 @@ def test_a_photo_whose_annotation_cannot_be_decoded_is_left_out(tmp_path):
     (root / "gt_img_2.txt").write_bytes(f"{QUAD},caf\xe9".encode("latin-1"))
     problems = []
     assert names(open_scenes(root, problems=problems)) == [f"{root.name}/img_1.jpg"]
-    assert problems == [f"{root}/gt_img_2.txt:1: byte 0xe9 is not UTF-8"]
+    assert problems == [f"{root}/gt_img_2.txt:1: byte 0xe9 is not UTF-8; save the file as UTF-8"]
     with pytest.raises(SourceError, match="not UTF-8"):
         open_scenes(root)
 
