@@ -1,10 +1,13 @@
 """What data sources are made of: crops of words and annotated images, and why a source can't be read."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import numpy as np
+
+_MAX_LOGGED = 10  # names in a message
 
 
 class SourceError(ValueError):
@@ -90,3 +93,11 @@ class AnnotatedImageSource(Source[AnnotatedImage], Protocol):
 
     def image_name(self, index: int) -> str:
         """The name of `source[index]`, without reading the image."""
+
+
+def warn_undecodable(source: str, names: Sequence[str], counted: str) -> None:
+    """Logs the number of images of `source` that can't be decoded, if any, the first names and how they count."""
+    if names:
+        more = ", ..." if len(names) > _MAX_LOGGED else ""
+        shown = ", ".join(names[:_MAX_LOGGED]) + more
+        logging.warning(f"{source}: {len(names):,} images can't be decoded and count as {counted}: {shown}")

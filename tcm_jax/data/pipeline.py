@@ -22,8 +22,8 @@ import grain
 import numpy as np
 from absl import flags
 
-from tcm_jax.distributed.share import WHOLE, Rows, Share
-from tcm_jax.images.decoding import SINGLE_VIEW, ImageError, decode, pictures
+from tcm_jax.distributed.share import ALL_ROWS, Rows, Share
+from tcm_jax.images.decoding import ImageError, decode
 from tcm_jax.records import AnnotatedImage, AnnotatedImageSource, WordCrop, WordSource
 
 AnySource = WordSource | AnnotatedImageSource
@@ -72,7 +72,7 @@ def train_batches(
     start_step: int = 0,
     weights: Sequence[float] | None = None,
     workers: int = 0,
-    share: Share = WHOLE,
+    share: Share = ALL_ROWS,
 ) -> Generator[dict, None, None]:
     """An endless iterator of training batches, from batch `start_step` on; close() it to end its workers.
 
@@ -121,11 +121,10 @@ def train_batches(
 def eval_batches(
     source: WordSource,
     *,
-    image_size: tuple[int, int],
+    prepare: Callable[[np.ndarray], np.ndarray],
     batch_size: int,
-    margins: Sequence[float] = SINGLE_VIEW,
     workers: int = 0,
-    share: Share = WHOLE,
+    share: Share = ALL_ROWS,
 ) -> Iterator[dict]:
     """One pass over `source` in its order; every process yields the same number of batches, the last one
     padded.
@@ -133,7 +132,7 @@ def eval_batches(
     An image that can't be decoded keeps its row, black: a benchmark counts a fixed number of words.
 
     Args: as of `train_batches`, and
-        margins: of the v pictures of each image, see `tcm_jax.images.decoding.pictures`.
+        prepare: of the pixels of a crop, uint8 RGB [h, w, 3], the views [v, H, W, 3] that are read; can be pickled.
 
     Yields:
         {"image": uint8 [b, v, H, W, 3], "text": b labels as the source gives them, "name": b names, "valid":
@@ -148,11 +147,10 @@ def eval_batches(
     if len(source) == 0:
         raise ValueError(f"source {source.name} has no records; {getattr(source, 'report', '')}")
     count = -(-len(source) // batch_size)
-    prepare = _PrepareEvaluation(image_size, tuple(margins))
-    records = grain.MapDataset.source(_Padded(source, count * batch_size, rows)).map(prepare)
+    records = grain.MapDataset.source(_Padded(source, count * batch_size, rows)).map(_PrepareEvaluation(prepare))
     batches = rows.of(records, 0, _stack_evaluation)
     expected = sum(rows.scored(row) for row in range(len(source)))
-    batch_bytes = rows.local * len(margins) * image_size[0] * image_size[1] * 3
+    batch_bytes = rows.local * prepare(np.zeros((1, 1, 3), np.uint8)).nbytes
     return _counted(_iterate(batches, workers, batch_bytes), expected, source.name)
 
 
@@ -215,14 +213,14 @@ class _Prepared:
 
 
 class _PrepareEvaluation:
-    """A row with the pictures [v, H, W, 3] of its image."""
+    """A row with the views [v, H, W, 3] of its crop."""
 
-    def __init__(self, size: tuple[int, int], margins: tuple[float, ...]):
-        self.size, self.margins = size, margins
+    def __init__(self, prepare: Callable[[np.ndarray], np.ndarray]):
+        self.prepare = prepare
 
     def __call__(self, element: tuple[_Row, bool]) -> tuple[_Row, bool]:
         row, valid = element
-        return row._replace(pixels=pictures(row.pixels, self.size, self.margins)), valid
+        return row._replace(pixels=self.prepare(row.pixels)), valid
 
 
 # The strings of a batch stay lists: as numpy arrays of fixed-width strings they could be cut on the way

@@ -9,11 +9,11 @@ import numpy as np
 
 from tcm_jax.detection.interface import Instance
 from tcm_jax.detection.streaming import Detections, ImageStream
-from tcm_jax.distributed.tally import multihost_sum, warn_undecodable
+from tcm_jax.distributed.multihost import multihost_sum
 from tcm_jax.images.decoding import ImageError, decode
 from tcm_jax.metrics.detection import SCORE_THRESHOLDS, ImagePolygons, Score, hmean_iou, threshold_search
 from tcm_jax.metrics.deteval import total_text_deteval
-from tcm_jax.records import AnnotatedImageSource, TextRegion
+from tcm_jax.records import AnnotatedImageSource, TextRegion, warn_undecodable
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Which process of which job this is, and how it reaches the first one; part of `tcm_jax.distributed`."""
 
+import contextlib
 import socket
 import threading
 import time
@@ -10,7 +11,7 @@ _RETRY_SECONDS = 0.5
 
 
 class JobError(ValueError):
-    """What is known of the job is incomplete or contradicts itself; the message tells what is missing."""
+    """What is known of the job is incomplete or contradicts itself; the message says what is missing."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Job:
 def find_job(address: str, count: int, index: int, environment: Mapping[str, str]) -> Job | None:
     """The job this process belongs to, None if it runs alone; never waits on a machine that belongs to none.
 
-    What is given counts most, then JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID (or Kubernetes'
+    The arguments come first, then JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID (or Kubernetes'
     JOB_COMPLETION_INDEX), then Slurm's job step, then the TPU slice on GKE, then that of a Cloud TPU VM.
 
     Args:
@@ -48,7 +49,7 @@ def find_job(address: str, count: int, index: int, environment: Mapping[str, str
         indexed = _number(environment, "JOB_COMPLETION_INDEX", -1)
         index = index if index >= 0 else _number(environment, "JAX_PROCESS_ID", indexed)
         return None if count == 1 else _checked(Job(address, count, index))
-    # Not SLURM_NTASKS: a shell in an allocation has it too, without being a step of so many tasks.
+    # Not SLURM_NTASKS: a shell in an allocation has it too, without being a step of that many tasks.
     if _number(environment, "SLURM_STEP_NUM_TASKS", 1) > 1:
         job = _detect("slurm")
         alone = environment.get("SLURM_STEP_NUM_TASKS") == environment.get("SLURM_STEP_NUM_NODES")
@@ -66,20 +67,16 @@ def find_job(address: str, count: int, index: int, environment: Mapping[str, str
             "if every process is to run alone"
         )
     if not hosts and "TPU_SKIP_MDS_QUERY" not in environment:  # importing jax sets it where there is no TPU
-        try:
+        with contextlib.suppress(OSError):  # no metadata server: a machine with TPUs, but not one of Google Cloud
             return _detect("gcetpu")
-        except OSError:  # no metadata server: a machine with TPUs, but not one of Google Cloud
-            return None
     return None
 
 
-def _number(environment: Mapping[str, str], name: str, otherwise: int) -> int:
+def _number(environment: Mapping[str, str], name: str, default: int) -> int:
     text = environment.get(name, "")
-    if not text:
-        return otherwise
-    if not text.isdigit():
+    if text and not text.isdigit():
         raise JobError(f"environment variable {name} is {text!r}; expected a number")
-    return int(text)
+    return int(text or default)
 
 
 def _checked(job: Job) -> Job:
@@ -112,46 +109,35 @@ def wait_until_up(address: str, seconds: float) -> None:
     """Returns as soon as something listens at HOST:PORT.
 
     Raises:
-        OSError: nothing did for so long.
+        OSError: nothing did for that many seconds.
     """
     deadline = time.monotonic() + seconds
     while True:
         try:
-            _connect(address).close()
-            return
+            return _connect(address).close()
         except OSError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(_RETRY_SECONDS)
 
 
-def relay(address: str) -> str:
-    """Listens at the address it returns and passes everything on to HOST:PORT and back, as long as the program runs.
+def start_relay(address: str) -> str:
+    """Starts a relay to HOST:PORT that lasts as long as the program, and returns its own address.
 
     What it is for: JAX aborts a process at the very moment its connection to process 0 closes, before anybody could
     say or do something. Through the relay, the connection just falls silent when process 0 is gone.
     """
     server = socket.create_server(("127.0.0.1", 0))
-    silent = []  # connections whose other end is gone; they must stay open
+    accepted = []  # kept here, as an unreferenced connection would be closed
 
     def serve() -> None:
         while True:
             near, _ = server.accept()
-            try:
+            accepted.append(near)
+            with contextlib.suppress(OSError):
                 far = _connect(address)
-            except OSError:
-                silent.append(near)
-                continue
-            threading.Thread(target=forth, args=(near, far), daemon=True).start()
-            threading.Thread(target=back, args=(near, far), daemon=True).start()
-
-    def forth(near: socket.socket, far: socket.socket) -> None:
-        _copy(near, far)
-        far.close()
-
-    def back(near: socket.socket, far: socket.socket) -> None:
-        _copy(far, near)
-        silent.append(near)
+                threading.Thread(target=_copy, args=(far, near), daemon=True).start()
+                threading.Thread(target=_copy, args=(near, far, True), daemon=True).start()
 
     threading.Thread(target=serve, name="relay", daemon=True).start()
     return f"127.0.0.1:{server.getsockname()[1]}"
@@ -164,14 +150,14 @@ def _connect(address: str) -> socket.socket:
     return connection
 
 
-def _copy(source: socket.socket, sink: socket.socket) -> None:
-    try:
+def _copy(source: socket.socket, target: socket.socket, close_target: bool = False) -> None:
+    with contextlib.suppress(OSError):
         while data := source.recv(1 << 16):
-            sink.sendall(data)
-    except OSError:
-        pass
+            target.sendall(data)
+    if close_target:
+        target.close()
 
 
-def host() -> str:
+def hostname() -> str:
     """This machine's name, without the domain."""
     return socket.gethostname().partition(".")[0]

@@ -1,11 +1,15 @@
-"""Which rows of a batch a process holds, and how it gets at them."""
+"""Which rows of a batch a process holds, and how it reads them."""
 
 import itertools
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import grain
+import jax
+
+from tcm_jax.distributed.job import hostname
 
 
 @dataclass(frozen=True)
@@ -27,13 +31,26 @@ class Share:
         return cls(count, (index,), (index,))
 
 
-WHOLE = Share.of(0, 1)
+ALL_ROWS = Share.of(0, 1)
+WHOLE = ALL_ROWS
+
+
+def startup_line(batch_size: int, share: Share) -> str:
+    """Which process this is, where, with which devices and rows of every batch; each process prints its own."""
+    size = batch_size // share.count
+    runs = itertools.groupby(enumerate(share.parts), lambda item: item[1] - item[0])  # neighbouring parts
+    ranges = [[part for _, part in run] for _, run in runs]
+    return (
+        f"process {jax.process_index()} of {jax.process_count()} on {hostname()} pid {os.getpid()}: "
+        f"{jax.local_device_count()} of {jax.device_count()} devices ({jax.local_devices()[0].device_kind}), "
+        f"rows {', '.join(f'{r[0] * size}..{(r[-1] + 1) * size - 1}' for r in ranges)} of every batch"
+    )
 
 
 class Rows:
-    """The rows of a process in batches of `batch_size`."""
+    """The rows of a process in batches of `batch_size`; ValueError if the share does not fit the batch."""
 
-    def __init__(self, batch_size: int, share: Share):
+    def __init__(self, batch_size: int, share: Share) -> None:
         if not share.parts or not 0 <= share.parts[0] <= share.parts[-1] < share.count:
             raise ValueError(f"parts {share.parts} of {share.count}")
         if batch_size < 1 or batch_size % share.count:
@@ -43,7 +60,7 @@ class Rows:
         self.local = self.part * len(share.parts)
 
     def of(self, rows: grain.MapDataset, start_step: int, stack: Callable[[Sequence[Any]], dict]) -> grain.MapDataset:
-        """Of the rows of all batches, this process's of the batches from `start_step` on, stacked."""
+        """This process's rows of the batches from `start_step` on, each batch stacked; `rows` are those of all."""
         share, held = self.share, len(self.share.parts)
         if share.parts == tuple(range(share.parts[0], share.parts[0] + held)) and share.parts[0] % held == 0:
             batches, count = rows.batch(self.local, batch_fn=stack), share.count // held
@@ -55,5 +72,5 @@ class Rows:
         return joined.map(lambda parts: stack(list(itertools.chain.from_iterable(parts))))
 
     def scored(self, row: int) -> bool:
-        """Whether this process scores row `row` of all batches, counted on."""
+        """Whether this process scores row `row`, counted over all batches."""
         return row // self.part % self.share.count in self.share.scored

@@ -1,6 +1,6 @@
 """Evaluation of a recognizer: one pass over the records of a data set."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -8,14 +8,13 @@ import numpy as np
 
 from tcm_jax.data.pipeline import eval_batches
 from tcm_jax.data.words.sources import FilteredSource
+from tcm_jax.distributed.multihost import multihost_sum
 from tcm_jax.distributed.share import Share
-from tcm_jax.distributed.tally import multihost_sum, warn_undecodable
-from tcm_jax.images.decoding import SINGLE_VIEW
 from tcm_jax.metrics.recognition import Result, WordTotals
-from tcm_jax.recognition.model import Prediction
+from tcm_jax.recognition.model import Prediction, RecognitionModel
 from tcm_jax.recognition.words import words
-from tcm_jax.text.charset import CharsetAdapter, CharsetTokenizer
-from tcm_jax.text.vocabulary import Vocabulary
+from tcm_jax.records import warn_undecodable
+from tcm_jax.text.charset import CharsetAdapter
 
 Predict = Callable[[np.ndarray], Prediction]
 
@@ -33,11 +32,8 @@ def evaluate(
     predict: Predict,
     source: FilteredSource,
     *,
-    tokenizer: CharsetTokenizer,
-    image_size: tuple[int, int],
+    network: RecognitionModel,
     batch_size: int,
-    margins: Sequence[float] = SINGLE_VIEW,
-    vocabulary: Vocabulary | None = None,
     workers: int = 0,
     share: Share | None = None,
     on_sample: Callable[[ScoredWord], None] | None = None,
@@ -55,9 +51,8 @@ def evaluate(
         predict: reads uint8 images [b, v, H, W, 3], b being the share's part of batch_size; b never changes, as the
             last batch is padded. A jitted function bound to its parameters.
         source: cleaned labels; `name` and `label_filter.charset` are used.
-        tokenizer: of the ids that `predict` returns; image_size: (H, W).
-        batch_size: over all processes; margins: of the v pictures of each word.
-        vocabulary: whose words are preferred, see `words`; workers: processes that decode images, 0 for a thread.
+        network: whose views are read, and whose tokenizer and dictionary prior make words of ids.
+        batch_size: over all processes. workers: processes that decode images, 0 for a thread.
         share: the rows of this process; default one equal part for each process.
         on_sample: called for every word of this process, in order.
 
@@ -72,7 +67,13 @@ def evaluate(
     def score(batch: dict, prediction: Prediction) -> None:
         black = set(batch["undecodable"])
         broken.extend(batch["undecodable"])
-        rows = zip(batch["name"], batch["text"], words(tokenizer, prediction, vocabulary), batch["valid"], strict=True)
+        rows = zip(
+            batch["name"],
+            batch["text"],
+            words(network.tokenizer, prediction, network.dictionary_prior),
+            batch["valid"],
+            strict=True,
+        )
         for name, label, word, valid in rows:
             if not valid:
                 continue
@@ -83,9 +84,8 @@ def evaluate(
 
     batches = eval_batches(
         source,
-        image_size=image_size,
+        prepare=network.views,
         batch_size=batch_size,
-        margins=margins,
         workers=workers,
         share=share or Share.of(jax.process_index(), jax.process_count()),
     )

@@ -12,14 +12,13 @@ from tcm_jax.commands.evaluate.images import open_all
 from tcm_jax.commands.evaluate.outputs import document, origin, print_account, results_path
 from tcm_jax.commands.evaluate.tables import spotting_table
 from tcm_jax.data.scenes.build import AnnotatedImageSubset
-from tcm_jax.distributed.tally import warn_undecodable
 from tcm_jax.files import write_json
 from tcm_jax.images.decoding import SINGLE_VIEW, ImageError
 from tcm_jax.images.inputs import Input
 from tcm_jax.metrics.detection import ImagePolygons, Score, combine, hmean_iou
 from tcm_jax.metrics.spotting import RULES, ImageWords, spotting
 from tcm_jax.recognition.recognizer import Recognizer
-from tcm_jax.records import AnnotatedImageSource, TextRegion
+from tcm_jax.records import AnnotatedImageSource, TextRegion, warn_undecodable
 from tcm_jax.spotting.results import SpottedImage, SpottedWord
 from tcm_jax.spotting.spotter import Spotter
 
