@@ -187,12 +187,12 @@ class FontLibrary:
         """True if some font draws all of `text`."""
         return any(font.covers(text) for font in self.fonts)
 
-    def pick(self, dice: "RandomStream", text: str) -> Font | None:
+    def pick(self, rng: "RandomStream", text: str) -> Font | None:
         """A font that draws all of `text`, or None if there is none."""
         for _ in range(8):
-            faces = self._families[bisect(self._cumulative, dice.random() * self._cumulative[-1])]
-            font = dice.pick(faces)
+            faces = self._families[bisect(self._cumulative, rng.random() * self._cumulative[-1])]
+            font = rng.pick(faces)
             if font.covers(text):
                 return font
         covering = [font for font in self.fonts if font.covers(text)]
-        return dice.pick(covering) if covering else None
+        return rng.pick(covering) if covering else None

@@ -1,4 +1,4 @@
-"""What walls, floors and things of a scene are covered with: grey tiles that a palette colours."""
+"""Materials of walls, floors and objects of a scene: grey tiles that a palette colours."""
 
 import functools
 
@@ -12,30 +12,31 @@ TILE = 256  # rows and columns of a tile
 _VARIANTS = 4
 
 
-def tile(dice: RandomStream, kind: str = "") -> np.ndarray:
-    """A grey tile of a kind of `KINDS` (any if none is given), uint8 [TILE, TILE]."""
-    return _tile(kind or dice.pick(tuple(KINDS)), dice.below(_VARIANTS))
+def tile(rng: RandomStream, kind: str = "") -> np.ndarray:
+    """A grey tile of a kind of `KINDS` (any if `kind` is ""), uint8 [TILE, TILE]."""
+    return _tile(kind or rng.pick(tuple(KINDS)), rng.below(_VARIANTS))
 
 
-def muted(dice: RandomStream) -> np.ndarray:
-    """A colour of walls, floors and things, RGB: mostly near grey, sometimes of paint."""
-    if dice.chance(0.25):
-        return colour(dice) * dice.uniform(0.5, 1)
-    value, warm, green = dice.uniform(12, 245), dice.uniform(-0.12, 0.22), dice.uniform(-0.06, 0.06)
+def muted_colour(rng: RandomStream) -> np.ndarray:
+    """A random colour of walls, floors and objects, RGB float [3] in 0 .. 255: mostly near grey, sometimes of paint."""
+    if rng.chance(0.25):
+        return colour(rng) * rng.uniform(0.5, 1)
+    value, warm, green = rng.uniform(12, 245), rng.uniform(-0.12, 0.22), rng.uniform(-0.06, 0.06)
     return np.array([value * (1 + warm), value * (1 + green), value * (1 - warm)])
 
 
-def cover(dice: RandomStream, grey: np.ndarray, base: np.ndarray, contrast: float, colours: int = 2) -> np.ndarray:
-    """`grey` [h, w] coloured by a palette around `base` (RGB), uint8 [h, w, 3].
+def cover(rng: RandomStream, grey: np.ndarray, base: np.ndarray, contrast: float, colours: int = 2) -> np.ndarray:
+    """Colours `grey`, uint8 [h, w], by a palette around `base` (RGB); returns uint8 [h, w, 3].
 
-    contrast: how far the palette's ends are from the base, 0 .. 1; colours: of the palette, 2 for shades of the base,
-    more for patchwork.
+    Args:
+        contrast: 0 .. 1, how far the palette's ends are from `base`.
+        colours: of the palette: 2 for shades of `base`, more for patchwork.
     """
     if colours == 2:
-        tint = np.array([dice.uniform(0.8, 1.2) for _ in range(3)], np.float32)
+        tint = np.array([rng.uniform(0.8, 1.2) for _ in range(3)], np.float32)
         ends = np.stack([base * (1 - contrast) * tint, base + (255 - base) * contrast * 0.6])
     else:
-        ends = np.stack([base + (muted(dice) - base) * contrast for _ in range(colours)])
+        ends = np.stack([base + (muted_colour(rng) - base) * contrast for _ in range(colours)])
     steps = np.linspace(0, 1, len(ends))
     ramp = np.stack([np.interp(np.arange(256) / 255, steps, ends[:, c]) for c in range(3)], 1)
     palette = np.clip(ramp, 0, 255).astype(np.uint8)[None]
@@ -63,7 +64,9 @@ def _surface(rng: np.random.Generator) -> np.ndarray:
     return sheet[:TILE, :TILE]
 
 
-def _cells(rng: np.random.Generator, columns: tuple[int, int], rows: tuple[int, int], joint: int, shift: bool):
+def _cells(
+    rng: np.random.Generator, columns: tuple[int, int], rows: tuple[int, int], joint: int, shift: bool
+) -> np.ndarray:
     """A grid of cells of random shades with dark joints, its rows shifted or not."""
     image = _blank(0.0)
     across, down = int(rng.integers(*columns)), int(rng.integers(*rows))
@@ -79,16 +82,16 @@ def _cells(rng: np.random.Generator, columns: tuple[int, int], rows: tuple[int, 
     return image + _stain(rng, 0.3)
 
 
-def _bricks(rng):
+def _bricks(rng: np.random.Generator) -> np.ndarray:
     return _cells(rng, (5, 14), (12, 30), int(rng.integers(0, 3)), True)
 
 
-def _tiles(rng):
+def _tiles(rng: np.random.Generator) -> np.ndarray:
     side = int(rng.integers(3, 14))
     return _cells(rng, (side, side + 1), (side, side + 1), int(rng.integers(0, 3)), False)
 
 
-def _windows(rng):
+def _windows(rng: np.random.Generator) -> np.ndarray:
     """A facade: panes in frames, some lit, with sills and bars."""
     image = _blank(rng.uniform(0.4, 0.8)) + _stain(rng, 0.1)
     across, down = int(rng.integers(3, 9)), int(rng.integers(3, 9))
@@ -109,7 +112,7 @@ def _windows(rng):
     return image
 
 
-def _slats(rng):
+def _slats(rng: np.random.Generator) -> np.ndarray:
     """Parallel bars: shutters, siding, railings, corrugated sheet."""
     image, x = _blank(0.1), 0.0
     regular, step = rng.random() < 0.7, rng.uniform(4, 26)
@@ -125,8 +128,8 @@ def _slats(rng):
     return image if rng.random() < 0.5 else np.ascontiguousarray(image.T)
 
 
-def _shelf(rng):
-    """Shelves of upright things side by side: books, bottles, boxes, each with some bands and labels."""
+def _shelf(rng: np.random.Generator) -> np.ndarray:
+    """Shelves of upright objects side by side: books, bottles, boxes, each with some bands and labels."""
     image, y = _blank(0.0), 0
     height = int(rng.integers(24, 90))
     while y < TILE:
@@ -147,7 +150,7 @@ def _shelf(rng):
     return image
 
 
-def _leaves(rng):
+def _leaves(rng: np.random.Generator) -> np.ndarray:
     """Foliage: many small leaves, darker behind, brighter in front."""
     image = _blank(0.05) + _stain(rng, 0.2)
     size = rng.uniform(3, 12)
@@ -159,7 +162,7 @@ def _leaves(rng):
     return image
 
 
-def _mesh(rng):
+def _mesh(rng: np.random.Generator) -> np.ndarray:
     """A lattice of wires or a sheet with holes."""
     image = _blank(0.0)
     step = int(rng.integers(6, 22))
@@ -174,7 +177,7 @@ def _mesh(rng):
     return image + _stain(rng, 0.3)
 
 
-def _things(rng):
+def _things(rng: np.random.Generator) -> np.ndarray:
     """Boxes, discs and bars in a heap."""
     image = _blank(0.3) + _stain(rng, 0.5)
     for _ in range(120):

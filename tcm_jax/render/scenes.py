@@ -1,4 +1,4 @@
-"""Photos with words made on the fly: training data for detectors without a download, and unseen ones to test with."""
+"""Synthetic scenes with words, rendered on the fly: training data for detectors without a download, and test data."""
 
 import math
 from pathlib import Path
@@ -8,45 +8,44 @@ import numpy as np
 
 from tcm_jax.records import AnnotatedImage, TextRegion
 from tcm_jax.render.backdrops import backdrop
-from tcm_jax.render.boards import PaintedWord, Text, lay_out, lay_out_marks, paint_text, readable
+from tcm_jax.render.boards import TextBlock, WordBox, lay_out, lay_out_marks, letter_contrast, paint_text
 from tcm_jax.render.clutter import clutter, shade
 from tcm_jax.render.degradation import degrade
-from tcm_jax.render.mounting import Mount, Room, area_of
+from tcm_jax.render.mounting import Projection, SceneLayout, area_of
 from tcm_jax.render.random_stream import RandomStream
 from tcm_jax.render.scenery import LUMA
 from tcm_jax.render.vocabulary import SPLITS
-from tcm_jax.render.words import fonts_and_words
+from tcm_jax.render.words import fonts_and_sampler
 from tcm_jax.text.charset import CHARSET_94
 
-_LEAST_EM = 9.0  # pixels; smaller words can't be read
-_LEAST_CONTRAST = 14.0  # grey levels between letters and what is around them in the finished picture
-_KEY = 1299709  # keeps these draws apart from those of SyntheticWords
+_MIN_EM = 9.0  # pixels; smaller words can't be read
+_MIN_CONTRAST = 14.0  # grey levels between the letters and their surroundings in the finished image
+_KEY = 1299709  # gives other random numbers than SyntheticWords has
 
 
 class SyntheticScenes:
-    """A source of rendered photos; scene i is a pure function of the arguments and i.
+    """An `AnnotatedImageSource` of rendered scenes; scene i is a pure function of the arguments and i.
 
-    Each word is a region (or each line with `unit`), its polygon drawn tightly around the letters: 4 points, 8 to 26
-    where the text is curved. Words that are too small or too faint to be read in the finished picture are marked
-    "ignore".
+    Each word (or line, see `unit`) is a region. Its polygon lies tightly around the letters and has 4 points, or 8 to
+    26 where the text is curved. Words that are too small or too faint to be read in the finished image have "ignore".
 
     Args:
-        seed: a non-negative number; another seed is another set of words and pictures.
-        split: "train" or "test". No word of one is a word of the other, whatever its case and punctuation.
-        difficulty: 0 for clear upright words on calm walls, 1 for the worst of photographs, and anything between.
-        size: the number of scenes.
+        seed: a non-negative number; another seed gives other words and images.
+        split: "train" or "test". The two have no word in common, ignoring case and punctuation.
+        difficulty: 0 for clear upright words on calm walls to 1 for the worst photographs.
+        size: number of scenes.
         image_size: height and width in pixels.
-        words: the least and the largest number of words to place in a scene; fewer are where there is no more room.
-        em: the smallest and the largest font size in pixels, between which sizes are log-uniform; second lines may be
-            smaller. By default 16 (less in small pictures) to a sixth of the picture's shorter side.
+        words: minimum and maximum number of words in a scene; there are fewer where the scene is full.
+        em: minimum and maximum font size in pixels, between which sizes are log-uniform; second lines may be smaller.
+            By default 16 (less in small images) to a sixth of the image's shorter side.
         unit: "word" or "line": what one region is.
-        font_dir: a folder of more fonts (.ttf, .otf, .ttc, .woff2), searched recursively.
-        word_file: one word per line, to use instead of the built-in list.
-        listed: the share of words of the list; the others are numbers, prices, codes, addresses and so on.
+        font_dir: folder of further fonts (.ttf, .otf, .ttc, .woff2), searched recursively.
+        word_file: file with one word per line, which replaces the built-in word list.
+        listed: share of texts from the word list; the others are generated numbers, prices, codes and so on.
 
     Raises:
-        ValueError: an argument is out of range, or no word can be used.
-        OSError: the font folder or the word file can't be read.
+        ValueError: an argument is out of range, or no word is usable.
+        OSError: the font folder or the word file is unreadable.
     """
 
     def __init__(
@@ -66,11 +65,11 @@ class SyntheticScenes:
         if not 0 <= difficulty <= 1:
             raise ValueError(f"difficulty {difficulty}; expected a number of 0 .. 1")
         if not 0 <= words[0] <= words[1]:
-            raise ValueError(f"words {tuple(words)}; expected the least and the largest number per scene")
+            raise ValueError(f"words {tuple(words)}; expected the minimum and the maximum number per scene")
         if em is None:
             em = (min(16.0, min(image_size) / 12), min(image_size) / 6)
         if not 0 < em[0] <= em[1]:
-            raise ValueError(f"em {tuple(em)}; expected the smallest and the largest font size in pixels")
+            raise ValueError(f"em {tuple(em)}; expected the minimum and the maximum font size in pixels")
         if min(image_size) < 64:
             raise ValueError(f"image_size {tuple(image_size)}; expected height and width of 64 pixels or more")
         if unit not in ("word", "line"):
@@ -80,7 +79,7 @@ class SyntheticScenes:
         self.image_size, self.count, self.em = (image_size[0], image_size[1]), (words[0], words[1]), (em[0], em[1])
         self.unit = unit
         self.name = f"synthetic scenes/{split}"
-        self.fonts, self.words, _ = fonts_and_words(CHARSET_94, 25, split, font_dir, word_file, listed)
+        self.fonts, self.words, _ = fonts_and_sampler(CHARSET_94, 25, split, font_dir, word_file, listed)
 
     def __len__(self) -> int:
         return self.size
@@ -88,119 +87,126 @@ class SyntheticScenes:
     def __getitem__(self, index: int) -> AnnotatedImage:
         if not 0 <= index < self.size:
             raise IndexError(f"scene {index} of {self.size}")
-        dice = RandomStream(self.seed, SPLITS.index(self.split), index, _KEY)
-        clear, letters, words = self.draw(dice)
-        image = _photographed(dice, clear, words, self.difficulty)
+        rng = RandomStream(self.seed, SPLITS.index(self.split), index, _KEY)
+        clear, letters, words = self.draw(rng)
+        image = _photograph(rng, clear, words, self.difficulty)
         regions = tuple(
-            TextRegion(
-                polygon,
-                text,
-                em < _LEAST_EM or readable(image, letters, polygon) < _LEAST_CONTRAST,
-            )
+            TextRegion(polygon, text, em < _MIN_EM or letter_contrast(image, letters, polygon) < _MIN_CONTRAST)
             for text, em, polygon in words
         )
-        return AnnotatedImage(image, regions, self.scene_name(index))
+        return AnnotatedImage(image, regions, self.image_name(index))
 
     def regions(self, index: int) -> tuple[TextRegion, ...]:
-        """The regions of scene `index`; what can be read is known only once it is painted, so this paints it."""
+        """The regions of scene `index`; this renders it, since legibility is known only then."""
         return self[index].regions
 
-    def scene_name(self, index: int) -> str:
+    def image_name(self, index: int) -> str:
+        """The name of scene `index`."""
         return f"{self.name}:{self.seed}:{index}"
 
-    def draw(self, dice: RandomStream) -> tuple[np.ndarray, np.ndarray, list[tuple[str, float, np.ndarray]]]:
-        """A scene before it is photographed.
+    def draw(self, rng: RandomStream) -> tuple[np.ndarray, np.ndarray, list[tuple[str, float, np.ndarray]]]:
+        """Draws a scene before camera effects.
 
         Returns:
-            The picture, float32 RGB [h, w, 3]; the coverage by letters, uint8 [h, w]; the (text, em in pixels, polygon)
-            of the words or lines.
+            The image, float32 RGB [h, w, 3] in 0 .. 255; the coverage by letters, uint8 [h, w]; (text, em in pixels,
+            polygon [n, 2]) of each word or line.
         """
-        room = Room(dice, self.image_size, self.difficulty)
-        picture = self._place(dice, room)
+        layout = SceneLayout(rng, self.image_size, self.difficulty)
+        image = self._background(rng, layout)
         letters = np.zeros(self.image_size, np.uint8)
         found: list[tuple[str, float, np.ndarray]] = []
-        wanted = dice.between(*self.count)
+        wanted = rng.between(*self.count)
         for _ in range(2 * wanted):
             if len(found) >= wanted:
                 break
-            count = min(dice.pick((1, 1, 2, 3, 4, 6, 8)), wanted - len(found))
-            found += self._write(dice, picture, letters, room, count, self._em(dice))
-        if dice.chance(0.35 * self.difficulty):  # fine print
-            found += self._write(dice, picture, letters, room, dice.between(2, 12), dice.uniform(4, _LEAST_EM))
-        for _ in range(round(dice.random() ** 2 * 10 * self.difficulty)):
-            self._put(dice, picture, letters, room, lay_out_marks(dice, self._em(dice)))
-        if dice.chance(0.7):
-            shade(dice, picture, self.difficulty)
-        return picture, letters, found
+            count = min(rng.pick((1, 1, 2, 3, 4, 6, 8)), wanted - len(found))
+            found += self._add_text(rng, image, letters, layout, count, self._em(rng))
+        if rng.chance(0.35 * self.difficulty):  # fine print
+            found += self._add_text(rng, image, letters, layout, rng.between(2, 12), rng.uniform(4, _MIN_EM))
+        for _ in range(round(rng.random() ** 2 * 10 * self.difficulty)):
+            self._paint(rng, image, letters, layout, lay_out_marks(rng, self._em(rng)))
+        if rng.chance(0.7):
+            shade(rng, image, self.difficulty)
+        return image, letters, found
 
-    def _place(self, dice: RandomStream, room: Room) -> np.ndarray:
-        """What is behind the words, float32 [h, w, 3]."""
-        image = backdrop(dice, self.image_size, room.view)
-        if dice.chance(0.4):
-            image = cv2.GaussianBlur(image, (0, 0), 0.3 + dice.random() ** 2 * 4)
-        clutter(dice, image, round(dice.random() ** 1.5 * 16 * self.difficulty))
-        if dice.chance(0.3):
-            image = cv2.GaussianBlur(image, (0, 0), 0.3 + dice.random() ** 2 * 2)
+    def _background(self, rng: RandomStream, layout: SceneLayout) -> np.ndarray:
+        """The scene without words, float32 [h, w, 3]."""
+        image = backdrop(rng, self.image_size, layout.view)
+        if rng.chance(0.4):
+            image = cv2.GaussianBlur(image, (0, 0), 0.3 + rng.random() ** 2 * 4)
+        clutter(rng, image, round(rng.random() ** 1.5 * 16 * self.difficulty))
+        if rng.chance(0.3):
+            image = cv2.GaussianBlur(image, (0, 0), 0.3 + rng.random() ** 2 * 2)
         return image.astype(np.float32)
 
-    def _em(self, dice: RandomStream) -> float:
-        return self.em[0] * math.exp(dice.random() * math.log(self.em[1] / self.em[0]))
+    def _em(self, rng: RandomStream) -> float:
+        return self.em[0] * math.exp(rng.random() * math.log(self.em[1] / self.em[0]))
 
-    def _write(self, dice, picture, letters, room, count: int, em: float) -> list[tuple[str, float, np.ndarray]]:
-        """Puts a text of `count` words of size `em` into the scene, and returns its regions."""
-        text = lay_out(dice, self.fonts, self.words, count, em, self.difficulty)
-        return self._put(dice, picture, letters, room, text, em / text.em)
-
-    def _put(
-        self, dice: RandomStream, picture: np.ndarray, letters: np.ndarray, room: Room, text: Text, scale: float = 1.0
+    def _add_text(
+        self, rng: RandomStream, image: np.ndarray, letters: np.ndarray, layout: SceneLayout, count: int, em: float
     ) -> list[tuple[str, float, np.ndarray]]:
-        """Paints a text into the picture and its coverage where there is room, and returns its regions."""
+        """Adds a block of `count` words of font size `em` to the scene; returns its regions."""
+        text = lay_out(rng, self.fonts, self.words, count, em, self.difficulty)
+        return self._paint(rng, image, letters, layout, text, em / text.em)
+
+    def _paint(
+        self,
+        rng: RandomStream,
+        image: np.ndarray,
+        letters: np.ndarray,
+        layout: SceneLayout,
+        text: TextBlock,
+        scale: float = 1.0,
+    ) -> list[tuple[str, float, np.ndarray]]:
+        """Paints a block onto `image` and its coverage onto `letters` if a place is free; returns its regions."""
         h, w = text.letters.shape
         scale *= min(1.0, 0.9 * self.image_size[0] / (scale * h), 0.9 * self.image_size[1] / (scale * w))
-        mount = room.mount(dice, (w, h), scale, self.difficulty)
-        area = area_of(mount.outline((0, 0, w, h)), self.image_size) if mount is not None else None
-        if mount is None or area is None:
+        projection = layout.place(rng, (w, h), scale, self.difficulty)
+        area = area_of(projection.outline((0, 0, w, h)), self.image_size) if projection is not None else None
+        if projection is None or area is None:
             return []
         x0, y0, x1, y1 = area
-        there = picture[y0:y1, x0:x1]
-        around = there.reshape(-1, 3).mean(0)
-        busy = float((there @ LUMA).std())
-        seen = mount.warp(paint_text(dice, text, around, busy, self.difficulty), area)
-        there *= 1 - seen[..., 3:]
-        there += seen[..., :3]
+        covered = image[y0:y1, x0:x1]
+        around = covered.reshape(-1, 3).mean(0)
+        busy = float((covered @ LUMA).std())
+        warped = projection.warp(paint_text(rng, text, around, busy, self.difficulty), area)
+        covered *= 1 - warped[..., 3:]
+        covered += warped[..., :3]
         if text.words:
-            np.maximum(letters[y0:y1, x0:x1], mount.warp(text.letters, area), out=letters[y0:y1, x0:x1])
-        return [(word.text, _em_seen(mount, word), mount.outline(word.box)) for word in self._units(text)]
+            np.maximum(letters[y0:y1, x0:x1], projection.warp(text.letters, area), out=letters[y0:y1, x0:x1])
+        return [(word.text, _em_in_scene(projection, word), projection.outline(word.box)) for word in self._units(text)]
 
-    def _units(self, text: Text) -> list[PaintedWord]:
+    def _units(self, text: TextBlock) -> list[WordBox]:
         if self.unit == "word":
             return list(text.words)
-        lines: dict[int, list[PaintedWord]] = {}
+        lines: dict[int, list[WordBox]] = {}
         for word in text.words:
             lines.setdefault(word.line, []).append(word)
         return [_joined(line) for line in lines.values()]
 
 
-def _joined(line: list[PaintedWord]) -> PaintedWord:
+def _joined(line: list[WordBox]) -> WordBox:
     boxes = np.array([word.box for word in line])
     box = (*boxes[:, :2].min(0).tolist(), *boxes[:, 2:].max(0).tolist())
-    return PaintedWord(" ".join(word.text for word in line), box, line[0].em, line[0].line)
+    return WordBox(" ".join(word.text for word in line), box, line[0].em, line[0].line)
 
 
-def _em_seen(mount: Mount, word: PaintedWord) -> float:
+def _em_in_scene(projection: Projection, word: WordBox) -> float:
     """The height of the word's em in the scene, in pixels."""
     left, top, right, bottom = word.box
     x, y = (left + right) / 2, (top + bottom) / 2
-    ends = mount.points(np.array([[x, y - word.em / 2], [x, y + word.em / 2]]))
+    ends = projection.points(np.array([[x, y - word.em / 2], [x, y + word.em / 2]]))
     return float(np.hypot(*(ends[1] - ends[0])))
 
 
-def _photographed(dice: RandomStream, picture: np.ndarray, words: list, difficulty: float) -> np.ndarray:
-    """As a camera takes it, with its levels set; blur and noise are such that most words stay readable."""
-    low, high = np.percentile(picture[::7, ::7], (1, 99))
-    if dice.chance(0.6):
-        gain = 1 + dice.uniform(0.3, 1.0) * (min(2.0, 245 / max(high - low, 1.0)) - 1)
-        picture = (picture - low) * gain + low * dice.uniform(0.3, 1.0)
+def _photograph(
+    rng: RandomStream, image: np.ndarray, words: list[tuple[str, float, np.ndarray]], difficulty: float
+) -> np.ndarray:
+    """Camera effects and levels, uint8 [h, w, 3]; blur and noise are such that most words stay legible."""
+    low, high = np.percentile(image[::7, ::7], (1, 99))
+    if rng.chance(0.6):
+        gain = 1 + rng.uniform(0.3, 1.0) * (min(2.0, 245 / max(high - low, 1.0)) - 1)
+        image = (image - low) * gain + low * rng.uniform(0.3, 1.0)
     ems = sorted(em for _, em, _ in words)
     em = ems[len(ems) // 3] if ems else 20.0
-    return degrade(dice, picture, max(em, _LEAST_EM), difficulty)
+    return degrade(rng, image, max(em, _MIN_EM), difficulty)

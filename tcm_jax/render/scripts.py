@@ -8,8 +8,24 @@ _DIALYTIKA = "\u0308"
 _TURNED = ("R", "AL")  # bidirectional classes of letters that run from right to left
 # Scripts whose letters change their shape or place beside others. The renderer sets one glyph for each character.
 _JOINED = frozenset(
-    "DEVANAGARI BENGALI GURMUKHI GUJARATI ORIYA TAMIL TELUGU KANNADA MALAYALAM SINHALA KHMER MYANMAR TIBETAN "
-    "JAVANESE BALINESE MONGOLIAN".split()
+    [
+        "DEVANAGARI",
+        "BENGALI",
+        "GURMUKHI",
+        "GUJARATI",
+        "ORIYA",
+        "TAMIL",
+        "TELUGU",
+        "KANNADA",
+        "MALAYALAM",
+        "SINHALA",
+        "KHMER",
+        "MYANMAR",
+        "TIBETAN",
+        "JAVANESE",
+        "BALINESE",
+        "MONGOLIAN",
+    ]
 )
 
 

@@ -1,4 +1,4 @@
-"""Texts of the synthetic words: words of a list, and generated numbers, prices, addresses and so on."""
+"""Texts of synthetic words: words of a list, and generated numbers, prices, addresses and so on."""
 
 import itertools
 import string
@@ -16,63 +16,79 @@ from tcm_jax.text.bpe import vocabulary_words
 from tcm_jax.text.charset import CharsetAdapter
 
 SPLITS = ("train", "test")
-_TEST_SHARE = 10  # one word in ten is held out
+_TEST_EVERY = 10  # one word in ten is held out
 _ATTEMPTS = 60
 # "#" stands for a digit, "@" for a capital.
-_PHONES = "###-#### ####-#### (###)###-#### +##-###-#### ######## 1-800-###-### ##.##.##.##".split()
-_CODES = "@# @## ##@ @@# @@## @@@ @@@### @##-### @@-#### @@@-### #@@### @#@#@# ##-## @/@ @@###@@".split()
-_UNITS = "st nd rd th km kg ml cm mm g W V x".split()
+_PHONES = ["###-####", "####-####", "(###)###-####", "+##-###-####", "########", "1-800-###-###", "##.##.##.##"]
+_CODES = [
+    "@#",
+    "@##",
+    "##@",
+    "@@#",
+    "@@##",
+    "@@@",
+    "@@@###",
+    "@##-###",
+    "@@-####",
+    "@@@-###",
+    "#@@###",
+    "@#@#@#",
+    "##-##",
+    "@/@",
+    "@@###@@",
+]
+_UNITS = ["st", "nd", "rd", "th", "km", "kg", "ml", "cm", "mm", "g", "W", "V", "x"]
 _CENTS = (".00", ".50", ".99", ".95", ".-", "")
-_HALVES = "am pm AM PM a.m. p.m. h".split()
-_ENDINGS = ".com .com .com .org .net .de .co.uk .io .fr .cn .in".split()
-_AFTER = ". . , , ! ! !! ? : : ; ... * 's 's ) ~".split()
-_BEFORE = '# # @ @ & - * ~ = _ < > ( "'.split()
-_AROUND = "() [] \"\" '' ** {} ()".split()
+_HALVES = ["am", "pm", "AM", "PM", "a.m.", "p.m.", "h"]
+_ENDINGS = [".com", ".com", ".com", ".org", ".net", ".de", ".co.uk", ".io", ".fr", ".cn", ".in"]
+_AFTER = [".", ".", ",", ",", "!", "!", "!!", "?", ":", ":", ";", "...", "*", "'s", "'s", ")", "~"]
+_BEFORE = ["#", "#", "@", "@", "&", "-", "*", "~", "=", "_", "<", ">", "(", '"']
+_AROUND = ["()", "[]", '""', "''", "**", "{}", "()"]
 
 
 def split_of(text: str) -> str:
-    """The split that `text` belongs to, whatever its case, accents and punctuation.
+    """The split that `text` belongs to, ignoring case, accents and punctuation.
 
-    One in ten is "test". One and two letters or digits are always "train": a reader must have seen them all.
+    One text in ten is "test". One and two letters or digits are always "train": a model must be trained on all.
     """
     key = "".join(c for c in without_marks(text.casefold()) if c.isalnum())
-    return "test" if len(key) > 2 and zlib.crc32(key.encode()) % _TEST_SHARE == 0 else "train"
+    return "test" if len(key) > 2 and zlib.crc32(key.encode()) % _TEST_EVERY == 0 else "train"
 
 
 def read_words(path: str | Path) -> list[str]:
-    """The words of a UTF-8 file, one per line, without repetition, in the file's order, composed (NFC).
+    """The different words of a UTF-8 file with one per line, in the file's order, normalized to NFC.
 
     Raises:
-        OSError, UnicodeDecodeError: the file can't be read.
+        OSError, UnicodeDecodeError: the file is unreadable.
     """
     text = unicodedata.normalize("NFC", local_copy(path).read_text(encoding="utf-8-sig"))
     lines = (line.strip() for line in text.splitlines())
     return list(dict.fromkeys(line for line in lines if line))
 
 
-class Words:
-    """Draws (text to render, label) pairs of one split.
+class TextSampler:
+    """Draws pairs of a text to render and its label, of one split.
 
-    The label is the text as the charset can say it: in one case if the set has one case, and without the
-    punctuation that the set lacks. Letters and digits outside the charset are never in a text. Generated texts have
-    the letters, digits and currencies of the charset; kinds that it can't say (dates without digits) are left out.
+    The label is the text in characters of the charset: in one case if the charset has one case, and without the
+    punctuation that the charset lacks. No text has letters or digits outside the charset. Generated texts have the
+    letters, digits and currencies of the charset; kinds that it can't express (dates without digits) are left out.
 
     Args:
         charset: the characters of the labels.
-        max_length: of a label.
-        split: "train" or "test"; no label of one is a label of the other, whatever its case and punctuation.
-        word_file: one word per line, to use instead of the vocabulary of CLIP's tokenizer.
-        listed: the share of texts that are words of the list; the others are generated.
-        undrawable: characters that can't be rendered, to tell them from those outside the charset.
+        max_length: maximum number of characters of a label.
+        split: "train" or "test"; the two have no label in common, ignoring case and punctuation.
+        word_file: file with one word per line, which replaces the vocabulary of CLIP's tokenizer.
+        listed: share of texts that are words of the list; the others are generated.
+        undrawable: characters that can't be rendered, to distinguish them from those outside the charset.
 
     Attributes:
         words: the words in use.
         capitals: the capitals of the charset's letters, or those of ASCII if it has none.
         singles: the letters and digits that are texts of their own: `capitals`, then those of the charset.
-        dropped: reason -> number of words of the list that are not.
+        dropped: number of unusable words of the list, by reason.
 
     Raises:
-        ValueError: an unknown split, or a file none of whose words can be used.
+        ValueError: the split is unknown, or no word of the file is usable.
     """
 
     def __init__(
@@ -104,26 +120,26 @@ class Words:
         if word_file is not None and not self.words:
             raise ValueError(f"word file {word_file} has no word for split {split!r}: {dict(self.dropped)}")
         self._listed = listed if self.words else 0.0
-        dice = RandomStream(0)
-        # Of a kind that both splits have, one text in ten is "test": far fewer than this many attempts find one. What
-        # is left out are kinds that a split never has, such as single letters.
+        rng = RandomStream(0)
+        # One text in ten is "test" where both splits have the kind, so far fewer attempts find one. Only kinds that a
+        # split never has, such as single letters, are left out.
         kinds = [
             (weight, generate)
             for weight, generate in _WEIGHTED
-            if any(not self._problem(self._generated(generate, dice)) for _ in range(10 * _ATTEMPTS))
+            if any(not self._problem(self._generated(generate, rng)) for _ in range(10 * _ATTEMPTS))
         ]
         self._kinds = [generate for _, generate in kinds] or [_random_characters]
         self._cumulative = list(itertools.accumulate(weight for weight, _ in kinds)) or [1.0]
 
     def _problem(self, text: str) -> str:
-        """Why `text` can't be drawn, or ""."""
-        return self._unsayable(text) or ("of the other split" if split_of(text) != self.split else "")
+        """Why `text` is no text of this split, or ""."""
+        return self._unsupported(text) or ("of the other split" if split_of(text) != self.split else "")
 
-    def _unsayable(self, text: str) -> str:
-        """Why no split can have `text`, or ""."""
+    def _unsupported(self, text: str) -> str:
+        """Why `text` is no text of any split, or ""."""
         label = self._adapter(text)
         if text != " ".join(text.split()):
-            return "white space that a picture doesn't show"
+            return "white space that an image doesn't show"
         if not self._undrawable.isdisjoint(text):
             return "a character that is not rendered (no font, or right to left)"
         if has_marks(text) and (has_marks(text[0]) or text != unicodedata.normalize("NFC", text)):
@@ -137,92 +153,92 @@ class Words:
         return ""
 
     def _is_silent(self, character: str) -> bool:
-        """True for punctuation and symbols that labels leave out."""
+        """Whether it is punctuation or a symbol that labels leave out."""
         return unicodedata.category(character)[0] in "PS" and not self._adapter(character)
 
-    def draw(self, dice: RandomStream) -> tuple[str, str]:
-        """The next text and its label.
+    def draw(self, rng: RandomStream) -> tuple[str, str]:
+        """Draws a text and its label.
 
         Raises:
-            ValueError: no text of this split was found, which needs a very small charset or length.
+            ValueError: no text of this split was found; this needs a very small charset or `max_length`.
         """
-        if dice.chance(self._listed):
-            return self._checked(_cased(dice, self.word(dice), self.charset), dice)
-        kind = bisect(self._cumulative, self._cumulative[-1] * dice.random())
+        if rng.chance(self._listed):
+            return self._checked(_cased(rng, self.draw_word(rng), self.charset), rng)
+        kind = bisect(self._cumulative, self._cumulative[-1] * rng.random())
         generate = self._kinds[min(kind, len(self._kinds) - 1)]
-        for _ in range(_ATTEMPTS):  # of one kind, so that the rare split has the same mixture of kinds
-            if not self._problem(text := self._generated(generate, dice)):
+        for _ in range(_ATTEMPTS):  # all of one kind, so that both splits have the same mixture of kinds
+            if not self._problem(text := self._generated(generate, rng)):
                 return text, self._adapter(text)
-        return self._checked(_random_characters(dice, self), dice)
+        return self._checked(_random_characters(rng, self), rng)
 
-    def _generated(self, generate: "Callable[[RandomStream, Words], str]", dice: RandomStream) -> str:
+    def _generated(self, generate: "Callable[[RandomStream, TextSampler], str]", rng: RandomStream) -> str:
         """A text of one kind, with digits and currencies of the charset in place of 0-9 and "$"."""
-        text = generate(dice, self)
+        text = generate(rng, self)
         if self._zeros not in ([], [ord("0")]):
-            zero = dice.pick(self._zeros)
+            zero = rng.pick(self._zeros)
             text = text.translate({ord(c): zero + int(c) for c in string.digits})
         if "$" in text and self._currencies not in ([], ["$"]):
-            text = text.replace("$", dice.pick(self._currencies))
+            text = text.replace("$", rng.pick(self._currencies))
         return text
 
-    def _checked(self, text: str, dice: RandomStream) -> tuple[str, str]:
-        """`text`, or random characters of the charset if it can't be drawn, with the label."""
+    def _checked(self, text: str, rng: RandomStream) -> tuple[str, str]:
+        """`text`, or random characters of the charset if it is no text of this split, with the label."""
         for _ in range(_ATTEMPTS):
             if not self._problem(text):
                 return text, self._adapter(text)
-            text = _random_characters(dice, self)
+            text = _random_characters(rng, self)
         raise ValueError(
             f"no text of split {self.split!r} fits charset {self.charset!r} and max_length {self.max_length}"
         )
 
-    def word(self, dice: RandomStream) -> str:
-        """A word of the list, the earlier the likelier; random characters if the list is empty."""
+    def draw_word(self, rng: RandomStream) -> str:
+        """Draws a word of the list, earlier words more often; random characters if the list is empty."""
         if not self.words:
-            return _random_characters(dice, self)
-        return self.words[int(len(self.words) * dice.random() ** 1.5)]
+            return _random_characters(rng, self)
+        return self.words[int(len(self.words) * rng.random() ** 1.5)]
 
 
-def _cased(dice: RandomStream, word: str, charset: str) -> str:
-    roll = dice.random()
+def _cased(rng: RandomStream, word: str, charset: str) -> str:
+    roll = rng.random()
     if roll < 0.4:
         return word
     if roll < 0.65:
         return word[0].upper() + word[1:]
     if roll < 0.95:
         return capitals(word, charset)
-    return "".join(c.upper() if dice.chance(0.5) and len(c.upper()) == 1 else c for c in word)
+    return "".join(c.upper() if rng.chance(0.5) and len(c.upper()) == 1 else c for c in word)
 
 
-def _digits(dice: RandomStream, count: int) -> str:
-    return "".join(dice.pick(string.digits) for _ in range(count))
+def _digits(rng: RandomStream, count: int) -> str:
+    return "".join(rng.pick(string.digits) for _ in range(count))
 
 
-def _number(dice: RandomStream, words: Words) -> str:
-    number = _digits(dice, dice.between(1, min(8, words.max_length)))
-    match dice.below(8):
+def _number(rng: RandomStream, sampler: TextSampler) -> str:
+    number = _digits(rng, rng.between(1, min(8, sampler.max_length)))
+    match rng.below(8):
         case 0 if len(number) > 3:
-            return number[:-3] + dice.pick(",.") + number[-3:]
+            return number[:-3] + rng.pick(",.") + number[-3:]
         case 1 if len(number) > 1:
             return number[:-1] + "." + number[-1]
         case 2:
             return number + "%"
         case 3:
-            return dice.pick("#+-") + number
+            return rng.pick("#+-") + number
         case 4:
-            return number + dice.pick(_UNITS)
+            return number + rng.pick(_UNITS)
     return number
 
 
-def _price(dice: RandomStream, words: Words) -> str:
-    cents = dice.pick(_CENTS) if dice.chance(0.75) else dice.pick(".,") + _digits(dice, 2)
-    amount = str(dice.below(10 ** dice.between(1, 3))) + cents
-    return dice.pick(("$" + amount, amount, "$" + amount, amount + "$", "US$" + amount, "Rs." + amount))
+def _price(rng: RandomStream, sampler: TextSampler) -> str:
+    cents = rng.pick(_CENTS) if rng.chance(0.75) else rng.pick(".,") + _digits(rng, 2)
+    amount = str(rng.below(10 ** rng.between(1, 3))) + cents
+    return rng.pick(("$" + amount, amount, "$" + amount, amount + "$", "US$" + amount, "Rs." + amount))
 
 
-def _date(dice: RandomStream, words: Words) -> str:
-    day, month, year = dice.between(1, 31), dice.between(1, 12), dice.between(1900, 2035)
-    separator = dice.pick("/-.")
-    return dice.pick(
+def _date(rng: RandomStream, sampler: TextSampler) -> str:
+    day, month, year = rng.between(1, 31), rng.between(1, 12), rng.between(1900, 2035)
+    separator = rng.pick("/-.")
+    return rng.pick(
         (
             f"{year}",
             f"{day:02}{separator}{month:02}{separator}{year}",
@@ -235,63 +251,63 @@ def _date(dice: RandomStream, words: Words) -> str:
     )
 
 
-def _time(dice: RandomStream, words: Words) -> str:
-    hour, minute = dice.between(0, 23), dice.pick((0, 15, 30, 45, dice.between(0, 59)))
-    clock, short, half = f"{hour}:{minute:02}", hour % 12 + 1, dice.pick(_HALVES)
-    return dice.pick((clock, clock.zfill(5), f"{short}{half}", f"{short}:{minute:02}{half}"))
+def _time(rng: RandomStream, sampler: TextSampler) -> str:
+    hour, minute = rng.between(0, 23), rng.pick((0, 15, 30, 45, rng.between(0, 59)))
+    clock, short, half = f"{hour}:{minute:02}", hour % 12 + 1, rng.pick(_HALVES)
+    return rng.pick((clock, clock.zfill(5), f"{short}{half}", f"{short}:{minute:02}{half}"))
 
 
-def _phone(dice: RandomStream, words: Words) -> str:
-    return _filled(dice, dice.pick(_PHONES), words.capitals)
+def _phone(rng: RandomStream, sampler: TextSampler) -> str:
+    return _filled(rng, rng.pick(_PHONES), sampler.capitals)
 
 
-def _code(dice: RandomStream, words: Words) -> str:
-    return _filled(dice, dice.pick(_CODES), words.capitals)
+def _code(rng: RandomStream, sampler: TextSampler) -> str:
+    return _filled(rng, rng.pick(_CODES), sampler.capitals)
 
 
-def _filled(dice: RandomStream, pattern: str, capitals: str) -> str:
-    """`pattern` with a digit for every "#" and a capital for every "@"."""
+def _filled(rng: RandomStream, pattern: str, capitals: str) -> str:
+    """`pattern` with a random digit for every "#" and a random capital for every "@"."""
     fill = {"#": string.digits, "@": capitals}
-    return "".join(dice.pick(fill[c]) if c in fill else c for c in pattern)
+    return "".join(rng.pick(fill[c]) if c in fill else c for c in pattern)
 
 
-def _punctuated(dice: RandomStream, words: Words) -> str:
-    word, roll = _cased(dice, words.word(dice), words.charset), dice.random()
+def _punctuated(rng: RandomStream, sampler: TextSampler) -> str:
+    word, roll = _cased(rng, sampler.draw_word(rng), sampler.charset), rng.random()
     if roll < 0.5:
-        return word + dice.pick(_AFTER)
+        return word + rng.pick(_AFTER)
     if roll < 0.75:
-        return dice.pick(_BEFORE) + word
-    pair = dice.pick(_AROUND)
+        return rng.pick(_BEFORE) + word
+    pair = rng.pick(_AROUND)
     return pair[0] + word + pair[1]
 
 
-def _joined(dice: RandomStream, words: Words) -> str:
-    left, right = words.word(dice), words.word(dice)
-    joint = dice.pick(("-", "-", "-", "/", "&", "+", ".", "_", "'", "", "", ""))
-    if not joint and dice.chance(0.5):
+def _joined(rng: RandomStream, sampler: TextSampler) -> str:
+    left, right = sampler.draw_word(rng), sampler.draw_word(rng)
+    joint = rng.pick(("-", "-", "-", "/", "&", "+", ".", "_", "'", "", "", ""))
+    if not joint and rng.chance(0.5):
         return left.capitalize() + right.capitalize()
-    return _cased(dice, left + joint + right, words.charset)
+    return _cased(rng, left + joint + right, sampler.charset)
 
 
-def _address(dice: RandomStream, words: Words) -> str:
-    name, site = words.word(dice), words.word(dice) + dice.pick(_ENDINGS)
-    address = dice.pick((site, "www." + site, name + "@" + site, site + "/" + name))
-    return capitals(address, words.charset) if dice.chance(0.2) else address
+def _address(rng: RandomStream, sampler: TextSampler) -> str:
+    name, site = sampler.draw_word(rng), sampler.draw_word(rng) + rng.pick(_ENDINGS)
+    address = rng.pick((site, "www." + site, name + "@" + site, site + "/" + name))
+    return capitals(address, sampler.charset) if rng.chance(0.2) else address
 
 
-def _single(dice: RandomStream, words: Words) -> str:
-    """One letter or digit: stretched to the width of a word, it looks like nothing else."""
-    return "&" if dice.chance(0.03) else dice.pick(words.singles)
+def _single(rng: RandomStream, sampler: TextSampler) -> str:
+    """One letter or digit, which no other kind has; resized to the width of a word, it looks unlike any other."""
+    return "&" if rng.chance(0.03) else rng.pick(sampler.singles)
 
 
-def _random_characters(dice: RandomStream, words: Words) -> str:
-    """Any characters of the charset: the only source of rare ones, and no word to guess from."""
-    most = words.max_length if dice.chance(0.3) else min(8, words.max_length)
-    text = "".join(dice.pick(words.charset) for _ in range(dice.between(1, most)))
-    return text.upper() if dice.chance(0.3) else text
+def _random_characters(rng: RandomStream, sampler: TextSampler) -> str:
+    """Any characters of the charset: the only source of rare ones, without a language context."""
+    longest = sampler.max_length if rng.chance(0.3) else min(8, sampler.max_length)
+    text = "".join(rng.pick(sampler.charset) for _ in range(rng.between(1, longest)))
+    return text.upper() if rng.chance(0.3) else text
 
 
-_WEIGHTED: tuple[tuple[float, Callable[[RandomStream, Words], str]], ...] = (
+_WEIGHTED: tuple[tuple[float, Callable[[RandomStream, TextSampler], str]], ...] = (
     (0.16, _number),
     (0.10, _price),
     (0.08, _date),

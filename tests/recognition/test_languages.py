@@ -10,7 +10,7 @@ from tcm_jax.commands.train import run
 from tcm_jax.images.fonts import FontLibrary
 from tcm_jax.pretrained import RECOGNIZER, read_config
 from tcm_jax.recognition.recognizer import Recognizer
-from tcm_jax.render.vocabulary import Words, read_words
+from tcm_jax.render.vocabulary import TextSampler, read_words
 from tcm_jax.render.words import SyntheticWords
 from tcm_jax.text.charset_spec import load_charset
 
@@ -31,7 +31,7 @@ def test_the_charset_of_a_recipe_has_all_that_its_words_need(language):
     assert len(words) > 300 and len(set(charset)) == len(charset) == len(unicodedata.normalize("NFC", charset))
     assert set("".join(words)) <= set(charset)
     assert any(font.covers(charset) for font in FontLibrary().fonts)
-    train, test = (Words(charset, 25, split, file) for split in ("train", "test"))
+    train, test = (TextSampler(charset, 25, split, file) for split in ("train", "test"))
     assert set(train.dropped) == set(test.dropped) == {"of the other split"}
     assert len(test.words) > 30 and not set(train.words) & set(test.words)
 

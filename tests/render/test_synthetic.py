@@ -13,8 +13,8 @@ from tcm_jax.images.fonts import FontLibrary
 from tcm_jax.render.degradation import degrade
 from tcm_jax.render.random_stream import RandomStream
 from tcm_jax.render.typesetting import SIZES, typeset
-from tcm_jax.render.vocabulary import Words, split_of
-from tcm_jax.render.warping import place
+from tcm_jax.render.vocabulary import TextSampler, split_of
+from tcm_jax.render.warping import warp_to_crop
 from tcm_jax.render.words import SyntheticWords
 from tcm_jax.text.bpe import vocabulary_words
 from tcm_jax.text.charset import CHARSET_36, CHARSET_62, CHARSET_94
@@ -63,26 +63,26 @@ def test_labels_are_within_charset_and_length(charset, max_length):
         assert record.image.dtype == np.uint8 and record.image.shape[2] == 3
         assert 6 <= min(record.image.shape[:2]) and max(record.image.shape[:2]) < 600
         labels.append(record.label)
-    dice = RandomStream(0)
-    labels += [words.words.draw(dice)[1] for _ in range(500)]
+    rng = RandomStream(0)
+    labels += [words.words.draw(rng)[1] for _ in range(500)]
     assert set("".join(labels)) <= set(charset)
     assert 1 <= min(map(len, labels)) and max(map(len, labels)) <= max_length
 
 
 def test_the_label_is_the_text_that_is_drawn():
-    dice, words = RandomStream(1), Words(CHARSET_94, 25)
+    rng, words = RandomStream(1), TextSampler(CHARSET_94, 25)
     for _ in range(1000):
-        text, label = words.draw(dice)
+        text, label = words.draw(rng)
         assert label == text
-    words = Words(CHARSET_36, 25)
+    words = TextSampler(CHARSET_36, 25)
     for _ in range(1000):  # in one case, and without the punctuation that the set has not
-        text, label = words.draw(dice)
+        text, label = words.draw(rng)
         assert label == "".join(c for c in text.lower() if c not in string.punctuation)
 
 
 def test_every_character_and_many_lengths_occur():
-    dice, words = RandomStream(2), Words(CHARSET_94, 25)
-    labels = [words.draw(dice)[1] for _ in range(8000)]
+    rng, words = RandomStream(2), TextSampler(CHARSET_94, 25)
+    labels = [words.draw(rng)[1] for _ in range(8000)]
     assert set("".join(labels)) == set(CHARSET_94)
     assert set(range(1, 20)) <= {len(label) for label in labels}
     kinds = (str.islower, str.isupper, str.istitle, str.isdigit)
@@ -92,8 +92,8 @@ def test_every_character_and_many_lengths_occur():
 @pytest.mark.parametrize("charset", [CHARSET_36, CHARSET_94])
 def test_words_of_the_test_split_never_occur_in_train(charset):
     def keys(split: str) -> set[str]:
-        words, dice = Words(charset, 25, split), RandomStream(5)
-        labels = {words.draw(dice)[1] for _ in range(4000)}
+        words, rng = TextSampler(charset, 25, split), RandomStream(5)
+        labels = {words.draw(rng)[1] for _ in range(4000)}
         return {"".join(c for c in label.lower() if c.isalnum()) for label in labels}
 
     train, test = keys("train"), keys("test")
@@ -114,24 +114,24 @@ def test_the_split_is_by_the_word_itself():
     assert len(held_out) / len(vocabulary_words()) == pytest.approx(0.1, abs=0.01)
     word = held_out[0]
     assert {split_of(text) for text in (word.upper(), word.title(), f"({word})", f"{word}!")} == {"test"}
-    assert Words(CHARSET_94, 25, "test").words == held_out
+    assert TextSampler(CHARSET_94, 25, "test").words == held_out
     with pytest.raises(ValueError, match="no text of split 'test' fits"):
-        Words(DIGITS, 2, "test").draw(RandomStream(0))  # all numbers below 100 are for training
+        TextSampler(DIGITS, 2, "test").draw(RandomStream(0))  # all numbers below 100 are for training
     with pytest.raises(ValueError, match="split 'val'; expected one of"):
-        Words(DIGITS, 2, "val")
+        TextSampler(DIGITS, 2, "val")
 
 
 def test_a_word_file_replaces_the_list(tmp_path):
     path = tmp_path / "words.txt"
     path.write_text("Zürich\nplatform\n\nplatform\nexit\nextraordinarily\nGate 7\n A1 \n", encoding="utf-8")
-    words = Words(CHARSET_94, 8, "train", path, listed=1.0)
+    words = TextSampler(CHARSET_94, 8, "train", path, listed=1.0)
     assert set(words.words) <= {"platform", "exit", "A1"} and words.words
     assert words.dropped["longer than 8 characters"] == 1
     assert words.dropped["a letter or digit outside the charset"] == 2  # the u umlaut and the space
-    dice = RandomStream(0)
-    assert {words.draw(dice)[1].lower() for _ in range(100)} == {word.lower() for word in words.words}
+    rng = RandomStream(0)
+    assert {words.draw(rng)[1].lower() for _ in range(100)} == {word.lower() for word in words.words}
     with pytest.raises(ValueError, match="has no word for split 'train'"):
-        Words(DIGITS, 25, "train", path)
+        TextSampler(DIGITS, 25, "train", path)
 
 
 def test_fonts_of_the_packages(library):
@@ -143,13 +143,13 @@ def test_fonts_of_the_packages(library):
 
 
 def test_a_character_that_a_font_lacks_is_not_drawn(library):
-    dice = RandomStream(0)
+    rng = RandomStream(0)
     assert not any(font.covers("\U0010fffd") or font.covers("a\ue000") for font in library.fonts)
-    assert library.pick(dice, "漢") is None
+    assert library.pick(rng, "漢") is None
     with_cyrillic = {font.name for font in library.fonts if font.covers("жук")}
     assert "Roboto Regular" in with_cyrillic and "Fredoka One Regular" not in with_cyrillic
     for _ in range(30):
-        font = library.pick(dice, "жук")
+        font = library.pick(rng, "жук")
         face = font.at(32)
         missing = bytes(face.getmask("\U0010ffff"))
         assert all(bytes(face.getmask(c)) not in (missing, b"") for c in "жук")
@@ -210,10 +210,10 @@ def test_the_difficulty_is_checked():
 @pytest.mark.parametrize("text", ["j", "Qgjpy_|", "...", "WWWWWWWWWWWWWWWWWWWWWWWWW", "(f]", "Á"])
 def test_no_letter_is_cut_off_up_to_medium_difficulty(library, text):
     for i in range(40):
-        dice = RandomStream(9, i)
-        word = typeset(dice, library.pick(dice, text), text, 40, 0.0, str)  # no underline, no neighbours
+        rng = RandomStream(9, i)
+        word = typeset(rng, library.pick(rng, text), text, 40, 0.0, str)  # no underline, no neighbours
         assert word.em in SIZES and word.decoration == "none" and not word.neighbours
-        layers, _ = place(dice, word, 40, 0.5)
+        layers, _ = warp_to_crop(rng, word, 40, 0.5)
         letters = layers[..., 0]
         border = np.concatenate([letters[0], letters[-1], letters[:, 0], letters[:, -1]])
         assert letters.max() > 128 and border.max() < 64

@@ -6,10 +6,10 @@ import pytest
 from shapely.geometry import Polygon
 
 from tcm_jax.render import boards, mounting
-from tcm_jax.render.boards import readable
+from tcm_jax.render.boards import letter_contrast
 from tcm_jax.render.emblems import band, emblem
 from tcm_jax.render.materials import KINDS, TILE, tile
-from tcm_jax.render.mounting import Mount
+from tcm_jax.render.mounting import Projection
 from tcm_jax.render.random_stream import RandomStream
 from tcm_jax.render.scenes import SyntheticScenes
 
@@ -30,7 +30,7 @@ def test_a_scene_is_a_function_of_seed_split_and_index():
                 np.testing.assert_array_equal(one.polygon, other.polygon)
     for other in (SyntheticScenes(seed=4, image_size=(160, 200)), SyntheticScenes(3, "test", image_size=(160, 200))):
         assert not np.array_equal(other[0].image, forwards[0].image)
-    assert forwards[5].name == first.scene_name(5) == "synthetic scenes/train:3:5"
+    assert forwards[5].name == first.image_name(5) == "synthetic scenes/train:3:5"
     assert [r.text for r in first.regions(2)] == [r.text for r in forwards[2].regions]
 
 
@@ -116,10 +116,10 @@ def gaps(letters: np.ndarray, polygon: np.ndarray) -> list[float]:
 
 
 def test_an_outline_goes_clockwise_from_the_top_left():
-    flat = Mount((100, 40), 1.0, 0.0, np.array([[1, 0, 200], [0, 1, 100], [0, 0, 1.0]]))
+    flat = Projection((100, 40), 1.0, 0.0, np.array([[1, 0, 200], [0, 1, 100], [0, 0, 1.0]]))
     # The piece's pixel 0 lands at 200 - 99 / 2, and its border half a pixel before.
     np.testing.assert_allclose(flat.outline((0, 0, 100, 40)), [[150, 80], [250, 80], [250, 120], [150, 120]], atol=1e-4)
-    bent = Mount((100, 40), 1.0, 80.0, np.array([[1, 0, 200], [0, 1, 100], [0, 0, 1.0]])).outline((0, 0, 100, 40))
+    bent = Projection((100, 40), 1.0, 80.0, np.array([[1, 0, 200], [0, 1, 100], [0, 0, 1.0]])).outline((0, 0, 100, 40))
     half = len(bent) // 2
     assert half == 9 and bent.shape == (18, 2)
     np.testing.assert_allclose(bent[4], [200, 80], atol=1e-4)  # the middle stays where it was
@@ -130,7 +130,7 @@ def test_an_outline_goes_clockwise_from_the_top_left():
 
 @pytest.mark.parametrize("radius", [0.0, 90.0, -90.0])
 def test_the_picture_shows_the_layers_where_the_outline_is(radius):
-    mount = Mount((100, 40), 1.5, radius, np.array([[0.9, 0.2, 150], [-0.1, 1, 100], [0.0003, 0, 1.0]]))
+    mount = Projection((100, 40), 1.5, radius, np.array([[0.9, 0.2, 150], [-0.1, 1, 100], [0.0003, 0, 1.0]]))
     shown = mount.warp(np.full((40, 100), 255, np.uint8), (0, 0, 300, 200)) / 255.0
     outline = Polygon(mount.outline((0, 0, 100, 40)))
     assert shown.sum() == pytest.approx(outline.area, rel=0.02)
@@ -147,17 +147,17 @@ def test_words_that_cannot_be_read_are_ignored():
     assert sum(region.ignore for region in regions) < 0.4 * len(regions)  # the small lines below a large one
 
 
-def test_readable_is_the_difference_between_ink_and_ground():
+def test_letter_contrast_is_the_difference_between_ink_and_ground():
     letters = np.zeros((40, 60), np.uint8)
     letters[10:20, 20:40] = 255
     polygon = np.array([[15, 5], [45, 5], [45, 25], [15, 25]], np.float32)
     image = np.full((40, 60, 3), 100, np.uint8)
-    assert readable(image, letters, polygon) == 0
+    assert letter_contrast(image, letters, polygon) == 0
     image[10:20, 20:40] = 130
-    assert readable(image, letters, polygon) == pytest.approx(30)
+    assert letter_contrast(image, letters, polygon) == pytest.approx(30)
     image[10:20, 20:40] = (130, 100, 100)  # a difference in one channel of three
-    assert readable(image, letters, polygon) == pytest.approx(30 / np.sqrt(3))
-    assert readable(image, letters, polygon + 500) == 0  # outside the picture
+    assert letter_contrast(image, letters, polygon) == pytest.approx(30 / np.sqrt(3))
+    assert letter_contrast(image, letters, polygon + 500) == 0  # outside the picture
 
 
 def test_a_region_is_a_word_or_a_line():
@@ -181,20 +181,20 @@ def test_words_of_the_test_split_never_occur_in_train():
 
 
 def test_materials_and_marks_are_drawn():
-    dice = RandomStream(0)
+    rng = RandomStream(0)
     for kind in KINDS:
-        grey = tile(dice, kind)
+        grey = tile(rng, kind)
         assert grey.shape == (TILE, TILE) and grey.dtype == np.uint8 and grey.min() == 0 and grey.max() >= 254
-    assert all((emblem(dice, side) > 0).any() for side in (8, 9, 20, 64) for _ in range(30))
-    assert all((band(dice, height) > 0).any() for height in (8, 9, 20, 64) for _ in range(30))
+    assert all((emblem(rng, side) > 0).any() for side in (8, 9, 20, 64) for _ in range(30))
+    assert all((band(rng, height) > 0).any() for height in (8, 9, 20, 64) for _ in range(30))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"difficulty": 1.2}, "difficulty 1.2; expected a number of 0 .. 1"),
-        ({"words": (5, 3)}, r"words \(5, 3\); expected the least and the largest"),
-        ({"em": (0, 3)}, r"em \(0, 3\); expected the smallest and the largest"),
+        ({"words": (5, 3)}, r"words \(5, 3\); expected the minimum and the maximum"),
+        ({"em": (0, 3)}, r"em \(0, 3\); expected the minimum and the maximum"),
         ({"image_size": (32, 640)}, r"image_size \(32, 640\); expected height and width of 64"),
         ({"unit": "letter"}, "unit 'letter'; expected"),
         ({"split": "val"}, "split 'val'; expected one of"),

@@ -9,16 +9,16 @@ import pytest
 from tcm_jax.images.fonts import FontLibrary
 from tcm_jax.render.random_stream import RandomStream
 from tcm_jax.render.scripts import capitals, has_marks, needs_layout, without_marks
-from tcm_jax.render.vocabulary import Words, read_words, split_of
+from tcm_jax.render.vocabulary import TextSampler, read_words, split_of
 from tcm_jax.render.words import SyntheticWords
 
 GREEK = "αβγδεζηθικλμνξοπρσςτυφχψωάέήίόύώϊϋΐΰΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΆΈΉΊΌΎΏΪΫ"
 CYRILLIC = "абвгдежзийклмнопрстуфхцчшщъыьэюя"
 
 
-def drawn(words: Words, count: int = 500) -> list[str]:
-    dice = RandomStream(1)
-    return [words.draw(dice)[0] for _ in range(count)]
+def drawn(words: TextSampler, count: int = 500) -> list[str]:
+    rng = RandomStream(1)
+    return [words.draw(rng)[0] for _ in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -48,22 +48,22 @@ def test_letters_that_are_not_set_in_a_row():
 
 
 def test_a_charset_without_latin_letters_has_texts_of_its_own():
-    words = Words(GREEK + string.digits, 12, word_file=None)
+    words = TextSampler(GREEK + string.digits, 12, word_file=None)
     texts = drawn(words)
     assert words.words == [], "the built-in list is English"
     assert all(set(text) <= set(GREEK + string.digits + string.punctuation) for text in texts)
     kinds = {generate.__name__ for generate in words._kinds}
     assert "_number" in kinds and "_address" not in kinds
     assert set(words.capitals) == set("ΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΪΫ")
-    kinds = {generate.__name__ for generate in Words(CYRILLIC, 12)._kinds}
+    kinds = {generate.__name__ for generate in TextSampler(CYRILLIC, 12)._kinds}
     assert kinds == {"_code", "_joined", "_punctuated", "_random_characters", "_single"}
 
 
 def test_numbers_and_prices_have_the_charset_s_digits_and_currencies():
-    own = Words("०१२३४५६७८९₹.,/:-", 12)
+    own = TextSampler("०१२३४५६७८९₹.,/:-", 12)
     texts = "".join(drawn(own))
     assert not set(string.digits) & set(texts) and set("०१२३४५६७८९₹") <= set(texts) and "$" not in texts
-    both = Words("०१२३४५६७८९0123456789$€", 12)
+    both = TextSampler("०१२३४५६७८९0123456789$€", 12)
     texts = drawn(both)
     assert set("०१२३४५६७८९0123456789$€") <= set("".join(texts))
 
@@ -86,7 +86,7 @@ def word_file(folder: Path, *words: str) -> Path:
 
 
 def test_punctuation_of_any_script_may_be_left_out_of_labels(tmp_path):
-    words = Words(string.ascii_letters, 12, "train", word_file(tmp_path, "l’eau", "«ici»", "naïf"), listed=1.0)
+    words = TextSampler(string.ascii_letters, 12, "train", word_file(tmp_path, "l’eau", "«ici»", "naïf"), listed=1.0)
     assert words.words == ["l’eau", "«ici»"] and words.dropped == {"a letter or digit outside the charset": 1}
     assert {words.draw(RandomStream(i))[1].lower() for i in range(50)} == {"leau", "ici"}
 
@@ -103,7 +103,7 @@ def test_scripts_that_the_renderer_does_not_lay_out(caplog):
     words = SyntheticWords("abcשלם", size=5)
     assert words.undrawable == "שלם" and "can't lay out 'שלם'" in caplog.text
     assert all(set(label) <= set("abc") for label in words.labels())
-    with pytest.raises(ValueError, match="can't lay out any of the charset 'سلام'; use real pictures"):
+    with pytest.raises(ValueError, match="can't lay out any of the charset 'سلام'; use real images"):
         SyntheticWords("سلام")
 
 
@@ -122,6 +122,6 @@ def test_scripts_of_the_packaged_fonts():
 
 def test_marks_stay_with_their_letters():
     marked = "อย่าี" + "e̱"
-    words = Words(marked + "abc", 8)
+    words = TextSampler(marked + "abc", 8)
     for text in drawn(words, 300):
         assert not has_marks(text[0])
