@@ -1,12 +1,12 @@
-"""Tables of rules between PyTorch state dicts and Flax parameter trees, run in both directions.
+"""Rules between PyTorch state dicts and Flax parameter trees, applied in both directions.
 
-A rule names one PyTorch key and the one or several leaves it becomes; "{}" stands for a number in both. Trees
-are flat here: {"params/visual/conv1/kernel": array}.
+A rule names one PyTorch key and the one or several leaves it becomes; "{}" stands for a number in both. Trees are flat
+here: {"params/visual/conv1/kernel": array}.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,100 +22,91 @@ class KeyRule:
     """One PyTorch key and its leaves.
 
     Args:
-        source: PyTorch key; targets: paths of leaves.
-        to_flax: tensor and the leaves' shapes -> leaves; to_torch: leaves -> tensor.
+        source: PyTorch key.
+        targets: paths of the leaves; several share the tensor's first axis evenly.
+        axes: permutation of the axes from PyTorch to Flax, as for `np.transpose`; None keeps their order.
+        heads: the axis of a leaf that counts heads; it and the next one (channels) are one axis in PyTorch.
     """
 
     source: str
     targets: tuple[str, ...]
-    to_flax: Callable[[np.ndarray, Sequence[Shape]], list[np.ndarray]]
-    to_torch: Callable[[Sequence[np.ndarray]], np.ndarray]
+    axes: tuple[int, ...] | None = None
+    heads: int | None = None
+
+    def to_flax(self, tensor: np.ndarray, shapes: Sequence[Shape]) -> list[np.ndarray]:
+        """The leaves, of `shapes` if the tensor fits them; views of the tensor where that is possible.
+
+        Raises:
+            ValueError, IndexError: the tensor has other dimensions or another number of values.
+        """
+        leaves = np.split(tensor, len(self.targets)) if len(self.targets) > 1 else [tensor]
+        if self.axes is not None:
+            leaves = [x.transpose(self.axes) for x in leaves]
+        if self.heads is not None:
+            leaves = [x.reshape(shape) for x, shape in zip(leaves, shapes, strict=True)]
+        return leaves
+
+    def to_torch(self, leaves: Sequence[np.ndarray]) -> np.ndarray:
+        """The tensor; the inverse of `to_flax`."""
+        if self.heads is not None:
+            leaves = [x.reshape(*x.shape[: self.heads], -1, *x.shape[self.heads + 2 :]) for x in leaves]
+        if self.axes is not None:
+            leaves = [x.transpose(np.argsort(self.axes)) for x in leaves]
+        return np.concatenate(leaves) if len(leaves) > 1 else leaves[0]
 
 
-def _pattern(template: str) -> re.Pattern:
-    return re.compile(re.escape(template).replace(r"\{\}", r"(\d+)"))
+_ROLES = ("query", "key", "value")
+_BIAS = KeyRule("bias", ("bias",))
+_NORM = (KeyRule("weight", ("scale",)), _BIAS)
+# The rules of each kind of module; both names follow that of the module.
+MODULES = {
+    "linear": (KeyRule("weight", ("kernel",), (1, 0)), _BIAS),  # (out, in) -> (in, out)
+    # (out, in / groups, h, w) -> (h, w, in / groups, out), perhaps without bias
+    "conv": (KeyRule("weight", ("kernel",), (2, 3, 1, 0)), _BIAS),
+    "transposed_conv": (KeyRule("weight", ("kernel",), (2, 3, 0, 1)), _BIAS),  # (in, out, h, w) -> (h, w, in, out)
+    "layer_norm": _NORM,
+    "batch_norm": (*_NORM, KeyRule("running_mean", ("mean",)), KeyRule("running_var", ("var",))),
+    "embedding": (KeyRule("weight", ("embedding",)),),
+    # Query, key or value of an attention: (k e, d) -> (d, k, e) and (k e,) -> (k, e), perhaps without bias.
+    "projection": (KeyRule("weight", ("kernel",), (1, 0), heads=1), KeyRule("bias", ("bias",), heads=0)),
+    "output_projection": (KeyRule("weight", ("kernel",), (1, 0), heads=0), _BIAS),  # (d, k e) -> (k, e, d)
+    # PyTorch's MultiheadAttention -> `tcm_jax.models.layers.Attention`.
+    "attention": (
+        KeyRule("in_proj_weight", tuple(f"{role}/kernel" for role in _ROLES), (1, 0), heads=1),
+        KeyRule("in_proj_bias", tuple(f"{role}/bias" for role in _ROLES), heads=0),
+        KeyRule("out_proj.weight", ("out/kernel",), (1, 0), heads=0),
+        KeyRule("out_proj.bias", ("out/bias",)),
+    ),
+}
 
 
-def copy(source: str, target: str) -> KeyRule:
-    return KeyRule(source, (target,), lambda x, _: [x], lambda xs: xs[0])
+def module(kind: str, source: str, name: str = "") -> list[KeyRule]:
+    """The rules of a module, one of `MODULES`.
+
+    Args:
+        source: PyTorch's name. name: ours, written in PyTorch's way; "" if it is the same.
+    """
+    rules = []
+    for rule in MODULES[kind]:
+        collection = "batch_stats" if rule.source.startswith("running_") else "params"
+        targets = tuple(f"{_path(name or source, collection)}/{target}" for target in rule.targets)
+        rules.append(replace(rule, source=f"{source}.{rule.source}", targets=targets))
+    return rules
 
 
-def linear(source: str, target: str) -> KeyRule:
-    """Weight (out, in) -> kernel (in, out)."""
-    return KeyRule(source, (target,), lambda x, _: [x.T], lambda xs: xs[0].T)
+def modules(kind: str, *sources: str) -> list[KeyRule]:
+    """The rules of several modules whose names are the same in both."""
+    return [rule for source in sources for rule in module(kind, source)]
 
 
-def convolution(source: str, target: str) -> KeyRule:
-    """Weight (out, in / groups, h, w) -> kernel (h, w, in / groups, out)."""
-    return KeyRule(source, (target,), lambda x, _: [x.transpose(2, 3, 1, 0)], lambda xs: xs[0].transpose(3, 2, 0, 1))
+def parameter(source: str, name: str = "") -> KeyRule:
+    """The rule of a parameter that is the same in both; `name` as in `module`."""
+    return KeyRule(source, (_path(name or source),))
 
 
-def deconvolution(source: str, target: str) -> KeyRule:
-    """Transposed convolution's weight (in, out, h, w) -> kernel (h, w, in, out)."""
-    return KeyRule(source, (target,), lambda x, _: [x.transpose(2, 3, 0, 1)], lambda xs: xs[0].transpose(2, 3, 0, 1))
-
-
-def split_heads(source: str, target: str) -> KeyRule:
-    """Projection weight (k e, d) -> kernel (d, k, e)."""
-    return KeyRule(source, (target,), lambda x, s: [_reshape(x.T, s[0])], lambda xs: xs[0].reshape(len(xs[0]), -1).T)
-
-
-def merge_heads(source: str, target: str) -> KeyRule:
-    """Output projection weight (d, k e) -> kernel (k, e, d)."""
-    return KeyRule(
-        source, (target,), lambda x, s: [_reshape(x.T, s[0])], lambda xs: xs[0].reshape(-1, xs[0].shape[-1]).T
-    )
-
-
-def head_bias(source: str, target: str) -> KeyRule:
-    """Bias (k e,) -> (k, e)."""
-    return KeyRule(source, (target,), lambda x, s: [_reshape(x, s[0])], lambda xs: xs[0].reshape(-1))
-
-
-def attention(source: str, target: str) -> list[KeyRule]:
-    """PyTorch's MultiheadAttention -> `tcm_jax.models.layers.Attention`."""
-    kernels = tuple(f"{target}/{name}/kernel" for name in ("query", "key", "value"))
-    biases = tuple(f"{target}/{name}/bias" for name in ("query", "key", "value"))
-
-    def thirds(x: np.ndarray) -> list[np.ndarray]:
-        return np.split(x, 3) if len(x) % 3 == 0 else [x]
-
-    return [
-        KeyRule(
-            f"{source}.in_proj_weight",
-            kernels,
-            lambda x, shapes: [_reshape(w.T, s) for w, s in zip(thirds(x), shapes, strict=False)],
-            lambda xs: np.concatenate([x.reshape(len(x), -1).T for x in xs]),
-        ),
-        KeyRule(
-            f"{source}.in_proj_bias",
-            biases,
-            lambda x, shapes: [_reshape(w, s) for w, s in zip(thirds(x), shapes, strict=False)],
-            lambda xs: np.concatenate([x.reshape(-1) for x in xs]),
-        ),
-        merge_heads(f"{source}.out_proj.weight", f"{target}/out/kernel"),
-        copy(f"{source}.out_proj.bias", f"{target}/out/bias"),
-    ]
-
-
-def dense(source: str, target: str) -> list[KeyRule]:
-    """PyTorch's Linear -> Dense."""
-    return [linear(f"{source}.weight", f"{target}/kernel"), copy(f"{source}.bias", f"{target}/bias")]
-
-
-def norm(source: str, target: str) -> list[KeyRule]:
-    """PyTorch's LayerNorm -> LayerNorm."""
-    return [copy(f"{source}.weight", f"{target}/scale"), copy(f"{source}.bias", f"{target}/bias")]
-
-
-def batch_norm(source: str, target: str) -> list[KeyRule]:
-    """PyTorch's BatchNorm -> BatchNorm; the running statistics lie in the collection batch_stats."""
-    statistics = target.replace("params/", "batch_stats/", 1)
-    return [
-        *norm(source, target),
-        copy(f"{source}.running_mean", f"{statistics}/mean"),
-        copy(f"{source}.running_var", f"{statistics}/var"),
-    ]
+def _path(name: str, collection: str = "params") -> str:
+    """Path in our models: "neck.fpems.{}.bn" -> "params/neck/fpems_{}/bn"."""
+    return f"{collection}/" + re.sub(r"\.(\d+|\{\})", r"_\1", name).replace(".", "/")
 
 
 def to_flax(
@@ -141,11 +132,11 @@ def to_flax(
     for key, tensor in state.items():
         if any(d.fullmatch(key) for d in dropped):
             continue
-        matches = [(m, rule) for pattern, rule in patterns if (m := pattern.fullmatch(key))]
-        if not matches:
+        found = next(((m, rule) for pattern, rule in patterns if (m := pattern.fullmatch(key))), None)
+        if found is None:
             problems.append(f"no rule uses {key} {tuple(tensor.shape)}")
             continue
-        match, rule = matches[0]
+        match, rule = found
         paths = [t.format(*match.groups()) for t in rule.targets]
         foreign = [p for p in paths if p not in template]
         if foreign:
@@ -154,16 +145,14 @@ def to_flax(
         shapes = [template[p] for p in paths]
         try:
             leaves = rule.to_flax(np.asarray(tensor, np.float32), shapes)
-        except ValueError:  # a tensor with fewer or more axes
+        except (ValueError, IndexError):
             leaves = []
-        # The way back tells a tensor from another one with as many values.
+        # The inverse distinguishes a tensor from another one with as many values.
         if [x.shape for x in leaves] != shapes or rule.to_torch(leaves).shape != tensor.shape:
             problems.append(f"{key} {tuple(tensor.shape)} does not fit {', '.join(paths)} {shapes}")
             continue
-        for path, leaf in zip(paths, leaves, strict=True):
-            if path in tree:
-                problems.append(f"{key}: {path} is written twice")
-            tree[path] = leaf
+        problems += [f"{key}: {path} is written twice" for path in paths if path in tree]
+        tree.update(zip(paths, leaves, strict=True))
     problems += [f"nothing fills {p} {template[p]}" for p in template if p not in tree]
     if problems:
         raise ConversionError(f"{len(problems)} mismatches:\n  " + "\n  ".join(problems))
@@ -194,6 +183,6 @@ def to_torch(tree: Mapping[str, np.ndarray], rules: Iterable[KeyRule]) -> dict[s
     return state
 
 
-def _reshape(x: np.ndarray, shape: Shape) -> np.ndarray:
-    """`x` in `shape` if it has as many values; else unchanged, so that the caller reports both shapes."""
-    return x.reshape(shape) if x.size == np.prod(shape) else x
+def _pattern(template: str) -> re.Pattern[str]:
+    """Matches `template` with numbers at "{}"."""
+    return re.compile(re.escape(template).replace(r"\{\}", r"(\d+)"))

@@ -1,28 +1,12 @@
-"""The tables of rules by layout, and those for CLIP4STR's decoders."""
+"""The rules by layout of the state dict, and those for CLIP4STR's decoders."""
 
 from typing import Literal
 
 from tcm_jax.convert import rules_tcm
-from tcm_jax.convert.engine import KeyRule, attention, copy, dense, norm
+from tcm_jax.convert.engine import KeyRule, modules, parameter
 from tcm_jax.convert.rules_clip import huggingface, resnet, text, vit
 
-
-def _decoder(source: str, target: str) -> list[KeyRule]:
-    """One character decoder of CLIP4STR."""
-    s, t = f"{source}.layers.{{}}", f"{target}/layers_{{}}"
-    rules = [*attention(f"{s}.self_attn", f"{t}/self_attn"), *attention(f"{s}.cross_attn", f"{t}/cross_attn")]
-    for name in ("linear1", "linear2"):
-        rules += dense(f"{s}.{name}", f"{t}/{name}")
-    for name in ("norm1", "norm2", "norm_q", "norm_c"):
-        rules += norm(f"{s}.{name}", f"{t}/{name}")
-    return [
-        *rules,
-        copy(f"{source}.pos_queries", f"{target}/pos_queries"),
-        copy(f"{source}.text_embed.embedding.weight", f"{target}/text_embed/embedding"),
-        *norm(f"{source}.norm", f"{target}/norm"),
-        *dense(f"{source}.head", f"{target}/head"),
-    ]
-
+Layout = Literal["clip", "clip-resnet", "clip4str", "huggingface", "tcm"]
 
 # Not weights: BatchNorm's step counters, three integers of OpenAI's archives, transformers' position numbers.
 DROPPED = (
@@ -33,31 +17,37 @@ DROPPED = (
     r"(text|vision)_model\.embeddings\.position_ids",
 )
 
-Layout = Literal["clip", "clip-resnet", "clip4str", "huggingface", "tcm"]
-
 
 def table(layout: Layout) -> list[KeyRule]:
     """The rules between a layout of state dicts and our models.
 
-    "clip" and "clip-resnet" are OpenAI's and OpenCLIP's names, "huggingface" of transformers' CLIPModel; all
-    three give a `CLIP`. "clip4str" gives a `CLIP4STR`: CLIP and two decoders. "tcm" gives a `TCM`, whatever its
-    neck and head.
+    "clip" and "clip-resnet" are OpenAI's and OpenCLIP's names, "huggingface" those of transformers' CLIPModel; all
+    three give a `CLIP`. "clip4str" gives a `CLIP4STR`: CLIP and two decoders. "tcm" gives a `TCM`, with any neck and
+    head.
     """
-    scale = copy("logit_scale", "params/logit_scale")
     match layout:
         case "clip":
-            return [scale, *text("", "params/"), *vit("visual.", "params/visual/")]
+            return [parameter("logit_scale"), *text(""), *vit("visual.")]
         case "clip-resnet":
-            return [scale, *text("", "params/"), *resnet("visual.", "params/visual/")]
+            return [parameter("logit_scale"), *text(""), *resnet("visual.")]
         case "huggingface":
-            return [scale, *huggingface()]
+            return huggingface()
         case "clip4str":
-            return [
-                copy("clip_model.logit_scale", "params/clip_model/logit_scale"),
-                *text("clip_model.", "params/clip_model/"),
-                *vit("clip_model.visual.", "params/clip_model/visual/"),
-                *_decoder("visual_decoder", "params/visual_decoder"),
-                *_decoder("cross_decoder", "params/cross_decoder"),
-            ]
+            clip = [parameter("clip_model.logit_scale"), *text("clip_model."), *vit("clip_model.visual.")]
+            return [*clip, *_decoder("visual_decoder"), *_decoder("cross_decoder")]
         case "tcm":
             return rules_tcm.table()
+
+
+def _decoder(name: str) -> list[KeyRule]:
+    """One character decoder of CLIP4STR."""
+    layer = f"{name}.layers.{{}}"
+    return [
+        *modules("attention", f"{layer}.self_attn", f"{layer}.cross_attn"),
+        *modules("linear", f"{layer}.linear1", f"{layer}.linear2"),
+        *modules("layer_norm", *(f"{layer}.norm{n}" for n in ("1", "2", "_q", "_c"))),
+        parameter(f"{name}.pos_queries"),
+        parameter(f"{name}.text_embed.embedding.weight", f"{name}.text_embed.embedding"),
+        *modules("layer_norm", f"{name}.norm"),
+        *modules("linear", f"{name}.head"),
+    ]

@@ -1,118 +1,72 @@
-"""The rules for CLIP's towers: PyTorch keys on the left, leaves of the Flax models on the right."""
+"""The rules for CLIP's towers."""
 
-from tcm_jax.convert.engine import (
-    KeyRule,
-    attention,
-    batch_norm,
-    convolution,
-    copy,
-    dense,
-    head_bias,
-    linear,
-    merge_heads,
-    norm,
-    split_heads,
-)
+from tcm_jax.convert.engine import KeyRule, module, modules, parameter
 
 
-def _tower(source: str, target: str) -> list[KeyRule]:
-    """The blocks of one transformer."""
-    s, t = f"{source}resblocks.{{}}", f"{target}resblocks_{{}}"
+def text(prefix: str) -> list[KeyRule]:
+    """The text tower, whose keys begin with `prefix`."""
     return [
-        *attention(f"{s}.attn", f"{t}/attn"),
-        *norm(f"{s}.ln_1", f"{t}/ln_1"),
-        *norm(f"{s}.ln_2", f"{t}/ln_2"),
-        *dense(f"{s}.mlp.c_fc", f"{t}/c_fc"),
-        *dense(f"{s}.mlp.c_proj", f"{t}/c_proj"),
+        parameter(f"{prefix}positional_embedding"),
+        parameter(f"{prefix}text_projection"),
+        *modules("embedding", f"{prefix}token_embedding"),
+        *modules("layer_norm", f"{prefix}ln_final"),
+        *_blocks(f"{prefix}transformer.resblocks.{{}}"),
     ]
 
 
-def text(source: str, target: str) -> list[KeyRule]:
-    """The text tower, between the prefixes `source` and `target`."""
+def vit(prefix: str) -> list[KeyRule]:
+    """The image tower of a Vision Transformer, whose keys begin with `prefix`."""
     return [
-        copy(f"{source}positional_embedding", f"{target}positional_embedding"),
-        copy(f"{source}text_projection", f"{target}text_projection"),
-        copy(f"{source}token_embedding.weight", f"{target}token_embedding/embedding"),
-        *norm(f"{source}ln_final", f"{target}ln_final"),
-        *_tower(f"{source}transformer.", f"{target}transformer/"),
+        *(parameter(f"{prefix}{name}") for name in ("class_embedding", "positional_embedding", "proj")),
+        *modules("conv", f"{prefix}conv1"),
+        *modules("layer_norm", f"{prefix}ln_pre", f"{prefix}ln_post"),
+        *_blocks(f"{prefix}transformer.resblocks.{{}}"),
     ]
 
 
-def vit(s: str, t: str) -> list[KeyRule]:
-    """The image tower of patches, between the prefixes `s` and `t`."""
+def _blocks(block: str) -> list[KeyRule]:
+    """The blocks of a transformer."""
     return [
-        copy(f"{s}class_embedding", f"{t}class_embedding"),
-        copy(f"{s}positional_embedding", f"{t}positional_embedding"),
-        copy(f"{s}proj", f"{t}proj"),
-        convolution(f"{s}conv1.weight", f"{t}conv1/kernel"),
-        *norm(f"{s}ln_pre", f"{t}ln_pre"),
-        *norm(f"{s}ln_post", f"{t}ln_post"),
-        *_tower(f"{s}transformer.", f"{t}transformer/"),
+        *modules("attention", f"{block}.attn"),
+        *modules("layer_norm", f"{block}.ln_1", f"{block}.ln_2"),
+        *module("linear", f"{block}.mlp.c_fc", f"{block}.c_fc"),
+        *module("linear", f"{block}.mlp.c_proj", f"{block}.c_proj"),
     ]
 
 
-def resnet(s: str, t: str) -> list[KeyRule]:
-    """The ModifiedResNet, between the prefixes `s` and `t`."""
-    rules = [
-        convolution(f"{s}conv{{}}.weight", f"{t}conv{{}}/kernel"),
-        *batch_norm(f"{s}bn{{}}", f"{t}bn{{}}"),
-    ]
-    block, leaf = f"{s}layer{{}}.{{}}", f"{t}layer{{}}_{{}}"
-    rules += [
-        convolution(f"{block}.conv{{}}.weight", f"{leaf}/conv{{}}/kernel"),
-        *batch_norm(f"{block}.bn{{}}", f"{leaf}/bn{{}}"),
-    ]
-    rules += [convolution(f"{block}.downsample.0.weight", f"{leaf}/downsample_0/kernel")]
-    rules += batch_norm(f"{block}.downsample.1", f"{leaf}/downsample_1")
-    pool, to = f"{s}attnpool", f"{t}attnpool"
-    rules.append(copy(f"{pool}.positional_embedding", f"{to}/positional_embedding"))
-    for name in ("q_proj", "k_proj", "v_proj"):
-        rules += [
-            split_heads(f"{pool}.{name}.weight", f"{to}/{name}/kernel"),
-            head_bias(f"{pool}.{name}.bias", f"{to}/{name}/bias"),
-        ]
+def resnet(prefix: str) -> list[KeyRule]:
+    """The ModifiedResNet, whose keys begin with `prefix`."""
+    block, pool = f"{prefix}layer{{}}.{{}}", f"{prefix}attnpool"
     return [
-        *rules,
-        merge_heads(f"{pool}.c_proj.weight", f"{to}/c_proj/kernel"),
-        copy(f"{pool}.c_proj.bias", f"{to}/c_proj/bias"),
-    ]
-
-
-def _huggingface_tower(source: str, target: str) -> list[KeyRule]:
-    """One tower of `transformers.CLIPModel`, which keeps query, key and value apart."""
-    s, t = f"{source}.encoder.layers.{{}}", f"{target}transformer/resblocks_{{}}"
-    rules = []
-    for name in ("query", "key", "value"):
-        projection, leaf = f"{s}.self_attn.{name[0]}_proj", f"{t}/attn/{name}"
-        rules += [
-            split_heads(f"{projection}.weight", f"{leaf}/kernel"),
-            head_bias(f"{projection}.bias", f"{leaf}/bias"),
-        ]
-    return [
-        *rules,
-        merge_heads(f"{s}.self_attn.out_proj.weight", f"{t}/attn/out/kernel"),
-        copy(f"{s}.self_attn.out_proj.bias", f"{t}/attn/out/bias"),
-        *norm(f"{s}.layer_norm1", f"{t}/ln_1"),
-        *norm(f"{s}.layer_norm2", f"{t}/ln_2"),
-        *dense(f"{s}.mlp.fc1", f"{t}/c_fc"),
-        *dense(f"{s}.mlp.fc2", f"{t}/c_proj"),
+        *modules("conv", f"{prefix}conv{{}}", f"{block}.conv{{}}", f"{block}.downsample.0"),
+        *modules("batch_norm", f"{prefix}bn{{}}", f"{block}.bn{{}}", f"{block}.downsample.1"),
+        parameter(f"{pool}.positional_embedding"),
+        *modules("projection", *(f"{pool}.{name}_proj" for name in "qkv")),
+        *modules("output_projection", f"{pool}.c_proj"),
     ]
 
 
 def huggingface() -> list[KeyRule]:
-    """The whole of `transformers.CLIPModel`."""
-    vision, text = "vision_model.embeddings", "text_model.embeddings"
-    return [
-        linear("text_projection.weight", "params/text_projection"),
-        linear("visual_projection.weight", "params/visual/proj"),
-        copy(f"{text}.token_embedding.weight", "params/token_embedding/embedding"),
-        copy(f"{text}.position_embedding.weight", "params/positional_embedding"),
-        *norm("text_model.final_layer_norm", "params/ln_final"),
-        copy(f"{vision}.class_embedding", "params/visual/class_embedding"),
-        convolution(f"{vision}.patch_embedding.weight", "params/visual/conv1/kernel"),
-        copy(f"{vision}.position_embedding.weight", "params/visual/positional_embedding"),
-        *norm("vision_model.pre_layrnorm", "params/visual/ln_pre"),  # spelt so in transformers
-        *norm("vision_model.post_layernorm", "params/visual/ln_post"),
-        *_huggingface_tower("text_model", "params/"),
-        *_huggingface_tower("vision_model", "params/visual/"),
+    """All of `transformers.CLIPModel`, which keeps query, key and value apart."""
+    rules = [
+        parameter("logit_scale"),
+        KeyRule("text_projection.weight", ("params/text_projection",), axes=(1, 0)),
+        KeyRule("visual_projection.weight", ("params/visual/proj",), axes=(1, 0)),
+        *module("embedding", "text_model.embeddings.token_embedding", "token_embedding"),
+        *module("layer_norm", "text_model.final_layer_norm", "ln_final"),
+        parameter("vision_model.embeddings.class_embedding", "visual.class_embedding"),
+        *module("conv", "vision_model.embeddings.patch_embedding", "visual.conv1"),
+        *module("layer_norm", "vision_model.pre_layrnorm", "visual.ln_pre"),  # spelt so in transformers
+        *module("layer_norm", "vision_model.post_layernorm", "visual.ln_post"),
     ]
+    for tower, ours in (("text_model", ""), ("vision_model", "visual.")):
+        layer, block = f"{tower}.encoder.layers.{{}}", f"{ours}transformer.resblocks.{{}}"
+        rules.append(parameter(f"{tower}.embeddings.position_embedding.weight", f"{ours}positional_embedding"))
+        for name in ("query", "key", "value"):
+            rules += module("projection", f"{layer}.self_attn.{name[0]}_proj", f"{block}.attn.{name}")
+        rules += module("output_projection", f"{layer}.self_attn.out_proj", f"{block}.attn.out")
+        for theirs, name in (("layer_norm1", "ln_1"), ("layer_norm2", "ln_2")):
+            rules += module("layer_norm", f"{layer}.{theirs}", f"{block}.{name}")
+        for theirs, name in (("mlp.fc1", "c_fc"), ("mlp.fc2", "c_proj")):
+            rules += module("linear", f"{layer}.{theirs}", f"{block}.{name}")
+    return rules

@@ -60,7 +60,7 @@ def test_recognizer_there_and_back(golden, tmp_path, capsys):
     assert "above" not in printed
 
     model = pretrained.load(directory)
-    assert (model.network, model.license, model.source) == ("recognition", "Apache-2.0", "a fixture")
+    assert (model.task, model.license, model.source) == ("recognition", "Apache-2.0", "a fixture")
     assert model.preprocessing["mean"] == pytest.approx([0.481, 0.458, 0.408], abs=1e-3)
 
     assert main([directory, back, "--to-torch"]) == 0

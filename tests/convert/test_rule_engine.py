@@ -4,22 +4,9 @@ import numpy as np
 import pytest
 
 from tcm_jax.convert import engine
-from tcm_jax.convert.engine import (
-    ConversionError,
-    attention,
-    batch_norm,
-    convolution,
-    copy,
-    deconvolution,
-    linear,
-    norm,
-    split_heads,
-)
+from tcm_jax.convert.engine import ConversionError, KeyRule, module
 
-RULES = [
-    linear("blocks.{}.fc.weight", "params/blocks_{}/fc/kernel"),
-    *norm("blocks.{}.ln", "params/blocks_{}/ln"),
-]
+RULES = [KeyRule("blocks.{}.fc.weight", ("params/blocks_{}/fc/kernel",), (1, 0)), *module("layer_norm", "blocks.{}.ln")]
 TEMPLATE = {
     "params/blocks_0/fc/kernel": (3, 2),
     "params/blocks_0/ln/scale": (2,),
@@ -56,48 +43,52 @@ def test_fused_attention_is_split_by_role_and_head():
     roles = ("query", "key", "value")
     template = {f"{role}/kernel": (2, 2, 1) for role in roles} | {f"{role}/bias": (2, 1) for role in roles}
     template |= {"out/kernel": (2, 1, 2), "out/bias": (2,)}
-    template = {f"a/{path}": shape for path, shape in template.items()}
-    tree = engine.to_flax(state, attention("a", "a"), template)
-    assert tree["a/key/kernel"].tolist() == [[[5], [7]], [[6], [8]]]  # [input, head, channel]
-    assert tree["a/value/bias"].tolist() == [[5], [6]]
-    assert tree["a/out/kernel"].tolist() == [[[1, 3]], [[2, 4]]]  # [head, channel, output]
-    assert_equal(engine.to_torch(tree, attention("a", "a")), state)
+    template = {f"params/a/{path}": shape for path, shape in template.items()}
+    tree = engine.to_flax(state, module("attention", "a"), template)
+    assert tree["params/a/key/kernel"].tolist() == [[[5], [7]], [[6], [8]]]  # [input, head, channel]
+    assert tree["params/a/value/bias"].tolist() == [[5], [6]]
+    assert tree["params/a/out/kernel"].tolist() == [[[1, 3]], [[2, 4]]]  # [head, channel, output]
+    assert_equal(engine.to_torch(tree, module("attention", "a")), state)
 
 
-def test_convolutions_move_channels_last():
-    weight = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
-    tree = engine.to_flax({"w": weight}, [convolution("w", "k")], {"k": (4, 5, 3, 2)})
-    assert tree["k"][1, 2, 0, 1] == weight[1, 0, 1, 2]
-    assert_equal(engine.to_torch(tree, [convolution("w", "k")]), {"w": weight})
+@pytest.mark.parametrize(
+    ("kind", "weight", "kernel"),
+    [
+        ("conv", (2, 3, 4, 5), (4, 5, 3, 2)),
+        ("conv", (3, 1, 2, 2), (2, 2, 1, 3)),  # depthwise: one input channel for each output
+        ("transposed_conv", (3, 5, 2, 2), (2, 2, 3, 5)),  # 3 channels to 5
+    ],
+)
+def test_convolutions_move_channels_last(kind, weight, kernel):
+    state = {"w.weight": np.arange(np.prod(weight), dtype=np.float32).reshape(weight)}
+    tree = engine.to_flax(state, module(kind, "w"), {"params/w/kernel": kernel})
+    for (out, inner, i, j), value in np.ndenumerate(state["w.weight"]):
+        index = (i, j, out, inner) if kind == "transposed_conv" else (i, j, inner, out)
+        assert tree["params/w/kernel"][index] == value
+    assert_equal(engine.to_torch(tree, module(kind, "w")), state)
 
 
-def test_depthwise_and_transposed_convolutions():
-    depthwise = np.arange(3 * 1 * 2 * 2, dtype=np.float32).reshape(3, 1, 2, 2)  # one input channel for each output
-    tree = engine.to_flax({"w": depthwise}, [convolution("w", "k")], {"k": (2, 2, 1, 3)})
-    assert tree["k"][1, 0, 0, 2] == depthwise[2, 0, 1, 0]
-    weight = np.arange(3 * 5 * 2 * 2, dtype=np.float32).reshape(3, 5, 2, 2)  # 3 channels to 5
-    tree = engine.to_flax({"w": weight}, [deconvolution("w", "k")], {"k": (2, 2, 3, 5)})
-    assert tree["k"][1, 0, 2, 4] == weight[2, 4, 1, 0]
-    assert_equal(engine.to_torch(tree, [deconvolution("w", "k")]), {"w": weight})
-
-
-def test_batch_norm_has_two_homes():
+def test_running_statistics_are_a_collection_of_their_own():
     state = {f"bn.{name}": np.float32([i]) for i, name in enumerate(("weight", "bias", "running_mean", "running_var"))}
     names = ("params/bn/scale", "params/bn/bias", "batch_stats/bn/mean", "batch_stats/bn/var")
-    tree = engine.to_flax(state, batch_norm("bn", "params/bn"), dict.fromkeys(names, (1,)))
+    tree = engine.to_flax(state, module("batch_norm", "bn"), dict.fromkeys(names, (1,)))
     assert [tree[name].item() for name in names] == [0, 1, 2, 3]
-    assert_equal(engine.to_torch(tree, batch_norm("bn", "params/bn")), state)
+    assert_equal(engine.to_torch(tree, module("batch_norm", "bn")), state)
 
 
 def test_as_many_values_in_another_shape_do_not_fit():
-    heads = {"k": (4, 2, 3)}  # 4 channels to 2 heads of 3
+    heads = {"params/w/kernel": (4, 2, 3)}  # 4 channels to 2 heads of 3
     for shape in ((4, 6), (24,), (6, 2, 2)):
-        with pytest.raises(ConversionError, match=r"w \(.*\) does not fit k"):
-            engine.to_flax({"w": np.zeros(shape)}, [split_heads("w", "k")], heads)
-    engine.to_flax({"w": np.zeros((6, 4))}, [split_heads("w", "k")], heads)
+        with pytest.raises(ConversionError, match=r"w.weight \(.*\) does not fit params/w/kernel"):
+            engine.to_flax({"w.weight": np.zeros(shape)}, module("projection", "w"), heads)
+    engine.to_flax({"w.weight": np.zeros((6, 4))}, module("projection", "w"), heads)
     for shape in ((3, 3), (1, 2, 3), (6,)):
-        with pytest.raises(ConversionError, match=r"w \(.*\) does not fit k"):
-            engine.to_flax({"w": np.zeros(shape)}, [convolution("w", "k")], {"k": (1, 1, 2, 3)})
+        with pytest.raises(ConversionError, match=r"w.weight \(.*\) does not fit params/w/kernel"):
+            engine.to_flax({"w.weight": np.zeros(shape)}, module("conv", "w"), {"params/w/kernel": (1, 1, 2, 3)})
+    for shape in ((), (3,), (8,)):
+        with pytest.raises(ConversionError, match=r"w.in_proj_bias \(.*\) does not fit params/w/query/bias"):
+            biases = {f"params/w/{role}/bias": (2, 1) for role in ("query", "key", "value")}
+            engine.to_flax({"w.in_proj_bias": np.zeros(shape)}, module("attention", "w"), biases)
 
 
 def test_every_mismatch_is_listed():
@@ -118,18 +109,18 @@ def test_every_mismatch_is_listed():
 
 def test_a_leaf_is_written_once():
     with pytest.raises(ConversionError, match="b: x is written twice"):
-        engine.to_flax({"a": np.zeros(1), "b": np.ones(1)}, [copy("a", "x"), copy("b", "x")], {"x": (1,)})
+        engine.to_flax({"a": np.zeros(1), "b": np.ones(1)}, [KeyRule("a", ("x",)), KeyRule("b", ("x",))], {"x": (1,)})
 
 
 def test_keys_are_dropped_by_name_only():
     state = STATE | {"blocks.0.step": np.zeros(())}
     engine.to_flax(state, RULES, TEMPLATE, drop=[r"blocks\.\d+\.step"])
-    with pytest.raises(ConversionError, match="no rule uses blocks.0.step"):
+    with pytest.raises(ConversionError, match=r"no rule uses blocks\.0\.step"):
         engine.to_flax(state, RULES, TEMPLATE, drop=["step"])
 
 
 def test_backwards_every_leaf_must_go_somewhere():
     with pytest.raises(ConversionError, match="strange/leaf"):
         engine.to_torch({"strange/leaf": np.zeros(1)}, RULES)
-    with pytest.raises(ConversionError, match="a.in_proj_weight needs a/key/kernel, a/value/kernel"):
-        engine.to_torch({"a/query/kernel": np.zeros((2, 2, 1))}, attention("a", "a"))
+    with pytest.raises(ConversionError, match=r"a\.in_proj_weight needs params/a/key/kernel, params/a/value/kernel"):
+        engine.to_torch({"params/a/query/kernel": np.zeros((2, 2, 1))}, module("attention", "a"))

@@ -83,7 +83,7 @@ def test_there_and_back(detection_golden, tmp_path, monkeypatch, capsys, family)
 
     model = pretrained.load("model")
     config = detection_config(model.model)
-    assert (model.network, config.family, config.tcm) == ("detection", family, expected.tcm)
+    assert (model.task, config.family, config.tcm) == ("detection", family, expected.tcm)
     assert config.detector.text_representation == "poly"
     assert (model.preprocessing["scale"], model.preprocessing["multiple"]) == ([640, 320], 32)
     assert len(model.preprocessing["mean"]) == len(model.preprocessing["std"]) == 3
