@@ -1,6 +1,6 @@
-"""Pictures of photos with the outlines of their text."""
+"""Drawing on images: outlines and tags of text, and sheets of annotated images."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -10,100 +10,129 @@ from tcm_jax.images.decoding import ImageError, decode
 from tcm_jax.records import AnnotatedImage
 
 Colour = tuple[int, int, int]  # RGB
+PillowFont = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
-_COUNTED, _IGNORED, _RIM = (40, 230, 90), (255, 110, 60), (20, 20, 20)
-_CELL_WIDTH, _CELL_HEIGHT, _CAPTION, _GAP = 640, 640, 22, 6
-_LARGEST = 2  # times a small photo grows
-_LINE, _TAG_SIZE, _CAPTION_SIZE, _TAG_LENGTH = 1, 11, 14, 25
+_COUNTED, _IGNORED, _DARK = (40, 230, 90), (255, 110, 60), (20, 20, 20)
+_CELL, _CAPTION, _GAP = 640, 22, 6  # pixels of a sheet: maximum side of an image, height of its caption, between cells
+_MAX_SCALE = 2  # of small images on a sheet
+_MAX_TAG_LENGTH = 25
+_PADDING = 2  # pixels around a text in its box
 _FRACTION_BITS = 4  # of OpenCV's fixed-point coordinates
-_FAR = 2**20  # pixels: what is beyond overflows them
+_MAX_COORDINATE = 2**20  # pixels; larger ones overflow them
 
 
 def draw_polygons(
-    photo: np.ndarray,
+    image: np.ndarray,
     polygons: Sequence[np.ndarray],
     colours: Sequence[Colour],
-    tags: Sequence[str],
+    tags: Sequence[str] = (),
     line: int = 2,
     tag_size: int = 13,
 ) -> np.ndarray:
-    """`photo`, uint8 RGB [h, w, 3], under the outlines of `polygons` and, above all of them, a tag for each.
+    """Draws the outlines of polygons and, above all of them, their tags.
 
-    The polygons are [n, 2], x and y in pixels, and may leave the photo. An empty tag is not drawn. `line` and
-    `tag_size` are in pixels.
+    Args:
+        image: uint8 RGB [h, w, 3], which is not changed.
+        polygons: [n, 2] each, x and y in pixels; they may leave the image.
+        colours: one for each polygon.
+        tags: one for each polygon, none where it is ""; () for no tags.
+        line, tag_size: width of the outlines and font size, in pixels.
+
+    Returns:
+        uint8 RGB [h, w, 3].
     """
-    drawn = photo.copy()
-    near = [np.clip(polygon, -_FAR, _FAR) for polygon in polygons]
-    outlines = [np.round(polygon * 2**_FRACTION_BITS).astype(np.int32) for polygon in near]
-    for outline in outlines:  # a dark rim keeps the lines visible everywhere
-        cv2.polylines(drawn, [outline], True, _RIM, line + 2, cv2.LINE_AA, _FRACTION_BITS)
-    for outline, colour in zip(outlines, colours, strict=True):
-        cv2.polylines(drawn, [outline], True, colour, line, cv2.LINE_AA, _FRACTION_BITS)
-    picture = Image.fromarray(drawn)
-    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(tag_size)
-    for polygon, colour, tag in zip(polygons, colours, tags, strict=True):
-        if not tag:
-            continue
-        x, y = polygon[polygon.sum(1).argmin()]  # the upper left corner
-        left, top, right, bottom = pen.textbbox((0, 0), tag, font)
-        w, h = right - left + 4, bottom - top + 4
-        x = min(max(0, x), picture.width - w)
-        y = min(max(0, y - h - 1), picture.height - h)
-        pen.rectangle((x, y, x + w, y + h), fill=_RIM)
-        pen.text((x + 2 - left, y + 2 - top), tag, fill=colour, font=font)
-    return np.array(picture)
+    drawn = image.copy()
+    clipped = [np.clip(polygon, -_MAX_COORDINATE, _MAX_COORDINATE) for polygon in polygons]
+    outlines = [np.round(polygon * 2**_FRACTION_BITS).astype(np.int32) for polygon in clipped]
+    rims = [(outline, _DARK, line + 2) for outline in outlines]  # a dark rim keeps lines visible on any image
+    lines = [(outline, colour, line) for outline, colour in zip(outlines, colours, strict=True)]
+    for outline, colour, width in (*rims, *lines):
+        cv2.polylines(drawn, [outline], True, colour, width, cv2.LINE_AA, _FRACTION_BITS)
+    canvas = Image.fromarray(drawn)
+    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(tag_size)
+    for polygon, colour, tag in zip(polygons, colours, tags or [""] * len(polygons), strict=True):
+        if tag:
+            width, height = text_box(pen, tag, font)
+            x, y = polygon[polygon.sum(1).argmin()]  # the upper left corner
+            x, y = np.minimum(np.maximum((x, y - height - 1), 0), (canvas.width - width, canvas.height - height))
+            draw_text_box(pen, x, y, tag, font, colour)
+    return np.array(canvas)
 
 
-def scene_sheet(scenes: Iterable[AnnotatedImage], columns: int = 3) -> Image.Image:
-    """The photos, scaled to cells, with their texts: green outlines count, orange ones are ignored.
+def text_box(pen: ImageDraw.ImageDraw, text: str, font: PillowFont) -> tuple[int, int]:
+    """Width and height in pixels of what `draw_text_box` draws."""
+    left, top, right, bottom = map(round, pen.textbbox((0, 0), text, font))
+    return right - left + 2 * _PADDING, bottom - top + 2 * _PADDING
 
-    A photo that can't be decoded is a red frame.
+
+def draw_text_box(pen: ImageDraw.ImageDraw, x: float, y: float, text: str, font: PillowFont, colour: Colour) -> None:
+    """Draws a text on a dark box whose upper left corner is (x, y), in pixels."""
+    width, height = text_box(pen, text, font)
+    left, top, *_ = map(round, pen.textbbox((0, 0), text, font))
+    pen.rectangle((x, y, x + width - 1, y + height - 1), fill=_DARK)
+    pen.text((x + _PADDING - left, y + _PADDING - top), text, fill=colour, font=font)
+
+
+def resize_by(image: np.ndarray, factor: float) -> np.ndarray:
+    """Resizes `image`, uint8 RGB [h, w, 3], by a factor; a side keeps at least one pixel."""
+    width, height = (max(1, round(side * factor)) for side in image.shape[1::-1])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+
+
+def stack(images: Sequence[np.ndarray], axis: int, gap: int = 0, fill: int = 255) -> np.ndarray:
+    """Joins images, uint8 RGB [h, w, 3], with `gap` pixels between; smaller ones are padded at the right and below.
+
+    Args:
+        axis: 0 for one below the other, 1 for side by side.
+        fill: grey level of padding and gaps.
     """
-    scenes = list(scenes)
-    cells = [_cell(scene, f"{number}: {scene.name}") for number, scene in enumerate(scenes, start=1)]
-    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
-    heights = [max(cell.height for cell in row) + _GAP for row in rows]
-    width = min(columns, len(cells)) * (_CELL_WIDTH + _GAP)
-    sheet = Image.new("RGB", (width, sum(heights)), "white")
-    y = 0
-    for row, height in zip(rows, heights, strict=True):
-        for column, cell in enumerate(row):
-            sheet.paste(cell, (column * (_CELL_WIDTH + _GAP), y))
-        y += height
-    return sheet
+    size = np.max([image.shape for image in images], axis=0)
+    padded = []
+    for i, image in enumerate(images):
+        missing = size - image.shape
+        missing[axis] = gap if i < len(images) - 1 else 0
+        padded.append(np.pad(image, [(0, pixels) for pixels in missing], constant_values=fill))
+    return np.concatenate(padded, axis)
 
 
-def _cell(scene: AnnotatedImage, title: str) -> Image.Image:
+def annotation_sheet(images: Sequence[AnnotatedImage], columns: int = 3) -> Image.Image:
+    """A grid of annotated images with captions and texts: green outlines count, orange ones are ignored.
+
+    An image that can't be decoded is a red frame.
+    """
+    cells = [_cell(image, f"{number}: {image.name}") for number, image in enumerate(images, start=1)]
+    rows = [stack(cells[start : start + columns], 1) for start in range(0, len(cells), columns)]
+    return Image.fromarray(stack(rows, 0))
+
+
+def _cell(image: AnnotatedImage, title: str) -> np.ndarray:
+    """An image and its caption, uint8 RGB [h, _CELL + _GAP, 3]."""
     try:
-        photo = _scaled(scene)
+        drawn = _annotated(image)
     except ImageError:
-        photo = np.full((_CELL_HEIGHT // 2, _CELL_WIDTH, 3), 255, np.uint8)
-        cv2.rectangle(photo, (1, 1), (photo.shape[1] - 2, photo.shape[0] - 2), (255, 0, 0), 2)
-    cell = Image.new("RGB", (_CELL_WIDTH, photo.shape[0] + _CAPTION), "white")
-    cell.paste(Image.fromarray(photo), (0, 0))
-    ignored = sum(region.ignore for region in scene.regions)
-    counts = f"{len(scene.regions) - ignored} texts" + (f", {ignored} ignored" if ignored else "")
-    pen, font = ImageDraw.Draw(cell), ImageFont.load_default(_CAPTION_SIZE)
-    room = _CELL_WIDTH - font.getlength(counts) - 12
-    while font.getlength(title) > room:  # the end of a path tells more than its start
+        drawn = np.full((_CELL // 2, _CELL, 3), 255, np.uint8)
+        cv2.rectangle(drawn, (1, 1), (_CELL - 2, _CELL // 2 - 2), (255, 0, 0), 2)
+    ignored = sum(region.ignore for region in image.regions)
+    counts = f"{len(image.regions) - ignored} texts" + (f", {ignored} ignored" if ignored else "")
+    caption = Image.new("RGB", (_CELL + _GAP, _CAPTION + _GAP), "white")
+    pen, font = ImageDraw.Draw(caption), ImageFont.load_default(14)
+    room = _CELL - font.getlength(counts) - 12
+    while font.getlength(title) > room:  # the end of a path says more than its start
         title = "..." + title[4:]
-    pen.text((2, photo.shape[0] + 2), title, fill="black", font=font)
-    pen.text((_CELL_WIDTH - font.getlength(counts) - 2, photo.shape[0] + 2), counts, fill="black", font=font)
-    return cell
+    pen.text((2, 2), title, fill="black", font=font)
+    pen.text((_CELL - font.getlength(counts) - 2, 2), counts, fill="black", font=font)
+    return stack([drawn, np.array(caption)], 0)
 
 
-def _scaled(scene: AnnotatedImage) -> np.ndarray:
-    """The photo of the size of a cell, or smaller, with its regions."""
-    photo = decode(scene.image, scene.name)
-    height, width = photo.shape[:2]
-    factor = min(_CELL_WIDTH / width, _CELL_HEIGHT / height, _LARGEST)
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    photo = cv2.resize(photo, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+def _annotated(image: AnnotatedImage) -> np.ndarray:
+    """The image and its regions, resized to fit a cell."""
+    pixels = decode(image.image, image.name)
+    factor = min(_CELL / max(pixels.shape[:2]), _MAX_SCALE)
     return draw_polygons(
-        photo,
-        [region.polygon * factor for region in scene.regions],
-        [_IGNORED if region.ignore else _COUNTED for region in scene.regions],
-        ["" if region.ignore else region.text[:_TAG_LENGTH] for region in scene.regions],
-        _LINE,
-        _TAG_SIZE,
+        resize_by(pixels, factor),
+        [region.polygon * factor for region in image.regions],
+        [_IGNORED if region.ignore else _COUNTED for region in image.regions],
+        ["" if region.ignore else region.text[:_MAX_TAG_LENGTH] for region in image.regions],
+        line=1,
+        tag_size=11,
     )

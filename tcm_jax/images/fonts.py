@@ -1,11 +1,12 @@
-"""Fonts of the synthetic word renderer: files of installed font packages and of a user's folder.
+"""Fonts for rendering and labels: files of installed font packages and of a user's folder.
 
-A font takes part with the characters it really draws. Pillow shows no character map, but a character that
-a font lacks is drawn as the font's "missing" glyph (a box, or nothing), as is the never assigned U+10FFFF.
+Which characters a font has is found by drawing them, as Pillow exposes no character map: a character that a font
+lacks is drawn as its "missing" glyph (a box, or nothing), as is U+10FFFF, which is never assigned.
 """
 
 import functools
 import importlib.util
+import itertools
 import math
 from bisect import bisect
 from collections.abc import Iterable, Iterator
@@ -42,7 +43,11 @@ _PROBE_SIZE = 32
 class Font:
     """One face of a font file.
 
-    unicase: lower-case letters are drawn as capitals, so the case of a word can't be read from its picture.
+    Attributes:
+        path: the file.
+        index: number of the face in the file.
+        family, style: names of the face, such as "Roboto" and "Bold Italic".
+        unicase: whether lower-case letters are drawn as capitals, so that an image does not show the case.
     """
 
     path: str
@@ -53,6 +58,7 @@ class Font:
 
     @property
     def name(self) -> str:
+        """Family and style."""
         return f"{self.family} {self.style}"
 
     def at(self, size: int) -> ImageFont.FreeTypeFont:
@@ -60,7 +66,7 @@ class Font:
         return _open(self.path, self.index, size)
 
     def covers(self, text: str) -> bool:
-        """True if every character of `text` is drawn, and in its own case."""
+        """Whether the font draws every character of `text`, and in its own case."""
         return all(
             (not self.unicase or c == c.upper()) and (c.isspace() or _draws(self.path, self.index, c)) for c in text
         )
@@ -68,24 +74,19 @@ class Font:
 
 @functools.lru_cache(maxsize=1024)
 def _open(path: str, index: int, size: int) -> ImageFont.FreeTypeFont:
-    # The basic layout: the other engine depends on a library that is not everywhere, and so would the pixels.
+    # The basic layout: the other engine needs a library that is not always installed, and gives other pixels.
     return ImageFont.truetype(path, size, index=index, layout_engine=ImageFont.Layout.BASIC)
-
-
-def _glyph(face: ImageFont.FreeTypeFont, character: str) -> tuple[tuple[int, int], bytes]:
-    mask = face.getmask(character)
-    return mask.size, bytes(mask)
 
 
 @functools.lru_cache(maxsize=1 << 18)
 def _draws(path: str, index: int, character: str) -> bool:
     face = _open(path, index, _PROBE_SIZE)
-    glyph = _glyph(face, character)
-    return any(glyph[1]) and glyph != _glyph(face, _MISSING)
+    glyph, missing = ((mask.size, bytes(mask)) for mask in map(face.getmask, (character, _MISSING)))
+    return any(glyph[1]) and glyph != missing
 
 
 def _is_unicase(path: str, index: int) -> bool:
-    """True if letters whose cases differ in shape look alike in both cases, size and place apart."""
+    """Whether letters whose cases differ in shape look alike in both cases, apart from size and position."""
     face = _open(path, index, 2 * _PROBE_SIZE)
 
     def shape(character: str) -> np.ndarray | None:
@@ -101,39 +102,24 @@ def _is_unicase(path: str, index: int) -> bool:
     return bool(alike) and bool(np.mean(alike) > 0.7)  # fonts with two cases: 0.2 to 0.6
 
 
-def _package_files() -> Iterator[Path]:
-    for package in PACKAGES:
-        spec = importlib.util.find_spec(package)  # finds the folder and runs no code of the package
-        if spec is None or not spec.submodule_search_locations:
-            name = package.replace("_", "-")
-            raise ModuleNotFoundError(f"font package {name} is missing; install it with: pip install {name}")
-        for folder in spec.submodule_search_locations:
-            yield from Path(folder).rglob("*")
-
-
 def _faces(path: Path) -> Iterator[Font]:
-    """The faces of one file. Raises OSError or ValueError if Pillow can't use it."""
-    index = 0
-    while True:
+    """The faces of one file. Raises OSError or ValueError if Pillow can't read it."""
+    for index in itertools.count() if path.suffix.lower() == ".ttc" else (0,):
         try:
-            face = _open(str(path), index, _PROBE_SIZE)
+            family, style = _open(str(path), index, _PROBE_SIZE).getname()
         except OSError:
             if index:
                 return  # past the last face of a collection
             raise
-        family, style = face.getname()
         yield Font(str(path), index, family or path.stem, style or "", _is_unicase(str(path), index))
-        if path.suffix.lower() != ".ttc":
-            return
-        index += 1
 
 
 def _load(paths: Iterable[Path]) -> tuple[list[Font], dict[str, str]]:
-    """The faces of the font files among `paths`, each once, in a fixed order; file -> reason if broken."""
+    """The different faces of the font files among `paths`, in a fixed order; file -> reason for broken files."""
     found: dict[tuple[str, str], Font] = {}
     broken: dict[str, str] = {}
     files = [path for path in paths if path.suffix.lower() in SUFFIXES]
-    # Static files before variable ones, so that an instance goes before the variable font's default.
+    # Static files come before variable ones, and so replace the default instance of a variable font.
     files.sort(key=lambda p: ("variable" in p.stem.lower(), SUFFIXES.index(p.suffix.lower()), str(p)))
     for path in files:
         try:
@@ -146,25 +132,35 @@ def _load(paths: Iterable[Path]) -> tuple[list[Font], dict[str, str]]:
 
 @functools.cache
 def _packaged() -> list[Font]:
-    return _load(_package_files())[0]
+    paths: list[Path] = []
+    for package in PACKAGES:
+        spec = importlib.util.find_spec(package)  # finds the folder and runs no code of the package
+        if spec is None or not spec.submodule_search_locations:
+            name = package.replace("_", "-")
+            raise ModuleNotFoundError(f"font package {name} is missing; install it with: pip install {name}")
+        paths += (path for folder in spec.submodule_search_locations for path in Path(folder).rglob("*"))
+    return _load(paths)[0]
 
 
 class FontLibrary:
-    """The fonts of the installed packages and of `font_dir` and everything below it.
+    """The fonts of the installed packages and of `font_dir`.
 
-    A face that several files hold (.ttf and .otf, or a variable font beside its instances) is used once. Keep
-    symbol fonts out of `font_dir`: that their "letters" are pictures can't be seen from the file.
+    A face in several files (.ttf and .otf, or a variable font beside its instances) is used once. Keep symbol fonts
+    out of `font_dir`: the file does not show that their letters are symbols.
+
+    Args:
+        font_dir: folder of further fonts, searched recursively.
 
     Attributes:
         fonts: the usable faces.
-        broken: file -> reason, for the font files of `font_dir` that can't be used.
+        broken: file -> reason, for the unusable font files of `font_dir`.
 
     Raises:
         ModuleNotFoundError: a font package is not installed.
-        FileNotFoundError: there is no folder `font_dir`, or no font file in it.
+        FileNotFoundError: the folder `font_dir` does not exist or has no font file.
     """
 
-    def __init__(self, font_dir: str | Path | None = None):
+    def __init__(self, font_dir: str | Path | None = None) -> None:
         self.fonts = list(_packaged())
         self.broken: dict[str, str] = {}
         if font_dir is not None:
@@ -180,15 +176,15 @@ class FontLibrary:
         for font in self.fonts:
             families.setdefault(font.family, []).append(font)
         self._families = list(families.values())
-        # A family counts by the square root of its faces: 24 weights of one must not drown a single face.
+        # A family is weighted by the square root of its number of faces, so that one with 24 does not dominate.
         self._cumulative = np.cumsum([math.sqrt(len(faces)) for faces in self._families]).tolist()
 
     def covers(self, text: str) -> bool:
-        """True if some font draws all of `text`."""
+        """Whether some font draws all of `text`."""
         return any(font.covers(text) for font in self.fonts)
 
     def pick(self, rng: "RandomStream", text: str) -> Font | None:
-        """A font that draws all of `text`, or None if there is none."""
+        """A random font that draws all of `text`, or None if there is none."""
         for _ in range(8):
             faces = self._families[bisect(self._cumulative, rng.random() * self._cumulative[-1])]
             font = rng.pick(faces)

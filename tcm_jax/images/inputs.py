@@ -4,7 +4,7 @@ import io
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -15,12 +15,11 @@ from tcm_jax.images.decoding import ImageError, decode
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 
 Input = str | os.PathLike | bytes | np.ndarray | Image.Image
-Errors = Literal["raise", "return"]  # what an image that can't be read does among many
-_INPUT_TYPES = (str, os.PathLike, bytes, np.ndarray, Image.Image)
+Errors = Literal["raise", "return"]  # what an unreadable image does among many
 
 
 def image_files(folder: str | os.PathLike) -> list[Path]:
-    """The image files in `folder`, by name, without subfolders.
+    """The image files in `folder`, sorted by name, without subfolders.
 
     Raises:
         ValueError: there are none.
@@ -35,11 +34,11 @@ def image_files(folder: str | os.PathLike) -> list[Path]:
 
 def is_single(images: Any) -> bool:
     """Whether `images` is one image, and neither a folder nor an iterable of images."""
-    return isinstance(images, _INPUT_TYPES) and not _is_folder(images)
+    return isinstance(images, Input) and not _is_folder(images)
 
 
-def named(images: Input | Iterable[Input]) -> Iterator[tuple[Input, str]]:
-    """One image, the images of an iterable or the files of a folder, with the names that results give them.
+def named_images(images: Input | Iterable[Input]) -> Iterator[tuple[Input, str]]:
+    """One image, the images of an iterable or the files of a folder, each with its name in results.
 
     Raises:
         ValueError: a folder without images.
@@ -52,18 +51,18 @@ def named(images: Input | Iterable[Input]) -> Iterator[tuple[Input, str]]:
     return ((image, _name(image, f"image {i}")) for i, image in enumerate(many))
 
 
-def pixels(image: Input, name: str, upright: bool = False) -> np.ndarray:
-    """uint8 RGB [h, w, 3]; `upright` turns it as its EXIF orientation says.
+def load_image(image: Input, name: str, upright: bool = False) -> np.ndarray:
+    """Loads an image as uint8 RGB [h, w, 3]; `upright` rotates it as its EXIF orientation says.
 
     Raises:
-        ImageError: it can't be read.
+        ImageError: it is unreadable; the message begins with `name`.
     """
     return decode(_content(image, name, upright), name, upright)
 
 
 def check_errors(errors: str) -> None:
     """Raises ValueError unless `errors` is one of `Errors`."""
-    if errors not in ("raise", "return"):
+    if errors not in get_args(Errors):
         raise ValueError(f'errors is {errors!r}; expected "raise" or "return"')
 
 
@@ -85,10 +84,10 @@ def _content(image: Input, name: str, upright: bool) -> bytes | np.ndarray:
     if isinstance(image, bytes | np.ndarray):
         return image
     if isinstance(image, Image.Image):
-        # TIFF stores every kind of pixels without loss, so that there is one way from pixels to RGB.
+        # TIFF stores all kinds of pixels without loss, so that `decode` alone converts pixels to RGB. The orientation
+        # is not stored there, and Pillow would apply that of TIFF files by itself.
         file = io.BytesIO()
         try:
-            # Its orientation doesn't go along, and Pillow applies that of TIFF files by itself.
             (ImageOps.exif_transpose(image) if upright else image).save(file, "TIFF")
         except Exception as error:  # an image of an unusual mode, or a damaged file that is only read now
             raise ImageError(name, f"PIL image of mode {image.mode} can't be read ({error})") from error

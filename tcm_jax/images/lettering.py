@@ -1,4 +1,4 @@
-"""Writing what words say into pictures: a font that has the characters, a place that hides little."""
+"""Labels on images: a font that has the characters of a text, and a place where the text hides little."""
 
 import functools
 from collections.abc import Sequence
@@ -6,98 +6,90 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tcm_jax.images.drawing import Colour
+from tcm_jax.images.drawing import Colour, PillowFont, draw_text_box, text_box
 from tcm_jax.images.fonts import Font, FontLibrary
 
-_GROUND = (20, 20, 20)
-_SIZES = (12, 28)  # pixels of an em
-_SHARE = 0.55  # of a word's height
-_PADDING, _GAP = 2, 2
-_LONGEST = 60  # characters
-_ON_LABEL, _ON_WORD = 10.0, 1.0  # cost of a hidden pixel: a label can't be read under another one
-_SUBSTITUTE = "?"
+_SIZES = (12, 28)  # minimum and maximum font size in pixels
+_SHARE = 0.55  # font size / height of the word
+_GAP = 2  # pixels between a word and its label
+_MAX_LENGTH = 60  # characters
+_LABEL_COST = 10.0  # of a hidden pixel of another label, relative to one of another word; its own word costs 2
 
 
-def write_labels(
-    picture: np.ndarray, polygons: Sequence[np.ndarray], texts: Sequence[str], colours: Sequence[Colour]
+def draw_labels(
+    image: np.ndarray, polygons: Sequence[np.ndarray], texts: Sequence[str], colours: Sequence[Colour]
 ) -> np.ndarray:
-    """`picture`, uint8 RGB [h, w, 3], with a text beside each polygon [n, 2] (x and y in pixels).
+    """Draws a text beside each polygon, where it hides the least of words and other texts.
 
-    Characters that no installed font has are question marks.
+    Characters that no installed font has become question marks; an empty text is not drawn.
+
+    Args:
+        image: uint8 RGB [h, w, 3], which is not changed.
+        polygons: [n, 2] each, x and y in pixels.
+        texts, colours: one for each polygon.
+
+    Returns:
+        uint8 RGB [h, w, 3].
     """
-    drawn = Image.fromarray(picture)
-    pen = ImageDraw.Draw(drawn)
-    words = [_box(polygon) for polygon in polygons]
-    all_words = np.array(words).reshape(-1, 4)
+    canvas = Image.fromarray(image)
+    pen = ImageDraw.Draw(canvas)
+    words = np.reshape([[*polygon.min(0), *polygon.max(0)] for polygon in polygons], (-1, 4))
     labels = np.zeros((0, 4))
-    for i, (polygon, text, colour) in enumerate(zip(polygons, texts, colours, strict=True)):
-        if not text:
-            continue
-        text, font = typeset(text, _size(polygon))
-        left, top, right, bottom = map(round, pen.textbbox((0, 0), text, font))
-        width, height = right - left + 2 * _PADDING, bottom - top + 2 * _PADDING
-        places = _places(words[i], width, height, drawn.width, drawn.height)
-        others = np.delete(all_words, i, axis=0)
-        cost = _ON_LABEL * _overlap(places, labels) + _ON_WORD * _overlap(places, others)
-        cost += 2 * _ON_WORD * _overlap(places, all_words[i : i + 1])  # least of all its own word
-        place = places[cost.argmin()]
-        labels = np.concatenate([labels, place[None]])
-        x, y = place[:2]
-        pen.rectangle((x, y, x + width - 1, y + height - 1), fill=_GROUND)
-        pen.text((x + _PADDING - left, y + _PADDING - top), text, fill=colour, font=font)
-    return np.array(drawn)
+    for word, text, colour in zip(words, texts, colours, strict=True):
+        if text:
+            # The height of an upright word is the width of its box.
+            text, font = choose_font(text, int(np.clip(_SHARE * (word[2:] - word[:2]).min(), *_SIZES)))
+            places = _places(word, text_box(pen, text, font), canvas.size)
+            hidden = _overlap(places, np.vstack([words, word])) + _LABEL_COST * _overlap(places, labels)
+            place = places[hidden.argmin()]
+            labels = np.vstack([labels, place])
+            draw_text_box(pen, *place[:2], text, font, colour)
+    return np.array(canvas)
 
 
-def _box(polygon: np.ndarray) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom."""
-    (left, top), (right, bottom) = polygon.min(0), polygon.max(0)
-    return left, top, right, bottom
+def choose_font(text: str, size: int) -> tuple[str, PillowFont]:
+    """The text as it can be drawn on one line, of at most 60 characters, and a font of `size` pixels for it.
 
-
-def _size(polygon: np.ndarray) -> int:
-    """Of the text for a word, from the word's height: that of its box, or its width if it is upright."""
-    return int(np.clip(_SHARE * np.ptp(polygon, axis=0).min(), *_SIZES))
-
-
-def _places(word: tuple[float, float, float, float], width: int, height: int, columns: int, rows: int) -> np.ndarray:
-    """Boxes [k, 4] in the picture around a word, the best place first: above, below, right, left, and aligned right."""
-    left, top, right, bottom = word
-    middle = (top + bottom - height) / 2
-    corners = np.array(
-        [
-            (left, top - height - _GAP),
-            (left, bottom + _GAP),
-            (right + _GAP, middle),
-            (left - width - _GAP, middle),
-            (right - width, top - height - _GAP),
-            (right - width, bottom + _GAP),
-        ]
-    )
-    corners = np.round(np.clip(corners, 0, np.maximum((columns - width, rows - height), 0)))
-    return np.concatenate([corners, corners + (width, height)], axis=1)
-
-
-def _overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Pixels of each box [k, 4] that all others [m, 4] hide: [k]."""
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    return np.maximum(high - low, 0).prod(2).sum(1)
-
-
-def typeset(text: str, size: int) -> tuple[str, ImageFont.ImageFont | ImageFont.FreeTypeFont]:
-    """The text as it can be drawn on one line, and the font."""
+    Characters that the font lacks become question marks.
+    """
     text = " ".join(text.split())
-    text = text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+    text = text if len(text) <= _MAX_LENGTH else text[: _MAX_LENGTH - 3] + "..."
     if text.isascii():
         return text, ImageFont.load_default(size)
     font = max(_fonts(), key=lambda font: sum(map(font.covers, text)))
-    return "".join(c if font.covers(c) else _SUBSTITUTE for c in text), font.at(size)
+    return "".join(c if font.covers(c) else "?" for c in text), font.at(size)
 
 
 @functools.cache
 def _fonts() -> list[Font]:
-    """Of the fonts of the package, plain ones first, one for each family."""
+    """One font of each family of the font packages, plain ones first."""
     families: dict[str, Font] = {}
     for font in sorted(FontLibrary().fonts, key=lambda font: (font.style != "Regular", font.family != "Roboto")):
         families.setdefault(font.family, font)
     return list(families.values())
+
+
+def _places(word: np.ndarray, size: tuple[int, int], canvas: tuple[int, int]) -> np.ndarray:
+    """Boxes [6, 4] of `size` (width, height) around a word [4], within the canvas (width, height), the best first."""
+    (left, top, right, bottom), (width, height) = word, size
+    above, below, before, middle = top - height - _GAP, bottom + _GAP, left - width - _GAP, (top + bottom - height) / 2
+    flush_right = right - width
+    corners = np.array(
+        [
+            (left, above),
+            (left, below),
+            (right + _GAP, middle),
+            (before, middle),
+            (flush_right, above),
+            (flush_right, below),
+        ]
+    )
+    corners = np.round(np.clip(corners, 0, np.maximum(np.subtract(canvas, size), 0)))
+    return np.hstack([corners, corners + size])
+
+
+def _overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Pixels of each box [k, 4] that the others [m, 4] hide, summed over them: [k]."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    return np.maximum(high - low, 0).prod(2).sum(1)

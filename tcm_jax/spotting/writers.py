@@ -41,7 +41,7 @@ def check_output(path: Path, names: Sequence[str], option: str = "--output") -> 
     ending = path.suffix.lower()
     if ending not in ENDINGS:
         raise ValueError(f"{option} {path}: unknown ending {ending!r}; expected one of {', '.join(ENDINGS)}")
-    if ending in overlay.PICTURES and len(names) > 1:
+    if ending in overlay.IMAGE_FORMATS and len(names) > 1:
         raise ValueError(f"{option} {path} holds one picture, and there are {len(names):,} photos; try --out FOLDER")
     if ending == ".zip":
         entries: dict[str, str] = {}
@@ -65,7 +65,7 @@ def writer(path: Path, names: Sequence[str], read: Read) -> Iterator[Add]:
     """
     check_output(path, names)
     ending = path.suffix.lower()
-    if ending in overlay.PICTURES:
+    if ending in overlay.IMAGE_FORMATS:
         yield lambda photo: overlay.save(photo.draw(read(photo)), path)
         return
     with atomic_file(path, "wb" if ending == ".zip" else "w") as file, _WRITERS[ending](file, len(names)) as add:
@@ -140,4 +140,4 @@ _WRITERS: dict[str, Callable[[Any, int], contextlib.AbstractContextManager[Add]]
     ".xml": _hocr,
     ".zip": _submission,
 }
-ENDINGS = (*_WRITERS, *overlay.PICTURES)
+ENDINGS = (*_WRITERS, *overlay.IMAGE_FORMATS)
