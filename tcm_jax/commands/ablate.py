@@ -5,14 +5,13 @@
 
 A row is one more word of the config's variant, or several: "pp,no_auxiliary". Further arguments --config.KEY=VALUE go
 to every run. Each run is a process of `tcm_jax.train` with a working directory below --workdir; ablation.json and
-ablation.md there are written anew after each. The same command again skips the finished runs and goes on with the
-others. Ctrl-C and SIGTERM let the running ones save their state (exit status 130 and 143). Exit status 1: a run failed.
+ablation.md there are written anew after each. The same command again skips the finished runs and resumes the others.
+Ctrl-C and SIGTERM let the running ones save their state (exit status 130 and 143). Exit status 1: a run failed.
 """
 
 import argparse
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -20,16 +19,18 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
 
+from tcm_jax.commands.command_line import command, error_text
 from tcm_jax.detection.model import detection_config
+from tcm_jax.distributed.interrupt import SignalHandler
 from tcm_jax.files import as_path, atomic_file, write_json
 
-METRICS = ("precision", "recall", "hmean", "best_hmean")
-_TITLES = ("Precision", "Recall", "H-mean", "best H-mean")
+METRICS = {"precision": "Precision", "recall": "Recall", "hmean": "H-mean", "best_hmean": "best H-mean"}
 _RESULT = "result.json"  # in a run's working directory
 _VALIDATION = "validation/"
 
@@ -64,11 +65,11 @@ class Run:
         stored = json.loads(path.read_text("utf-8")) if path.is_file() else {}
         return stored["scores"] if stored.get("config") == json.loads(json.dumps(self.config)) else None
 
-    def keep_result(self) -> None:
-        """Notes the last validation as the result.
+    def store_result(self) -> None:
+        """Stores the scores of the last validation as the result.
 
         Raises:
-            RunError: there was none.
+            RunError: there was no validation.
         """
         path = self.workdir / "metrics.jsonl"
         lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
@@ -80,43 +81,30 @@ class Run:
         write_json(self.workdir / _RESULT, {"config": self.config, "step": last[0]["step"], "scores": scores})
 
 
-class Trainer:
+class Trainer(SignalHandler):
     """Trains runs, each in a process of its own. While entered, SIGINT and SIGTERM are passed on to all of them.
 
     Args:
         command: trains, given a run's arguments.
-        environment: variables of the processes beside those of this one.
-
-    Attributes:
-        stopped: number of the signal that came, None before.
+        environment: further environment variables of the processes.
     """
 
     def __init__(
         self,
         command: Sequence[str] = (sys.executable, "-m", "tcm_jax.train"),
         environment: Mapping[str, str] | None = None,
-    ):
+    ) -> None:
         self.command = command
         self.environment = {**(environment or {}), **os.environ}
-        self.stopped: int | None = None
         self._processes: set[subprocess.Popen] = set()
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "Trainer":
-        self._before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
     def __call__(self, run: Run) -> None:
-        """Trains one; what it says comes out line by line behind its name.
+        """Trains one run; its output is printed line by line behind its name.
 
         Raises:
             RunError: it failed or was stopped.
         """
-        if self.stopped:
+        if self.received:
             raise RunError("not started")
         with subprocess.Popen(
             [*self.command, *run.arguments],
@@ -129,8 +117,8 @@ class Trainer:
             process_group=0,  # Ctrl-C in a terminal goes to all of the terminal's group, and would come twice
         ) as process:
             self._processes.add(process)
-            if self.stopped:  # while it started
-                process.send_signal(self.stopped)
+            if self.received:  # while it started
+                process.send_signal(self.received)
             for line in process.stdout or ():
                 sys.stdout.write(f"[{run}] {line}")
                 sys.stdout.flush()
@@ -138,8 +126,9 @@ class Trainer:
         if process.returncode:
             raise RunError(f"exit status {process.returncode}")
 
-    def _stop(self, number: int, _) -> None:
-        self.stopped = number
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Passes the signal on."""
+        super().handle(number, frame)
         for process in list(self._processes):
             process.send_signal(number)
 
@@ -158,7 +147,7 @@ def ablate(runs: Sequence[Run], train: Callable[[Run], None], workdir: Path, pro
 
     def finish(run: Run) -> None:
         train(run)
-        run.keep_result()
+        run.store_result()
 
     missing = [run for run in runs if run.result() is None]
     print(f"{len(runs) - len(missing)} of {len(runs)} runs are finished", flush=True)
@@ -196,20 +185,19 @@ def _spread(values: list[float]) -> dict[str, Any]:
 
 
 def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown, in percent, mean +- deviation."""
+    """The rows of `summary` as a Markdown table, in percent, mean +- deviation."""
 
     def cell(value: Mapping[str, Any]) -> str:
         deviation = "" if value["deviation"] is None else f" ± {100 * value['deviation']:.1f}"
         return f"{100 * value['mean']:.1f}{deviation}"
 
-    head = ("Row", "Dataset", "Seeds", *_TITLES)
-    lines = [head, ("---",) * 2 + ("---:",) * (len(head) - 2)]
+    lines = [("Row", "Dataset", "Seeds", *METRICS.values()), ("---",) * 2 + ("---:",) * (1 + len(METRICS))]
     lines += [(r["row"], r["set"], str(len(r["seeds"])), *(cell(r[key]) for key in METRICS)) for r in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def write_tables(runs: Sequence[Run], workdir: Path) -> None:
-    """ablation.json and ablation.md."""
+    """Writes ablation.json and ablation.md."""
     rows = summary(runs)
     each = [{"row": run.row, "seed": run.seed, "arguments": run.arguments, "scores": run.result()} for run in runs]
     write_json(workdir / "ablation.json", {"command": sys.argv, "rows": rows, "runs": each})
@@ -224,7 +212,7 @@ def plan(
 
     Args:
         config: FILE.py:VARIANT; overrides: --config.KEY=VALUE.
-        seeds: how many; they count up from the config's own.
+        seeds: number of seeds; they count up from the config's own.
         workdir: of all; each run has a folder there.
         without_auxiliary: each row that has the loss of the score map also without it.
 
@@ -264,39 +252,35 @@ def load_config(config: str, overrides: Sequence[str]) -> dict[str, Any]:
         values(arguments)
         return holder.value.to_dict()
     except (flags.Error, AttributeError, KeyError, OSError, ValueError) as error:
-        message = error.args[0] if error.args else error  # KeyError and AttributeError quote theirs
-        raise ValueError(f"{config}: {str(message).strip()}") from error
+        raise ValueError(f"{config}: {error_text(error)}") from error
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tcm_jax.ablate", description=__doc__.split("\n")[0])
-    parser.add_argument("--config", required=True, metavar="FILE.py:VARIANT")
-    parser.add_argument("--rows", required=True, nargs="+", metavar="ROW", help="words of the config's variant")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each row (3)")
-    parser.add_argument("--workdir", required=True, type=as_path, metavar="DIR", help="where everything goes")
-    parser.add_argument("--processes", type=int, default=1, metavar="N", help="runs at a time (1)")
-    parser.add_argument(
-        "--without-auxiliary", action="store_true", help="each row also without the loss of the score map"
-    )
+    add = parser.add_argument
+    add("--config", required=True, metavar="FILE.py:VARIANT")
+    add("--rows", required=True, nargs="+", metavar="ROW", help="words of the config's variant")
+    add("--seeds", type=int, default=3, metavar="N", help="runs of each row (3)")
+    add("--workdir", required=True, type=as_path, metavar="DIR", help="folder for all runs and the tables")
+    add("--processes", type=int, default=1, metavar="N", help="runs at a time (1)")
+    add("--without-auxiliary", action="store_true", help="each row also without the loss of the score map")
     options, overrides = parser.parse_known_args(arguments)
     for argument in overrides:
         if not (argument.startswith("--config.") and "=" in argument):
             parser.error(f"unexpected argument {argument}; expected --config.KEY=VALUE")
     if min(options.seeds, options.processes) < 1:
         parser.error("--seeds and --processes are at least 1")
-    try:
-        runs = plan(options.config, options.rows, options.seeds, options.workdir, overrides, options.without_auxiliary)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    runs = plan(options.config, options.rows, options.seeds, options.workdir, overrides, options.without_auxiliary)
 
     # Programs that don't depend on the seed are compiled once for all runs.
     cache = {"JAX_COMPILATION_CACHE_DIR": str(options.workdir / "compilation_cache")}
     with Trainer(environment=cache) as trainer:
         failed = ablate(runs, trainer, options.workdir, options.processes)
     print((options.workdir / "ablation.md").read_text("utf-8"), end="")
-    if trainer.stopped:
-        print("stopped; the same command goes on", file=sys.stderr)
-        sys.exit(128 + trainer.stopped)
+    if trainer.received:
+        print("stopped; the same command resumes", file=sys.stderr)
+        sys.exit(128 + trainer.received)
     if failed:
         sys.exit("error: " + "; ".join(f"{run}: {problem}" for run, problem in failed.items()))

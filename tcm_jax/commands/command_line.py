@@ -81,10 +81,14 @@ def config_parser(config_flag: flags.FlagHolder) -> Callable[[list[str]], list[s
                 raise flags.Error(f"unexpected arguments {' '.join(rest[1:])}; expected --KEY=VALUE")
             return rest
         except (flags.Error, AttributeError, KeyError, OSError, ValueError) as error:
-            message = error.args[0] if error.args else error  # KeyError and AttributeError quote theirs
-            sys.exit(f"error: {str(message).strip()}")
+            sys.exit(f"error: {error_text(error)}")
 
     return parse
+
+
+def error_text(error: Exception) -> str:
+    """The message of an error, which str() quotes for a KeyError and an AttributeError."""
+    return str(error.args[0] if error.args else error).strip()
 
 
 def _with_underscores(name: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""Compiles the training step of a config for a machine that is not there, and tells whether it fits and how fast it
+"""Compiles the training step of a config for a machine that is elsewhere, and prints whether it fits and how fast it
 can be at best.
 
     python -m tcm_jax.plan --config configs/clip4str_base.py --topology v5e:4x4
@@ -29,10 +29,9 @@ from tcm_jax.files import atomic_file
 from tcm_jax.planning import hlo
 from tcm_jax.planning.report import Memory, Plan
 from tcm_jax.planning.roofline import Grid, roofline
-from tcm_jax.planning.topologies import Topology, TopologyError, topology
-from tcm_jax.planning.work import Work, work
+from tcm_jax.planning.topologies import Topology, topology
+from tcm_jax.planning.work import work
 from tcm_jax.tasks import parse
-from tcm_jax.training.config import ConfigError
 from tcm_jax.training.mesh import make_mesh
 from tcm_jax.training.program import predict_program, train_program
 
@@ -44,8 +43,8 @@ def plan(config: Mapping[str, Any], machine: Topology, name: str = "", decode: b
     """Compiles one program for a machine.
 
     Args:
-        config: plain nested dictionaries; see configs/. Weights and data are left alone.
-        name: of the config, for the report. decode: the inference program in place of the training step.
+        config: plain nested dictionaries; see configs/. Weights and data are not read.
+        name: of the config, for the report; decode: the inference program instead of the training step.
 
     Raises:
         ConfigError: a key or value is wrong. ValueError: the mesh does not fit the machine.
@@ -54,12 +53,12 @@ def plan(config: Mapping[str, Any], machine: Topology, name: str = "", decode: b
     values = {**config, "init": ""}
     if values.get("dtype", "auto") == "auto":  # for this machine it would stand for another one
         values["dtype"] = "float32" if machine.platform == "cpu" else "bfloat16"
+    remat, batch = values.get("remat", "none"), values["batch"]
     lowered = _lower(values, machine, decode)
-    remat = values.get("remat", "none")
-    run = work(hlo.parse(lowered.as_text("hlo")))
-    own = run if decode or remat == "none" else _model_work(values, machine)
+    run = own = work(hlo.parse(lowered.as_text("hlo")))
+    if not decode and remat != "none":  # the model's own work, without what rematerialisation repeats
+        own = work(hlo.parse(_lower({**values, "remat": "none"}, machine, decode).as_text("hlo")))
     mesh = make_mesh(parse(values).config.mesh, machine.devices)
-    batch = values["batch"]
     result = Plan(
         config=name,
         topology=machine.name,
@@ -84,10 +83,29 @@ def plan(config: Mapping[str, Any], machine: Topology, name: str = "", decode: b
         problem = str(error).splitlines()[0].removeprefix("RESOURCE_EXHAUSTED: ")
         return dataclasses.replace(result, problem=problem, compile_seconds=time.monotonic() - clock)
     done = work(hlo.parse(compiled.as_text() or ""), mesh.size)
-    grid = Grid(list(mesh.devices.flat), machine.sides)
+    m: Any = compiled.memory_analysis()
+    sizes = (
+        m.argument_size_in_bytes,
+        m.output_size_in_bytes - m.alias_size_in_bytes,
+        m.temp_size_in_bytes,
+        m.generated_code_size_in_bytes,
+    )
+    memory = Memory(*sizes, peak=sum(sizes))
+    times: dict[str, Any] = {}
+    if machine.chip:
+        r = roofline(done, machine.chip, Grid(list(mesh.devices.flat), machine.sides))
+        times = {"compute": r.compute, "memory_time": r.memory, "network": r.network}
+        times |= {"best": r.best, "serial": r.serial, "bound": r.bound}
     return dataclasses.replace(
         result,
-        **_measured(compiled, done, run.flops / mesh.size, machine, grid),
+        memory=memory,
+        fits=machine.chip is None or memory.peak <= machine.chip.memory,
+        flops=run.flops / mesh.size if done.library else done.flops,
+        bytes=done.bytes,
+        collectives=done.sent(),
+        loops=len(done.unbounded),
+        library=bool(done.library),
+        **times,
         compile_seconds=time.monotonic() - clock,
     )
 
@@ -100,49 +118,22 @@ def _lower(values: Mapping[str, Any], machine: Topology, decode: bool) -> jax.st
     return train_program(task, mesh, RECORDS).lower()
 
 
-def _model_work(values: Mapping[str, Any], machine: Topology) -> Work:
-    """What the model asks for, without what rematerialisation computes twice."""
-    return work(hlo.parse(_lower({**values, "remat": "none"}, machine, decode=False).as_text("hlo")))
-
-
-def _measured(compiled: jax.stages.Compiled, done: Work, share: float, machine: Topology, grid: Grid) -> dict[str, Any]:
-    """The fields of `Plan` that a compiled program has; `share` is a device's part of the uncompiled one's FLOP."""
-    m: Any = compiled.memory_analysis()
-    outputs = m.output_size_in_bytes - m.alias_size_in_bytes
-    whole = m.argument_size_in_bytes + outputs + m.temp_size_in_bytes + m.generated_code_size_in_bytes
-    memory = Memory(m.argument_size_in_bytes, outputs, m.temp_size_in_bytes, m.generated_code_size_in_bytes, whole)
-    fields = {
-        "memory": memory,
-        "fits": machine.chip is None or memory.peak <= machine.chip.memory,
-        "flops": share if done.library else done.flops,
-        "bytes": done.bytes,
-        "collectives": done.sent(),
-        "loops": len(done.unbounded),
-        "library": bool(done.library),
-    }
-    if machine.chip:
-        times = roofline(done, machine.chip, grid)
-        fields |= {"compute": times.compute, "memory_time": times.memory, "network": times.network}
-        fields |= {"best": times.best, "serial": times.serial, "bound": times.bound}
-    return fields
-
-
 @contextlib.contextmanager
 def progress(text: str, every: float = 30) -> Iterator[None]:
-    """Says on stderr what is being done, and from time to time that it still is."""
-    over, clock = threading.Event(), time.monotonic()
+    """Prints `text` on stderr, and every `every` seconds for how long it has been so."""
+    finished, clock = threading.Event(), time.monotonic()
 
-    def watch() -> None:
-        while not over.wait(every):
+    def repeat() -> None:
+        while not finished.wait(every):
             print(f"{text}: {time.monotonic() - clock:.0f} s", file=sys.stderr, flush=True)
 
     print(f"{text} ...", file=sys.stderr, flush=True)
-    thread = threading.Thread(target=watch, daemon=True)
+    thread = threading.Thread(target=repeat, daemon=True)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        finished.set()
         thread.join()
 
 
@@ -150,22 +141,19 @@ def main() -> None:
     """The command line."""
     config_flag = config_flags.DEFINE_config_file("config", help_string="FILE.py or FILE.py:VARIANT")
     topology_flag = flags.DEFINE_string("topology", None, "such as v5e:16x16, v5p:4x4x4 or cpu:8", required=True)
-    decode_flag = flags.DEFINE_bool("decode", False, "the inference program in place of the training step")
-    batch_flag = flags.DEFINE_integer("batch_per_chip", 0, "in place of config.batch", lower_bound=0)
-    json_flag = flags.DEFINE_string("json", None, "file for the numbers")
+    decode_flag = flags.DEFINE_bool("decode", False, "the inference program instead of the training step")
+    batch_flag = flags.DEFINE_integer("batch_per_chip", 0, "batch on each chip; replaces config.batch", lower_bound=0)
+    json_flag = flags.DEFINE_string("json", None, "file to write the numbers to")
 
     @command_line.command
-    def run(_) -> None:
-        try:
-            machine = topology(topology_flag.value)
-            values = config_flag.value.to_dict()
-            if batch_flag.value:
-                values["batch"] = batch_flag.value * len(machine.devices)
-            name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).name.replace(".py", "")
-            with progress(f"compiling {name} for {machine.name}, {len(machine.devices)} x {machine.kind}"):
-                result = plan(values, machine, name, decode_flag.value)
-        except (ConfigError, TopologyError, ValueError) as error:
-            sys.exit(f"error: {error}")
+    def run(_: list[str]) -> None:
+        machine = topology(topology_flag.value)
+        values = config_flag.value.to_dict()
+        if batch_flag.value:
+            values["batch"] = batch_flag.value * len(machine.devices)
+        name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).name.replace(".py", "")
+        with progress(f"compiling {name} for {machine.name}, {len(machine.devices)} x {machine.kind}"):
+            result = plan(values, machine, name, decode_flag.value)
         print(result.text())
         if json_flag.value:
             with atomic_file(json_flag.value) as file:

@@ -4,16 +4,16 @@
     python -m tcm_jax.train --config configs/tcm_db.py:quickstart --workdir runs/detector
 
 Everything goes to the working directory: config.json, versions.json, metrics.jsonl, tensorboard/, checkpoints/, and the
-model directories best/ (highest validation score) and last/. The same command again goes on where the run stopped.
+model directories best/ (highest validation score) and last/. The same command again resumes where the run stopped.
 Ctrl-C and SIGTERM save a checkpoint first (exit status 130 and 143). Several processes make one run: those of a Slurm
-job, a TPU slice or a Kubernetes job find each other, others are told with --coordinator_address, --num_processes and
+job, a TPU slice or a Kubernetes job find each other, others need --coordinator_address, --num_processes and
 --process_id. When one of them is lost the others end with status 75.
 """
 
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from ml_collections import config_flags
 
 from tcm_jax import distributed
 from tcm_jax.commands import command_line
-from tcm_jax.distributed import LOST, JobError, MissingProcesses
+from tcm_jax.distributed import EXIT_PEER_LOST, JobError, MissingProcessesError
 from tcm_jax.distributed.interrupt import Interrupted, Terminated, end_on_sigterm
 from tcm_jax.files import RemoteError
 from tcm_jax.records import SourceError
@@ -33,7 +33,7 @@ from tcm_jax.training.config import ConfigError
 from tcm_jax.training.loop import NonFiniteError
 from tcm_jax.training.workdir import ResumeError
 
-# Those that speak for themselves.
+# Errors whose message is enough.
 _ERRORS = (CheckpointError, ConfigError, JobError, NonFiniteError, RemoteError, ResumeError, SourceError)
 
 
@@ -42,42 +42,46 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike) -> None:
     training.run(config, workdir, parse)
 
 
+def _exit_status(train: Callable[[], None]) -> int:
+    """Runs `train`, prints what ended it, and returns the status to exit with."""
+    try:
+        train()
+        return 0
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return stop.status
+    except KeyboardInterrupt as stop:
+        print("stopped before the first step", file=sys.stderr)
+        return 143 if isinstance(stop, Terminated) else command_line.INTERRUPTED
+    except (MissingProcessesError, *_ERRORS) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_PEER_LOST if isinstance(error, MissingProcessesError) else 1
+    except Exception:
+        if jax.process_count() == 1:
+            raise
+        traceback.print_exc()  # an ordinary exit would wait for the other processes
+        return 1
+
+
 def main() -> None:
     """The command line."""
     config_flag = config_flags.DEFINE_config_file("config", help_string="FILE.py or FILE.py:VARIANT")
-    workdir_flag = flags.DEFINE_string("workdir", None, "where everything goes", required=True)
+    workdir_flag = flags.DEFINE_string("workdir", None, "working directory of the run", required=True)
     address_flag = flags.DEFINE_string("coordinator_address", "", "HOST:PORT where process 0 is to listen")
     count_flag = flags.DEFINE_integer("num_processes", 0, "processes of this run; 0: as the environment says")
     index_flag = flags.DEFINE_integer("process_id", -1, "number of this process; -1: as the environment says")
 
-    def train(_) -> None:
-        status = 0
+    def train() -> None:
+        distributed.initialize(address_flag.value, count_flag.value, index_flag.value)
+        run(config_flag.value.to_dict(), workdir_flag.value)
+
+    def start(_: list[str]) -> None:
         end_on_sigterm()
-        try:
-            distributed.initialize(address_flag.value, count_flag.value, index_flag.value)
-            run(config_flag.value.to_dict(), workdir_flag.value)
-        except Interrupted as stop:
-            print(stop, file=sys.stderr)
-            status = stop.status
-        except KeyboardInterrupt as stop:
-            print("stopped before the first step", file=sys.stderr)
-            status = 143 if isinstance(stop, Terminated) else command_line.INTERRUPTED
-        except MissingProcesses as error:
-            print(f"error: {error}", file=sys.stderr)
-            status = LOST
-        except _ERRORS as error:
-            print(f"error: {error}", file=sys.stderr)
-            status = 1
-        except Exception:
-            if jax.process_count() == 1:
-                raise
-            traceback.print_exc()  # an ordinary exit would wait for the other processes
-            status = 1
-        if status:
-            distributed.leave(status)
+        if status := _exit_status(train):
+            distributed.exit_process(status)
 
     logging.set_verbosity(logging.WARNING)
-    app.run(train, flags_parser=command_line.config_parser(config_flag))
+    app.run(start, flags_parser=command_line.config_parser(config_flag))
 
 
 if __name__ == "__main__":

@@ -1,20 +1,23 @@
 """Checkpoints of a run, to resume from, and model directories, to use.
 
-DIR/STEP/state            the arrays; every process writes and reads its parts of them
-DIR/STEP/about/metadata   JSON: step, score, mesh; path, shape, dtype and fingerprint of every array; what the run says
+DIR/STEP/state            the arrays; every process writes and reads its shards of them
+DIR/STEP/about/metadata   JSON: step, score, mesh; path, shape, dtype and fingerprint of every array; config, versions
 
 A checkpoint is written under a temporary name in the background and counts once it is complete. It can be read on
 another mesh, by another number of processes. The only file that knows orbax.
 """
 
+import contextlib
 import dataclasses
 import errno
 import json
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from logging import LogRecord
+from pathlib import Path
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -27,14 +30,15 @@ from tcm_jax.distributed.multihost import broadcast_from_host0, raise_on_all_hos
 from tcm_jax.files import absolute, is_remote
 from tcm_jax.pretrained import Pretrained
 from tcm_jax.training.config import CheckpointConfig
-from tcm_jax.training.fingerprint import by_path, fingerprints
+from tcm_jax.training.fingerprint import fingerprints, leaves_by_path
+from tcm_jax.training.report import shorten
 from tcm_jax.training.state import TrainState
 
 FORMAT = "tcm_jax checkpoint/1"
-_STATE, _ABOUT = "state", "about"
-_FULL = ("No space left on device", "Disk quota exceeded")
+_STATE, _METADATA = "state", "about"
+_DISK_FULL = ("No space left on device", "Disk quota exceeded")
 _TEMPORARY = "*.orbax-checkpoint-tmp*"
-_SHOWN = 3  # arrays in a message
+_MAX_SHOWN = 3  # arrays in a message
 
 
 class CheckpointError(RuntimeError):
@@ -48,33 +52,34 @@ class Checkpoints:
 
     Args:
         directory: made if it does not exist; also gs://BUCKET/...
-        config: which ones are kept; one goes when a newer one is complete.
-        about: JSON values that every checkpoint is to tell of the run.
+        config: which ones are kept; one is removed when a newer one is complete.
+        metadata: JSON values of the run that every checkpoint holds.
     """
 
-    def __init__(self, directory: str | os.PathLike, config: CheckpointConfig, about: Mapping[str, Any] | None = None):
+    def __init__(
+        self, directory: str | os.PathLike, config: CheckpointConfig, metadata: Mapping[str, Any] | None = None
+    ) -> None:
         # What orbax logs as an error it also raises, and the message here is for the user.
         logging.get_absl_logger().addFilter(_not_from_orbax)
         self.directory = epath.Path(absolute(directory))
-        self._about = dict(about or {})
+        self._config, self._metadata = config, dict(metadata or {})
         # What a run that died was writing. Orbax would remove it in a thread, which can outlive this object.
         for path in self.directory.glob(_TEMPORARY) if jax.process_index() == 0 else ():
             path.rmtree(missing_ok=True)
-        self._kept = _Kept(config, {})
-        options = ocp.CheckpointManagerOptions(preservation_policy=self._kept)
+        self._scores: dict[int, float | None] = {}
+        options = ocp.CheckpointManagerOptions(preservation_policy=self)
         self._manager = ocp.CheckpointManager(self.directory, options=options)
-        self._kept.scores.update({step: self._score(step) for step in self.steps} if config.keep_best else {})
+        if config.keep_best:
+            self._scores.update({step: self._score(step) for step in self.steps})
         self._saving = 0  # step of the latest save
 
-    def __enter__(self) -> "Checkpoints":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind, *_) -> None:
+    def __exit__(self, kind: type | None, *_: object) -> None:
         try:
-            self.wait()
-        except CheckpointError:
-            if kind is None:
-                raise
+            with contextlib.suppress(CheckpointError) if kind else contextlib.nullcontext():
+                self.wait()
         finally:
             self._manager.close()
             logging.get_absl_logger().removeFilter(_not_from_orbax)
@@ -84,25 +89,29 @@ class Checkpoints:
         """Steps with a checkpoint, ascending."""
         return sorted(self._manager.all_steps(read=True))
 
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Which of these checkpoints are kept; orbax's interface of a policy."""
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        kept = steps_to_keep(steps, self._scores, self._config)
+        return [step in kept for step in steps]
+
     def save(self, step: int, state: TrainState, score: float | None = None) -> None:
         """Starts to write the checkpoint of `step`; returns as soon as `state` may be changed.
 
         Args:
-            score: of a validation of this state, more is better; None if there was none.
+            score: of a validation of this state, higher is better; None if there was none.
 
         Raises:
             CheckpointError: this or the save before failed; the older checkpoints are as they were.
         """
-        try:
+        with self._write_errors():
             self._manager.wait_until_finished()
             self._saving = step
             self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
-            about = self._about | {"format": FORMAT, "step": step, "score": score, **_describe(state)}
-            items = {_STATE: ocp.args.StandardSave(state), _ABOUT: ocp.args.JsonSave(about)}
-            self._kept.scores[step] = score
+            metadata = self._metadata | {"format": FORMAT, "step": step, "score": score, **_describe(state)}
+            items = {_STATE: ocp.args.StandardSave(state), _METADATA: ocp.args.JsonSave(metadata)}
+            self._scores[step] = score
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
-        except Exception as error:  # orbax and tensorstore raise many kinds
-            raise self._failure(error) from error
 
     def check(self) -> None:
         """Raises CheckpointError if the save in the background has failed."""
@@ -112,22 +121,20 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Waits until everything is written. Raises CheckpointError if that fails."""
-        try:
+        with self._write_errors():
             self._manager.wait_until_finished()
-        except Exception as error:
-            raise self._failure(error) from error
 
-    def about(self, step: int) -> dict[str, Any]:
-        """What the checkpoint of `step` tells of itself.
+    def metadata(self, step: int) -> dict[str, Any]:
+        """The metadata of the checkpoint of `step`.
 
         Raises:
-            OSError, ValueError: that can't be read.
+            OSError, ValueError: it is missing, broken or of another format.
         """
-        path = self.directory / str(step) / _ABOUT / "metadata"
-        about = json.loads(path.read_text())
-        if not isinstance(about, dict) or about.get("format") != FORMAT:
+        path = self.directory / str(step) / _METADATA / "metadata"
+        metadata = json.loads(path.read_text())
+        if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
             raise ValueError(f"{path} is not of the format {FORMAT!r}")
-        return about
+        return metadata
 
     def restore(self, like: TrainState) -> TrainState | None:
         """The newest checkpoint that all processes can read, None if there never was one.
@@ -160,19 +167,19 @@ class Checkpoints:
 
     def _read(self, step: int, like: TrainState) -> TrainState:
         """The checkpoint of `step`; raises on all processes if one of them can't read it."""
-        about = raise_on_all_hosts(lambda: self.about(step))
-        if lines := _differences(about["arrays"], by_path(like)):
+        saved = raise_on_all_hosts(lambda: self.metadata(step))["arrays"]
+        if lines := _differences(saved, leaves_by_path(like)):
             raise CheckpointError(
                 f"{self.directory / str(step)} holds other arrays than this run has; give another directory, or the "
-                "config it was saved with. What differs:\n  " + _some(lines, "\n  ")
+                "config it was saved with. What differs:\n  " + shorten(lines, _MAX_SHOWN, "\n  ")
             )
         # The manager's own restore waits for all processes, for ever if one of them has failed.
         reader = ocp.StandardCheckpointHandler()
         path = self.directory / str(step) / _STATE
         state = raise_on_all_hosts(lambda: reader.restore(path, args=ocp.args.StandardRestore(like)))
-        found = fingerprints(by_path(state))
-        if wrong := [name for name, value in found.items() if value != about["arrays"][name]["fingerprint"]]:
-            raise ValueError(f"not as it was saved: {_some(wrong, ', ')}")
+        found = fingerprints(leaves_by_path(state))
+        if wrong := [name for name, value in found.items() if value != saved[name]["fingerprint"]]:
+            raise ValueError(f"not as it was saved: {shorten(wrong, _MAX_SHOWN)}")
         return state
 
     def _move_aside(self, newest_good: int) -> None:
@@ -191,8 +198,8 @@ class Checkpoints:
 
     def _score(self, step: int) -> float | None:
         try:
-            return self.about(step)["score"]
-        except (OSError, ValueError):  # whether a checkpoint is damaged is for `restore` to tell
+            return self.metadata(step)["score"]
+        except (OSError, ValueError):  # `restore` reports a checkpoint that is damaged
             return None
 
     def _check_space(self, needed: int) -> None:
@@ -204,31 +211,24 @@ class Checkpoints:
         if needed_mb > broadcast_from_host0([shutil.disk_usage(self.directory).free // 2**20])[0]:
             raise OSError(errno.ENOSPC, f"{needed_mb:,} MB are needed")
 
-    def _failure(self, error: Exception) -> CheckpointError:
-        complete = [step for step in self.steps if step != self._saving]
-        remains = (
-            f"The checkpoint of step {complete[-1]} is complete; the same command resumes from it."
-            if complete
-            else "There is no earlier checkpoint."
-        )
-        return CheckpointError(f"{_reason(self.directory, f'the checkpoint of step {self._saving}', error)} {remains}")
-
-
-@dataclasses.dataclass
-class _Kept:
-    """Orbax's question which checkpoints are to stay, answered by the config and the scores by step."""
-
-    config: CheckpointConfig
-    scores: dict[int, float | None]
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        steps = [checkpoint.step for checkpoint in checkpoints]
-        kept = steps_to_keep(steps, self.scores, self.config)
-        return [step in kept for step in steps]
+    @contextlib.contextmanager
+    def _write_errors(self) -> Iterator[None]:
+        """Any error becomes a CheckpointError that names what was being written and what remains."""
+        try:
+            yield
+        except Exception as error:  # orbax and tensorstore raise many kinds
+            complete = [step for step in self.steps if step != self._saving]
+            remains = (
+                f"The checkpoint of step {complete[-1]} is complete; the same command resumes from it."
+                if complete
+                else "There is no earlier checkpoint."
+            )
+            reason = _write_error(self.directory, f"the checkpoint of step {self._saving}", error)
+            raise CheckpointError(f"{reason} {remains}") from error
 
 
 def steps_to_keep(steps: Sequence[int], scores: Mapping[int, float | None], config: CheckpointConfig) -> set[int]:
-    """Which of `steps` stay: the newest, the multiples of `keep_every`, those of the best finite scores.
+    """Which of `steps` are kept: the newest, the multiples of `keep_every`, those of the best finite scores.
 
     Of equal scores the later step is the better one.
     """
@@ -238,7 +238,7 @@ def steps_to_keep(steps: Sequence[int], scores: Mapping[int, float | None], conf
     return {*sorted(steps)[-config.keep :], *multiples, *best}
 
 
-def export(directory: str | os.PathLike, model: Pretrained) -> None:
+def export_model(directory: str | os.PathLike, model: Pretrained) -> None:
     """Writes a model directory (`tcm_jax.pretrained`), replacing an older one; to be called by all processes.
 
     An array that is sharded over processes is gathered on the devices, one at a time.
@@ -249,22 +249,22 @@ def export(directory: str | os.PathLike, model: Pretrained) -> None:
     first = jax.process_index() == 0
 
     def to_host(x: jax.Array) -> np.ndarray | None:
-        whole = x.is_fully_addressable or x.is_fully_replicated
-        array = np.asarray(x) if whole else multihost_utils.process_allgather(x, tiled=True)
+        local = x.is_fully_addressable or x.is_fully_replicated
+        array = np.asarray(x) if local else multihost_utils.process_allgather(x, tiled=True)
         return array if first else None
 
-    raise_on_all_hosts(lambda: None)  # no process may still look at the older one
+    raise_on_all_hosts(lambda: None)  # a barrier: no process may still read the older one
     try:
         variables = jax.tree.map(to_host, model.variables)
         raise_on_all_hosts(lambda: dataclasses.replace(model, variables=variables).save(directory) if first else None)
     except Exception as error:
         path = epath.Path(directory)
-        raise CheckpointError(_reason(path.parent, f"the model {path.name}", error)) from error
+        raise CheckpointError(_write_error(path.parent, f"the model {path.name}", error)) from error
 
 
 def _describe(state: TrainState) -> dict[str, Any]:
     """The mesh and the arrays of a state, as JSON values."""
-    leaves = by_path(state)
+    leaves = leaves_by_path(state)
     values = fingerprints(leaves)
     arrays = {
         path: {"shape": list(leaf.shape), "dtype": str(leaf.dtype), "fingerprint": values[path]}
@@ -285,21 +285,17 @@ def _differences(saved: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, An
     ]
 
 
-def _some(names: list[str], separator: str) -> str:
-    """The first names, and how many more there are."""
-    more = [f"and {len(names) - _SHOWN:,} more"] if len(names) > _SHOWN else []
-    return separator.join(names[:_SHOWN] + more)
-
-
-def _reason(directory: epath.Path, what: str, error: Exception) -> str:
-    """Why `what` could not be written to `directory`, in one sentence."""
-    first = (getattr(error, "strerror", None) or str(error)).strip().split("\n")[0][:500]
-    full = getattr(error, "errno", None) == errno.ENOSPC or any(words in str(error) for words in _FULL)
+def _write_error(directory: Path, name: str, error: Exception) -> str:
+    """Why `name` could not be written to `directory`, in one sentence."""
+    reason = (getattr(error, "strerror", None) or str(error)).strip().split("\n")[0][:500]
+    full = getattr(error, "errno", None) == errno.ENOSPC or any(words in str(error) for words in _DISK_FULL)
     if full and not is_remote(directory):
         free = shutil.disk_usage(directory).free / 2**20
-        return f"{what} can't be written to {directory}: the disk is full ({free:,.0f} MB are free). {first}."
-    return f"{what} can't be written to {directory}: {type(error).__name__}: {first}."
+        reason = f"the disk is full ({free:,.0f} MB are free). {reason}"
+    else:
+        reason = f"{type(error).__name__}: {reason}"
+    return f"{name} can't be written to {directory}: {reason}."
 
 
-def _not_from_orbax(record) -> bool:
+def _not_from_orbax(record: LogRecord) -> bool:
     return "orbax" not in record.pathname

@@ -1,4 +1,4 @@
-"""The values that all training runs have, typed; see the files in configs/."""
+"""The typed values that all training runs have; see the files in configs/."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,13 +16,13 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """When a checkpoint is written and which ones stay.
+    """When a checkpoint is written and which ones are kept.
 
     Args:
         every: steps between checkpoints, 0: at the end only.
-        keep: the newest so many stay.
-        keep_every: those of steps that are multiples of this stay as well, 0: none.
-        keep_best: so many with the highest validation score stay as well.
+        keep: number of the newest checkpoints that are kept.
+        keep_every: those of steps that are multiples of this are kept as well, 0: none.
+        keep_best: number of those with the highest validation score that are kept as well.
     """
 
     every: int = 0
@@ -30,30 +30,28 @@ class CheckpointConfig:
     keep_every: int = 0
     keep_best: int = 0
 
-    def __post_init__(self):
-        for name, least in (("every", 0), ("keep", 1), ("keep_every", 0), ("keep_best", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"config.checkpoint.{name} is {getattr(self, name)}; expected {least} or more")
+    def __post_init__(self) -> None:
+        _check_min(self, "config.checkpoint", every=0, keep=1, keep_every=0, keep_best=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """A training run; each objective adds its model, optim, data and eval.
+    """A training run; each task adds its model, optim, data and eval.
 
     Args:
         task: "recognition" or "detection".
         mesh: how the devices are arranged.
-        remat: what blocks keep of the forward pass for the backward pass: "none" means all of it, "dots" results of
-            matrix products, "full" nothing but their input.
+        remat: what blocks keep of the forward pass for the backward pass: "none" keeps all of it, "dots" the results
+            of matrix products, "full" nothing but the input.
         seed: of the weights, the order of the data and all random numbers.
-        batch: images of one optimizer step over all devices; accumulate: micro-batches it is cut in.
-        steps, epochs: how long; exactly one is not 0.
-        dtype: of the computation, "float32", "bfloat16" or "auto" (bfloat16 but on a CPU).
+        batch: images of one optimizer step over all devices; accumulate: number of micro-batches it is split into.
+        steps, epochs: length of the run; exactly one is not 0.
+        dtype: of the computation, "float32", "bfloat16" or "auto" (bfloat16 except on a CPU).
         init: model directory to start from, "" for random weights.
         log_every: steps between lines of the log.
-        profile_steps: so many steps are traced for TensorBoard's profiler, from the eleventh on; 0 for none.
-        stall_seconds: without a step for so long, the stacks of all threads are printed.
-        lost_seconds: a process of which nothing was heard for so long ends all others.
+        profile_steps: number of steps that are traced for TensorBoard's profiler, from the eleventh on; 0 for none.
+        stall_seconds: after that long without a step, the stacks of all threads are printed.
+        lost_seconds: a process that was silent for that long is lost and ends all others.
     """
 
     task: str
@@ -72,7 +70,7 @@ class RunConfig:
     stall_seconds: float = 600
     lost_seconds: float = 60
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if (self.steps > 0) == (self.epochs > 0):
             raise ValueError(
                 f"config.steps is {self.steps} and config.epochs is {self.epochs}; give exactly one of them"
@@ -85,14 +83,12 @@ class RunConfig:
             raise ValueError(
                 f"config.batch is {self.batch}; expected a positive multiple of config.accumulate ({self.accumulate})"
             )
-        for name, least in (("log_every", 1), ("profile_steps", 0), ("stall_seconds", 1), ("lost_seconds", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"config.{name} is {getattr(self, name)}; expected at least {least}")
+        _check_min(self, "config", log_every=1, profile_steps=0, stall_seconds=1, lost_seconds=1)
         if self.init and not is_remote(self.init) and not Path(self.init).is_dir():
             raise ValueError(f"config.init is {self.init!r}; there is no such directory")
 
     @property
-    def compute_dtype(self):
+    def compute_dtype(self) -> Any:
         """The dtype that `dtype` stands for on this machine."""
         return compute_dtype(self.dtype)
 
@@ -101,13 +97,20 @@ class RunConfig:
         return self.steps or max(1, round(self.epochs * records / self.batch))
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "config") -> list[str]:
+def _check_min(config: Any, section: str, **minima: int) -> None:
+    """Raises ValueError if a value of `config` is below its minimum."""
+    for name, minimum in minima.items():
+        if getattr(config, name) < minimum:
+            raise ValueError(f"{section}.{name} is {getattr(config, name)}; expected at least {minimum}")
+
+
+def config_differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "config") -> list[str]:
     """Where two configs differ, one line per key: "config.batch: 64 -> 32"."""
     lines = []
     for key in sorted(set(old) | set(new)):
         a, b, name = old.get(key), new.get(key), f"{prefix}.{key}"
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            lines += differences(a, b, name)
+            lines += config_differences(a, b, name)
         elif a != b:
             lines.append(f"{name}: {a!r} -> {b!r}")
     return lines

@@ -16,7 +16,7 @@ FROZEN = "frozen"
 
 
 class Group(NamedTuple):
-    """What the parameters of a group have in common."""
+    """The settings of a group of parameters."""
 
     lr_multiplier: float
     weight_decay: float
@@ -31,12 +31,15 @@ def clip_factor(norm: jax.Array, clip_norm: float) -> jax.Array:
 class Optimizer:
     """Updates the trainable part of a parameter tree.
 
+    optax.partition and optax.inject_hyperparams would do the same with another tree of the optimizer state, and
+    checkpoints of before would not fit it: here the state is {group: that of the method over {path: parameter}}.
+
     Args:
         method: (learning rate, weight decay) -> transformation, one of `tcm_jax.training.methods`.
         groups: learning-rate multiplier and weight decay by group.
         labels: the group of every parameter by path; "frozen" ones have no state and no gradient.
         schedule: learning-rate multiplier -> schedule.
-        clip_norm: largest norm of all trainable gradients together; 0 clips nothing.
+        clip_norm: maximum of the global norm of all trainable gradients; 0 clips nothing.
         ema: decay of the running average of the parameters; 0 keeps none.
     """
 
@@ -47,7 +50,7 @@ class Optimizer:
     clip_norm: float = 0.0
     ema: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for path, label in self.labels.items():
             if label != FROZEN and label not in self.groups:
                 raise ValueError(f"{path} is in group {label!r}; known are {', '.join(self.groups)} and {FROZEN!r}")
@@ -60,15 +63,14 @@ class Optimizer:
 
     def split(self, params: Tree) -> tuple[Tree, Tree]:
         """The trainable and the frozen parameters of a tree, a tree each."""
-        parts: tuple[dict, dict] = {}, {}
-        for path, leaf in flatten(params).items():
-            parts[self.labels[path] == FROZEN][path] = leaf
-        return unflatten(parts[0]), unflatten(parts[1])
+        groups = self._by_group(params)
+        frozen = groups.pop(FROZEN, {})
+        return unflatten({path: leaf for part in groups.values() for path, leaf in part.items()}), unflatten(frozen)
 
     def init(self, params: Tree) -> dict[str, optax.OptState]:
         """The first state for the parameters (all of them), by group."""
-        trainable = self._by_group(self.split(params)[0])
-        return {name: self.method(0.0, 0.0).init(part) for name, part in trainable.items()}
+        groups = self._by_group(params)
+        return {name: self.method(0.0, 0.0).init(part) for name, part in groups.items() if name != FROZEN}
 
     def update(
         self, gradients: Tree, state: Mapping[str, optax.OptState], trainable: Tree, step: jax.Array
@@ -82,33 +84,32 @@ class Optimizer:
         Returns:
             (new trainable parameters, new state, {"grad_norm": before clipping, "lr": of the multiplier 1}).
         """
-        norm = optax.global_norm(gradients)
+        norm = optax.tree.norm(gradients)
         if self.clip_norm:
             factor = clip_factor(norm, self.clip_norm)
             gradients = jax.tree.map(lambda g: g * factor, gradients)
-        slopes = self._by_group(gradients)
+        grouped = self._by_group(gradients)
         new: dict[str, Any] = {}
         new_state: dict[str, optax.OptState] = {}
         for name, part in self._by_group(trainable).items():
             group = self.groups[name]
             method = self.method(self.schedule(group.lr_multiplier)(step), group.weight_decay)
-            updates, new_state[name] = method.update(slopes[name], state[name], part)
+            updates, new_state[name] = method.update(grouped[name], state[name], part)
             new |= optax.apply_updates(part, updates)
         return unflatten(new), new_state, {"grad_norm": norm, "lr": self.schedule(1.0)(step)}
 
-    def _by_group(self, trainable: Tree) -> dict[str, dict[str, Any]]:
-        """The leaves by path, by group."""
-        parts: dict[str, dict[str, Any]] = {}
-        for path, leaf in flatten(trainable).items():
-            parts.setdefault(self.labels[path], {})[path] = leaf
-        return parts
-
     def describe(self, params: Tree) -> str:
         """One line: number of values in every group."""
-        counts = dict.fromkeys([*self.groups, FROZEN], 0)
-        for path, leaf in flatten(params).items():
-            counts[self.labels[path]] += leaf.size
+        groups = self._by_group(params)
+        counts = {name: sum(leaf.size for leaf in groups.get(name, {}).values()) for name in (*self.groups, FROZEN)}
         return ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+
+    def _by_group(self, params: Tree) -> dict[str, dict[str, Any]]:
+        """The leaves by path, by group."""
+        groups: dict[str, dict[str, Any]] = {}
+        for path, leaf in flatten(params).items():
+            groups.setdefault(self.labels[path], {})[path] = leaf
+        return groups
 
 
 def merge(trainable: Tree, frozen: Tree) -> Tree:

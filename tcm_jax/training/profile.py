@@ -1,5 +1,6 @@
 """A trace of some steps, for TensorBoard's profiler or Perfetto."""
 
+import contextlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,7 +12,7 @@ from tcm_jax.files import is_remote, upload
 _WARM_UP = 10  # steps of a process before the trace: the first ones fill caches and queues
 
 
-class Profile:
+class Profile(contextlib.AbstractContextManager["Profile"]):
     """Traces `steps` steps of a run on every process; 0 traces nothing. A context manager around the steps.
 
     Args:
@@ -19,16 +20,13 @@ class Profile:
         start, total: steps done before this process began, and in all.
     """
 
-    def __init__(self, folder: Path, start: int, total: int, steps: int):
+    def __init__(self, folder: Path, start: int, total: int, steps: int) -> None:
         self.folder = folder
         self._first = max(start + 1, min(start + _WARM_UP, total - steps) + 1)
         self._end = self._first + steps
         self._running = False
 
-    def __enter__(self) -> "Profile":
-        return self
-
-    def before(self, step: int) -> None:
+    def before_step(self, step: int) -> None:
         """To be called before each step."""
         if step == self._first and step < self._end:
             self._written = Path(tempfile.mkdtemp()) if is_remote(self.folder) else self.folder
@@ -46,5 +44,5 @@ class Profile:
                 upload(self._written, self.folder)
                 shutil.rmtree(self._written)
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

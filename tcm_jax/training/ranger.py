@@ -114,16 +114,18 @@ class LookaheadState(NamedTuple):
 
 
 def lookahead(sync_period: int, slow_step: float) -> optax.GradientTransformation:
-    """Every `sync_period` updates slow parameters go `slow_step` of the way to the parameters, which become them.
+    """Every `sync_period` updates slow parameters move `slow_step` of the way to the parameters, which become them.
 
-    It has to be the last transformation, because it counts on what it gives being added to the parameters.
+    It has to be the last transformation, because it assumes that its updates are added to the parameters.
     """
 
     def init(params: optax.Params) -> LookaheadState:
         # A copy, because a state and the parameters may both be donated.
         return LookaheadState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, params))
 
-    def update(updates, state: LookaheadState, params):
+    def update(
+        updates: optax.Updates, state: LookaheadState, params: optax.Params
+    ) -> tuple[optax.Updates, LookaheadState]:
         step = state.step + 1
         sync = step % sync_period == 0
 
@@ -140,7 +142,9 @@ def lookahead(sync_period: int, slow_step: float) -> optax.GradientTransformatio
 def _direction(b1: float, b2: float, eps: float, warmup: int, weight_decay: float) -> optax.GradientTransformation:
     """Averaged gradient, after `warmup` updates over the root of the averaged square; no bias correction."""
 
-    def update(gradients, state: optax.ScaleByAdamState, params):
+    def update(
+        gradients: optax.Updates, state: optax.ScaleByAdamState, params: optax.Params
+    ) -> tuple[optax.Updates, optax.ScaleByAdamState]:
         rectified = state.count >= warmup
         mu = optax.tree.update_moment(gradients, state.mu, b1, 1)
         nu = optax.tree.update_moment(gradients, state.nu, b2, 2)

@@ -1,4 +1,4 @@
-"""What a run tells its user: metrics.jsonl, TensorBoard, and a progress bar or lines on the terminal."""
+"""The output of a run: metrics.jsonl, TensorBoard, and a progress bar or lines on the terminal."""
 
 import contextlib
 import datetime
@@ -7,9 +7,11 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Self
 
+import jax
 import tensorboardX
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -31,34 +33,33 @@ class RunLog:
         quiet: writes and shows nothing (all processes but the first).
     """
 
-    def __init__(self, workdir: Path, start: int, total: int, quiet: bool = False):
+    def __init__(self, workdir: Path, start: int, total: int, quiet: bool = False) -> None:
         self.quiet, self.total = quiet, total
-        self.console = Console(quiet=quiet)
-        self.interactive = sys.stdout.isatty()
-        self._shown = -_PLAIN_INTERVAL  # when the last plain line was
+        self._interactive = sys.stdout.isatty() and not quiet
+        self._line_at = -_PLAIN_INTERVAL  # when the last plain line was printed
         left = TextColumn("{task.fields[remaining]} left")
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), left)
-        self._progress = Progress(*columns, console=self.console, disable=not self.interactive or quiet)
-        self._task = self._progress.add_task("training", total=total, completed=start, remaining="?")
+        self._progress = Progress(*columns, console=Console(), disable=not self._interactive)
+        self._bar = self._progress.add_task("training", total=total, completed=start, remaining="?")
         if quiet:
             return
         self._remote = workdir if is_remote(workdir) else None
-        self._synced = time.monotonic()
+        self._synced_at = time.monotonic()
         self._folder = Path(tempfile.mkdtemp(prefix="tcm_jax-")) if self._remote else workdir
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / "metrics.jsonl"
         kept = list(_lines_until(workdir / "metrics.jsonl", start))
         with atomic_file(path) as file:
             file.writelines(kept)
-        self._file = open(path, "a", encoding="utf-8")
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - __exit__ closes it
         board = str(self._folder / "tensorboard")
         self._board = tensorboardX.SummaryWriter(board, purge_step=start + 1 if start else None)
 
-    def __enter__(self) -> "RunLog":
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
         if not self.quiet:
             self._file.close()
@@ -68,8 +69,8 @@ class RunLog:
 
     def message(self, text: str) -> None:
         """A line for the user; above the bar."""
-        if self.interactive:
-            self.console.print(text, markup=False, highlight=False)
+        if self._interactive:
+            self._progress.console.print(text, markup=False, highlight=False)
         elif not self.quiet:
             print(text, flush=True)
 
@@ -82,18 +83,18 @@ class RunLog:
         self._file.flush()
         for key, value in values.items():
             self._board.add_scalar(f"{name}/{key}", value, step)
-        if time.monotonic() - self._synced > _SYNC_INTERVAL:
+        if time.monotonic() - self._synced_at > _SYNC_INTERVAL:
             self.sync()
 
     def sync(self) -> bool:
         """Uploads what was written, if the working directory is in an object store.
 
         Returns:
-            whether nothing is left to upload; why it could not be is told, and a run goes on.
+            whether nothing is left to upload. A failure is printed, and the run continues.
         """
         if self.quiet or self._remote is None:
             return True
-        self._synced = time.monotonic()
+        self._synced_at = time.monotonic()
         self._board.flush()
         try:
             upload(self._folder, self._remote)
@@ -103,18 +104,15 @@ class RunLog:
         return True
 
     def progress(self, step: int, loss: float, images_per_second: float, seconds_left: float) -> None:
-        """Shows where the run is."""
+        """Shows the step, the loss and the rate, on the bar or every few seconds as a line."""
         rate = f"{images_per_second:,.0f} images/s"
         remaining = datetime.timedelta(seconds=round(seconds_left))
-        if self.interactive:
-            described = f"loss {loss:.4f}  {rate}"
-            self._progress.update(self._task, completed=step, description=described, remaining=remaining)
-            return
-        now = time.monotonic()
-        if now - self._shown < _PLAIN_INTERVAL and step < self.total:
-            return
-        self._shown = now
-        self.message(f"step {step:,} of {self.total:,}  loss {loss:.4f}  {rate}  {remaining} left")
+        if self._interactive:
+            description = f"loss {loss:.4f}  {rate}"
+            self._progress.update(self._bar, completed=step, description=description, remaining=remaining)
+        elif step == self.total or time.monotonic() - self._line_at > _PLAIN_INTERVAL:
+            self._line_at = time.monotonic()
+            self.message(f"step {step:,} of {self.total:,}  loss {loss:.4f}  {rate}  {remaining} left")
 
 
 def _lines_until(path: Path, step: int) -> Iterator[str]:
@@ -124,49 +122,54 @@ def _lines_until(path: Path, step: int) -> Iterator[str]:
             return
     with open(local_copy(path), encoding="utf-8") as file:
         for line in file:
-            try:
+            with contextlib.suppress(ValueError, KeyError):
                 if json.loads(line)["step"] <= step:
                     yield line
-            except (ValueError, KeyError):
-                continue
 
 
-class Meter:
-    """Images per second; what happens while it is `paused` does not count."""
+class ThroughputMeter:
+    """Images per second and the share of waiting for data; what happens while it is `paused` does not count."""
 
-    def __init__(self):
-        self._images, self._began = 0, time.monotonic()
-        self._waited, self._looked = 0.0, time.monotonic()
+    def __init__(self) -> None:
+        self._images, self._waited, self._start = 0, 0.0, time.monotonic()
 
     def add(self, images: int) -> None:
+        """Counts images of a finished step."""
         self._images += images
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
+        """A context whose time does not count."""
         start = time.monotonic()
         try:
             yield
         finally:
-            self._began += time.monotonic() - start
-            self._looked += time.monotonic() - start
+            self._start += time.monotonic() - start
 
     def waited(self, seconds: float) -> None:
-        """Notes a wait for data in which the devices may have stood still."""
+        """Counts a wait for data in which the devices may have been idle."""
         self._waited += seconds
 
-    def wait_share(self) -> float:
-        """Share of the time since the last call in which the devices may have stood still for want of data. That is the
-        most it can be: they may have been busy for a part of each wait.
-        """
-        now = time.monotonic()
-        share = self._waited / max(now - self._looked, 1e-9)
-        self._waited, self._looked = 0.0, now
-        return share
+    def read(self) -> dict[str, float]:
+        """The metrics "data_wait" and "images_per_second", over at least a second, as single steps come unevenly.
 
-    def rate(self) -> float:
-        """Images per second, over a second at least: single steps are looked at at odd times."""
-        now = time.monotonic()
-        rate = self._images / max(now - self._began, 1e-9)
-        if now - self._began > 1:
-            self._images, self._began = 0, now
-        return rate
+        "data_wait" is the share of the time in which the devices may have been idle for want of data. It is an upper
+        bound: they may have been busy for a part of each wait.
+        """
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        values = {"data_wait": self._waited / seconds, "images_per_second": self._images / seconds}
+        if seconds > 1:
+            self._images, self._waited, self._start = 0, 0.0, time.monotonic()
+        return values
+
+
+def print_on_host0(text: str) -> None:
+    """A line for the user, from process 0 only."""
+    if jax.process_index() == 0:
+        print(text, flush=True)
+
+
+def shorten(names: Sequence[Any], limit: int = 10, separator: str = ", ") -> str:
+    """The first names, and the number of further ones."""
+    more = [f"and {len(names) - limit:,} more"] if len(names) > limit else []
+    return separator.join([*names[:limit], *more])

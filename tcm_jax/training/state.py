@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from tcm_jax.training.optim import Optimizer, Tree, merge
 from tcm_jax.training.task import Batch, Task
 
-Step = Callable[["TrainState", Batch], tuple["TrainState", dict[str, jax.Array]]]
+Metrics = dict[str, jax.Array]
+Step = Callable[["TrainState", Batch], tuple["TrainState", Metrics]]
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -37,7 +38,7 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def variables_of(params: Tree, batch_stats: Tree) -> dict[str, Tree]:
-    """Flax's collections; a model without BatchNorm has but one."""
+    """Flax's collections; a model without BatchNorm has no "batch_stats"."""
     return {"params": params, "batch_stats": batch_stats} if batch_stats else {"params": params}
 
 
@@ -51,7 +52,7 @@ def init_state(variables: Tree, optimizer: Optimizer) -> TrainState:
 
 
 def averaged_variables(state: TrainState, optimizer: Optimizer) -> dict[str, Tree]:
-    """The variables to evaluate and to keep: the running average if there is one."""
+    """The variables to evaluate and to export: the running average if there is one."""
     if state.ema is None:
         return state.variables
     return variables_of(merge(state.ema["params"], optimizer.split(state.params)[1]), state.ema["batch_stats"])
@@ -64,19 +65,20 @@ def make_step(
     accumulate: int = 1,
     constrain: Callable[[Tree], Tree] = lambda gradients: gradients,
 ) -> Step:
-    """The function (state, batch) -> (new state, metrics) of one optimizer step; to be jitted, the state
-    donated.
+    """The function (state, batch) -> (new state, metrics) of one optimizer step; to be jitted, the state donated.
 
-    The random numbers of a step depend on (seed, step) alone. With `accumulate` > 1 the batch is cut in that
+    The random numbers of a step depend on (seed, step) alone. With `accumulate` > 1 the batch is split into that
     many micro-batches, and their losses and gradients are averaged. An update whose loss or gradient norm is
-    not finite is not made: parameters, optimizer and average stay as they were, `step` advances. `constrain` says where
-    the gradients of the trainable parameters lie on the devices.
+    not finite is not made: parameters, optimizer and average stay as they were, `step` advances. `constrain` sets the
+    sharding of the gradients of the trainable parameters.
 
     Metrics are float32 scalars: the task's, "grad_norm" before clipping, and "lr".
     """
 
-    def loss_and_gradients(trainable: Tree, frozen: Tree, batch_stats: Tree, batch: Batch, key: jax.Array):
-        def loss(trainable: Tree):
+    def loss_and_gradients(
+        trainable: Tree, frozen: Tree, batch_stats: Tree, batch: Batch, key: jax.Array
+    ) -> tuple[tuple[Tree, Metrics], Tree]:
+        def loss(trainable: Tree) -> tuple[jax.Array, tuple[Metrics, Tree]]:
             # Frozen parameters are constants here, so that nothing is ever computed of their gradients.
             total, metrics, new = task.loss(variables_of(merge(trainable, frozen), batch_stats), batch, key)
             return total, (metrics, new)
@@ -84,27 +86,29 @@ def make_step(
         (_, (metrics, new)), gradients = jax.value_and_grad(loss, has_aux=True)(trainable)
         return (constrain(gradients), metrics), new
 
-    def accumulated(trainable: Tree, frozen: Tree, batch_stats: Tree, batch: Batch, key: jax.Array):
+    def accumulated(
+        trainable: Tree, frozen: Tree, batch_stats: Tree, batch: Batch, key: jax.Array
+    ) -> tuple[tuple[Tree, Metrics], Tree]:
         if accumulate == 1:
             return loss_and_gradients(trainable, frozen, batch_stats, batch, key)
 
-        def cut(x: jax.Array) -> jax.Array:
+        def split(x: jax.Array) -> jax.Array:
             # Micro-batch i has the rows i, i + a, i + 2a ...: every device keeps the rows it holds.
             return x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1)  # [a, b / a, ...]
 
-        def add(carry, inputs):
+        def add(carry: tuple[Any, Tree], inputs: tuple[jax.Array, Batch]) -> tuple[tuple[Any, Tree], None]:
             (total, batch_stats), (i, part) = carry, inputs
             result, batch_stats = loss_and_gradients(trainable, frozen, batch_stats, part, jax.random.fold_in(key, i))
             return (jax.tree.map(jnp.add, total, result), batch_stats), None
 
-        parts = jax.tree.map(cut, dict(batch))
+        parts = jax.tree.map(split, dict(batch))
         first = jax.tree.map(lambda x: x[0], parts)
         shapes, _ = jax.eval_shape(loss_and_gradients, trainable, frozen, batch_stats, first, key)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         (total, batch_stats), _ = jax.lax.scan(add, (zeros, batch_stats), (jnp.arange(accumulate), parts))
         return jax.tree.map(lambda x: x / accumulate, total), batch_stats
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         # Not the device's own generator ("rbg"): every device would draw the masks of the whole batch.
         key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), state.step)
         trainable, frozen = optimizer.split(state.params)
@@ -117,17 +121,8 @@ def make_step(
             ema = jax.tree.map(lambda average, x: decay * average + (1 - decay) * x, ema, now)
 
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
-
-        def keep(new: Any, old: Any) -> Any:
-            return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
-
-        new_state = TrainState(
-            state.step + 1,
-            merge(keep(new, trainable), frozen),
-            keep(batch_stats, state.batch_stats),
-            keep(opt_state, state.opt_state),
-            keep(ema, state.ema),
-        )
-        return new_state, metrics
+        state = state.replace(step=state.step + 1)
+        new_state = TrainState(state.step, merge(new, frozen), batch_stats, opt_state, ema)
+        return jax.tree.map(lambda a, b: a if a is b else jnp.where(finite, a, b), new_state, state), metrics
 
     return step

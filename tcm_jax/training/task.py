@@ -31,50 +31,48 @@ class Scores(NamedTuple):
 
 
 class Task(Protocol):
-    """One object for a run; made from its config (plain nested dictionaries).
-
-    Attributes:
-        config: the typed values.
-
-    Methods:
-        init: random variables, {"params": tree} and, of a model with BatchNorm, {"batch_stats": tree}.
-        loss: of a batch, (loss, metrics, batch_stats): metrics are scalars by name, "loss" among them; the running
-            statistics are the new ones, {} without BatchNorm.
-        training_sources, validation_sources: the data; SourceError says which entry of the config is unavailable.
-        describe: a line about a source for the user.
-        sample: what a training sample is made of.
-        partition_rules: where the parameters lie on the mesh, see `tcm_jax.training.partition`.
-        optimizer: of the parameters (or their shapes), for so many training records.
-        initialize: random variables with everything replaced that a model directory holds, and what became of each.
-        pretrained: the model to store, from its variables and {"source", "license", "extra"}.
-        evaluate: scores of the sources; `check` is called often and may raise to end it.
-        inference: what a trained model does with so many images at once: a function (variables, arrays) and the shapes
-            of the arrays by name.
-    """
+    """One object for a run; made from its config (plain nested dictionaries)."""
 
     @property
-    def config(self) -> Any: ...  # a RunConfig with the sections of its kind
+    def config(self) -> Any:
+        """The typed values, a RunConfig with the sections of its kind."""
 
-    def init(self, key: jax.Array) -> Mapping[str, Any]: ...
+    def init(self, key: jax.Array) -> Mapping[str, Any]:
+        """Random variables, {"params": tree} and, of a model with BatchNorm, {"batch_stats": tree}."""
 
-    def loss(self, variables: Mapping[str, Any], batch: Batch, key: jax.Array) -> tuple[jax.Array, dict, Tree]: ...
+    def loss(self, variables: Mapping[str, Any], batch: Batch, key: jax.Array) -> tuple[jax.Array, dict, Tree]:
+        """Of a batch, (loss, metrics, batch_stats): metrics are scalars by name, "loss" among them; the running
+        statistics are the new ones, {} without BatchNorm.
+        """
 
-    def training_sources(self) -> list[AnySource]: ...
+    def training_sources(self) -> list[AnySource]:
+        """The training data; SourceError says which entry of the config is unavailable."""
 
-    def validation_sources(self) -> Sequence[AnySource]: ...
+    def validation_sources(self) -> Sequence[AnySource]:
+        """The validation data; SourceError says which entry of the config is unavailable."""
 
-    def describe(self, source: Any) -> str: ...
+    def describe(self, source: Any) -> str:
+        """A line about a source for the user."""
 
-    def sample(self) -> Prepare: ...
+    def sample(self) -> Prepare:
+        """Makes training samples of records."""
 
-    def partition_rules(self) -> Rules: ...
+    def partition_rules(self) -> Rules:
+        """How the parameters are sharded over the mesh, see `tcm_jax.training.partition`."""
 
-    def optimizer(self, params: Tree, records: int) -> Optimizer: ...
+    def optimizer(self, params: Tree, records: int) -> Optimizer:
+        """The optimizer of the parameters (or their shapes) for that number of training records."""
 
-    def initialize(self, variables: Tree, pretrained: Pretrained) -> tuple[Tree, LoadReport]: ...
+    def initialize(self, variables: Tree, pretrained: Pretrained) -> tuple[Tree, LoadReport]:
+        """Random variables with everything replaced that a model directory holds, and what became of each."""
 
-    def pretrained(self, variables: Tree, **origin: Any) -> Pretrained: ...
+    def pretrained(self, variables: Tree, **provenance: Any) -> Pretrained:
+        """The model to export, from its variables and {"source", "license", "extra"}."""
 
-    def evaluate(self, variables: Tree, sources: Any, mesh: Mesh, check: Callable[[], None]) -> Scores: ...
+    def evaluate(self, variables: Tree, sources: Any, mesh: Mesh, check: Callable[[], None]) -> Scores:
+        """Scores of the sources; `check` is called often and may raise to end it."""
 
-    def inference(self, batch: int) -> tuple[Callable[..., Any], dict[str, jax.ShapeDtypeStruct]]: ...
+    def inference(self, batch: int) -> tuple[Callable[..., Any], dict[str, jax.ShapeDtypeStruct]]:
+        """What a trained model does with that many images: a function (variables, arrays) and the shapes of the
+        arrays by name.
+        """

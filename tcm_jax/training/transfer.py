@@ -10,7 +10,6 @@ import numpy as np
 
 from tcm_jax.models.clip import CLIPConfig
 from tcm_jax.pretrained import flatten, unflatten
-from tcm_jax.training.partition import place_on_devices
 
 _COLLECTIONS = ("params", "batch_stats")
 _OUTPUTS = {"out", "proj", "c_proj"}  # an attention's last layer; the others are its projections
@@ -21,7 +20,7 @@ Choose = Callable[[str, np.ndarray | None, jax.Array], tuple[LoadStatus, Any]]
 
 @dataclass
 class LoadReport:
-    """What became of every parameter, by path; str() tells the user."""
+    """What became of every parameter, by path; str() is the text for the user."""
 
     loaded: list[str] = field(default_factory=list)
     resized: list[str] = field(default_factory=list)
@@ -30,25 +29,17 @@ class LoadReport:
     notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        everything = Counter(
-            part for path in (*self.loaded, *self.resized, *self.new, *self.unused) for part in _parts(path)
-        )
+        everything = _count_modules([*self.loaded, *self.resized, *self.new, *self.unused])
 
         def names(paths: list[str]) -> str:
-            """The largest parts of the model all of which is listed, by name and number, and the other paths."""
-            counts = Counter(part for path in paths for part in _parts(path))
-            whole = (next((p for p in _parts(path) if 1 < counts[p] == everything[p]), path) for path in paths)
-            return ", ".join(sorted({f"all {counts[name]} of {name}" if name in counts else name for name in whole}))
+            """The largest modules all of whose parameters are listed, by name and number, and the other paths."""
+            counts = _count_modules(paths)
+            module = (next((m for m in _modules(path) if 1 < counts[m] == everything[m]), path) for path in paths)
+            return ", ".join(sorted({f"all {counts[name]} of {name}" if name in counts else name for name in module}))
 
-        lines = [f"loaded {len(self.loaded)} tensors"]
-        for title, paths in (
-            ("resized", self.resized),
-            ("newly initialized", self.new),
-            ("not used", self.unused),
-        ):
-            if paths:
-                lines.append(f"{title} {len(paths)}: {names(paths)}")
-        return "\n".join([*lines, *self.notes])
+        titled = (("resized", self.resized), ("newly initialized", self.new), ("not used", self.unused))
+        lines = [f"{title} {len(paths)}: {names(paths)}" for title, paths in titled if paths]
+        return "\n".join([f"loaded {len(self.loaded)} tensors", *lines, *self.notes])
 
 
 def transfer(
@@ -57,10 +48,10 @@ def transfer(
     """A tree with values of a source in place of its own.
 
     Args:
-        tree: random parameters; the result keeps their dtypes and their places on the devices.
+        tree: random parameters; the result keeps their dtypes and their shardings.
         source: tensors by path.
         choose: (path, the source's tensor or None, the random one) -> what becomes of it, and the tensor to take; None
-            if it can't do without one.
+            if a tensor of the source is required.
         notes: for the report.
 
     Raises:
@@ -69,19 +60,24 @@ def transfer(
     report, problems, result, rest = LoadReport(notes=notes), [], {}, dict(source)
     for path, random in flatten(tree).items():
         old = rest.pop(path, None)
-        fate, new = choose(path, old, random)
+        status, new = choose(path, old, random)
         if new is None:
             problems.append(f"{path} {tuple(random.shape)} is missing")
         elif new.shape != random.shape:
             shape = (new if old is None else old).shape
             problems.append(f"{path} has shape {tuple(shape)}; the model needs {tuple(random.shape)}")
         else:
-            getattr(report, fate).append(path)
-            result[path] = new if new is random else place_on_devices(new.astype(random.dtype), random.sharding)
+            getattr(report, status).append(path)
+            result[path] = new if new is random else _shard(new.astype(random.dtype), random.sharding)
     report.unused = sorted(rest)
     if problems:
         raise ValueError("the model directory does not fit the model:\n  " + "\n  ".join(problems))
     return unflatten(result), report
+
+
+def _shard(array: Any, sharding: Any) -> jax.Array:
+    """A host array, the same in every process, on the devices; each process sends its own shards only."""
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 def split_heads_as(path: str, old: np.ndarray, random: jax.Array) -> np.ndarray:
@@ -109,7 +105,12 @@ def _flat_heads(path: str, leaf: np.ndarray | jax.Array) -> tuple[int, ...]:
     return (*leaf.shape[:-2], -1, leaf.size)  # [d, k, e] or [k, e]
 
 
-def _parts(path: str) -> list[str]:
-    """The parts of the model that a path belongs to, larger ones first: "clip_model", "clip_model/visual" and so on."""
+def _modules(path: str) -> list[str]:
+    """The modules that a path belongs to, larger ones first: "clip_model", "clip_model/visual" and so on."""
     ends = [i for i, character in enumerate(path) if character == "/"]
     return [path[:end] for end in ends if path[:end] not in _COLLECTIONS]
+
+
+def _count_modules(paths: list[str]) -> Counter[str]:
+    """Number of parameters in each module."""
+    return Counter(module for path in paths for module in _modules(path))

@@ -1,4 +1,4 @@
-"""What a run leaves beside its checkpoints: configuration, versions, metrics."""
+"""What a run leaves beside its checkpoints: its config, and the versions of what it used."""
 
 import json
 import platform
@@ -12,13 +12,13 @@ from typing import Any
 import jax
 
 from tcm_jax.files import local_copy, wrap_remote_errors
-from tcm_jax.training.config import differences
+from tcm_jax.training.config import config_differences
 
 _PACKAGES = (
     *("tcm_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pillow"),
     *("opencv-python-headless", "safetensors", "ml_collections"),
 )
-# What the stored state depends on: with another value it fits no more, or means something else.
+# What the stored state depends on: with another value it no longer fits, or means something else.
 _FIXED = (
     "config.task:",
     "config.model.",
@@ -31,7 +31,7 @@ _FIXED = (
 
 
 class ResumeError(RuntimeError):
-    """A run can't go on from the checkpoints in its directory."""
+    """A run can't resume from the checkpoints in its directory."""
 
 
 def check_config(workdir: Path, config: Mapping[str, Any]) -> list[str]:
@@ -48,7 +48,7 @@ def check_config(workdir: Path, config: Mapping[str, Any]) -> list[str]:
         if not path.exists():
             return []
     old, new = json.loads(local_copy(path).read_text("utf-8")), json.loads(json.dumps(config))
-    lines = differences(old, new)
+    lines = config_differences(old, new)
     fatal = [line for line in lines if line.startswith(_FIXED)]
     if bool(old["optim"].get("ema")) != bool(new["optim"].get("ema")):
         fatal += [line for line in lines if line.startswith("config.optim.ema:")]
@@ -61,17 +61,11 @@ def check_config(workdir: Path, config: Mapping[str, Any]) -> list[str]:
 
 
 def versions() -> dict[str, Any]:
-    """Of everything that results depend on: packages, device, commit."""
-    packages: dict[str, str | None] = {}
-    for name in _PACKAGES:
-        try:
-            packages[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            packages[name] = None  # tcm_jax run from its folder
+    """What results depend on: packages, device, commit; JSON values."""
     device = jax.devices()[0]
     return {
         "python": platform.python_version(),
-        **packages,
+        **{name: _package_version(name) for name in _PACKAGES},
         "platform": platform.platform(),
         "backend": device.platform,
         "device_kind": device.device_kind,
@@ -80,6 +74,13 @@ def versions() -> dict[str, Any]:
         "git_commit": _git_commit(),
         "command": sys.argv,
     }
+
+
+def _package_version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:  # tcm_jax run from its folder
+        return None
 
 
 def _git_commit() -> str | None:

@@ -181,7 +181,7 @@ def test_a_signal_stops_all_runs_and_starts_no_more(config, tmp_path, capsys, mo
     monkeypatch.setattr(sys.stdout, "write", stop_when_both_run)
     with Trainer([sys.executable, str(tmp_path / "train.py")]) as trainer:
         failed = ablate.ablate(runs, trainer, tmp_path, processes=2)
-    assert trainer.stopped == signal.SIGTERM
+    assert trainer.received == signal.SIGTERM
     assert failed == {
         "bsl, seed 5": "exit status 1",
         "pp, seed 5": "exit status 143",

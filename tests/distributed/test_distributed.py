@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from launch import local
-from tcm_jax.distributed import LOST, JobError, Watch, barrier, initialize, leave
+from tcm_jax.distributed import EXIT_PEER_LOST, JobError, Watchdog, barrier, exit_process, initialize
 from tcm_jax.distributed.job import Job, find_job
 from tests.conftest import in_two_processes
 
@@ -27,13 +27,13 @@ from jax.experimental.multihost_utils import process_allgather
 from tcm_jax.distributed import *
 
 def each_step(act):
-    with Watch(stall_seconds=60, lost_seconds={LOST_SECONDS}) as watch:
+    with Watchdog(stall_seconds=60, lost_seconds={LOST_SECONDS}) as watchdog:
         barrier("ready", 60)
         print("ready", flush=True)
         print("not flushed", end="")
         for step in range(1, 10_000):
             act(step)
-            watch.beat(step)
+            watchdog.step_done(step)
 
 initialize()
 me = jax.process_index()
@@ -41,7 +41,7 @@ try:
     %s
 except Exception as error:
     print("error:", error, file=sys.stderr)
-    leave(LOST if isinstance(error, MissingProcesses) else 1)
+    exit_process(EXIT_PEER_LOST if isinstance(error, MissingProcessesError) else 1)
 """
 ALONE = _RUN % "each_step(lambda step: time.sleep(0.05))"
 TOGETHER = _RUN % "each_step(lambda step: process_allgather(np.ones(3)))"
@@ -76,7 +76,7 @@ def test_lost_process_is_named(victim, number, program):
     seconds = time.monotonic() - start
     running[victim].kill()
     running[victim].communicate()
-    assert running[1 - victim].returncode == LOST, errors
+    assert running[1 - victim].returncode == EXIT_PEER_LOST, errors
     assert 0.5 * LOST_SECONDS < seconds < LOST_SECONDS + MARGIN
     name = rf"process {victim} of 2 \(host \S+, pid {running[victim].pid}\)"
     assert re.search(
@@ -105,7 +105,7 @@ def test_barrier_names_who_is_missing():
     assert re.search(
         r"error: 'the data is open': after \d s, still missing: process 1 of 2 \(host \S+, pid \d+\)\n", errors
     )
-    assert [process.returncode for process in outputs] == [LOST, LOST]
+    assert [process.returncode for process in outputs] == [EXIT_PEER_LOST] * 2
 
 
 def test_slow_process_is_not_lost():
@@ -115,32 +115,32 @@ import json, time
 import jax
 from tcm_jax.distributed import *
 initialize()
-with Watch(stall_seconds=0.5, lost_seconds=0.5) as watch:
+with Watchdog(stall_seconds=0.5, lost_seconds=0.5) as watchdog:
     time.sleep(2.5 * jax.process_index())
     barrier("slow", 60)
-    watch.beat(1)
+    watchdog.step_done(1)
 print(json.dumps([jax.process_index(), jax.process_count(), jax.device_count()]))
 """
     assert in_two_processes(program) == [[0, 2, 2], [1, 2, 2]]
 
 
 def test_stall_prints_stacks(capfd):
-    with Watch(stall_seconds=0.1, lost_seconds=0.5) as watch:
-        watch.beat(7)
+    with Watchdog(stall_seconds=0.1, lost_seconds=0.5) as watchdog:
+        watchdog.step_done(7)
         time.sleep(0.5)
-        watch.beat(8)
+        watchdog.step_done(8)
     errors = capfd.readouterr().err
     assert "process 0 of 1: no step for 0 s, after step 7. All threads:" in errors
     assert "in test_stall_prints_stacks" in errors
     assert errors.count("All threads") == 1
-    assert "goes on with step 8" in errors
+    assert "continues with step 8" in errors
 
 
 def test_one_process_waits_for_nobody():
     initialize()
     barrier("anything", 0)
     with pytest.raises(SystemExit):
-        leave(3)
+        exit_process(3)
 
 
 def free_port() -> int:
@@ -159,12 +159,12 @@ import sys
 from tcm_jax.distributed import *
 try:
     initialize("localhost:{free_port()}", 2, {index}, timeout_seconds=1)
-except MissingProcesses as error:
+except MissingProcessesError as error:
     print(error, file=sys.stderr)
-    leave(LOST)
+    exit_process(EXIT_PEER_LOST)
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == LOST
+    assert done.returncode == EXIT_PEER_LOST
     assert message in done.stderr and "after 1 s" in done.stderr or "in 1 s" in done.stderr
 
 

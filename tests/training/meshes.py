@@ -18,7 +18,7 @@ import numpy as np
 
 from tcm_jax.data.pipeline import train_batches
 from tcm_jax.tasks import parse
-from tcm_jax.training.loop import device_batches
+from tcm_jax.training.loop import prefetch_to_device
 from tcm_jax.training.mesh import make_mesh, shard_batch
 from tcm_jax.training.program import sharded_init, train_program
 
@@ -56,7 +56,7 @@ def curve(config: dict[str, Any]) -> dict[str, Any]:
         batches = train_batches(task.training_sources(), task.sample(), batch_size=8, seed=2)
         stop = shard_batch({"stop": np.zeros(8, np.int32)}, mesh)
         found: dict[str, list[float]] = {"loss": [], "grad_norm": [], "records": []}
-        for batch in itertools.islice(device_batches(batches, mesh), STEPS):
+        for batch in itertools.islice(prefetch_to_device(batches, mesh), STEPS):
             state, metrics = step(state, batch.arrays | stop)
             for name, values in found.items():
                 values.append(float(metrics[name]))

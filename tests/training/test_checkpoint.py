@@ -109,13 +109,13 @@ def test_a_missing_part_is_noticed(tmp_path, lost):
 
 
 def test_it_describes_itself(tmp_path):
-    about = {"config": {"batch": 8}, "versions": {"jax": jax.__version__}}
-    with Checkpoints(tmp_path, CheckpointConfig(), about) as checkpoints:
+    metadata = {"config": {"batch": 8}, "versions": {"jax": jax.__version__}}
+    with Checkpoints(tmp_path, CheckpointConfig(), metadata) as checkpoints:
         checkpoints.save(3, state(3), score=0.5)
         checkpoints.wait()
-        found = checkpoints.about(3)
+        found = checkpoints.metadata(3)
     arrays = found.pop("arrays")
-    assert found == about | {"format": "tcm_jax checkpoint/1", "step": 3, "score": 0.5, "mesh": {}}
+    assert found == metadata | {"format": "tcm_jax checkpoint/1", "step": 3, "score": 0.5, "mesh": {}}
     assert arrays["params/a"].pop("fingerprint") == int(fingerprint(state(3).params["a"]))
     assert arrays["params/a"] == {"shape": [50, 40], "dtype": "float32"} and arrays["step"]["shape"] == []
 
@@ -160,7 +160,7 @@ def test_the_best_stay_also_when_a_run_is_resumed(tmp_path):
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({"keep": 0}, "config.checkpoint.keep is 0; expected 1 or more"), ({"keep_best": -1}, "keep_best is -1")],
+    [({"keep": 0}, "config.checkpoint.keep is 0; expected at least 1"), ({"keep_best": -1}, "keep_best is -1")],
 )
 def test_wrong_numbers(values, message):
     with pytest.raises(ValueError, match=message):

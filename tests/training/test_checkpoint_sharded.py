@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tcm_jax import pretrained
 from tcm_jax.training.checkpoint import Checkpoints
 from tcm_jax.training.config import CheckpointConfig
-from tcm_jax.training.fingerprint import by_path
+from tcm_jax.training.fingerprint import leaves_by_path
 from tcm_jax.training.state import TrainState
 from tests.conftest import in_two_processes
 
@@ -64,10 +64,10 @@ def restore(directory: Path, mesh: Mesh) -> TrainState | None:
 
 def same_bits(state: TrainState, expected: TrainState) -> bool:
     """Whether the parts of `state` that are on this process's devices are those of `expected`."""
-    wanted = by_path(expected)
+    wanted = leaves_by_path(expected)
     return all(
         np.asarray(part.data).tobytes() == np.asarray(wanted[path])[part.index].tobytes()
-        for path, array in by_path(state).items()
+        for path, array in leaves_by_path(state).items()
         for part in array.addressable_shards
     )
 
@@ -113,7 +113,7 @@ import orbax.checkpoint as ocp
 from tcm_jax.distributed import initialize
 initialize()
 from tests.training.test_checkpoint_sharded import *
-from tcm_jax.training.checkpoint import CheckpointError, export
+from tcm_jax.training.checkpoint import CheckpointError, export_model
 from tcm_jax.pretrained import Pretrained
 
 folder, me = Path(%r), jax.process_index()
@@ -129,9 +129,9 @@ def fails(self, directory, *args, **kwargs):
 ocp.StandardCheckpointHandler.restore = fails
 state = restore(folder / "two", mesh)
 model = Pretrained("clip", {}, {"params": state.params}, {})
-export(folder / "model", model)
+export_model(folder / "model", model)
 try:
-    export(folder / "one/3/about/metadata/model", model)  # process 0 can't write below a file
+    export_model(folder / "one/3/about/metadata/model", model)  # process 0 can't write below a file
     told = False
 except CheckpointError:
     told = True

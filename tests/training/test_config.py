@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 from tcm_jax.tasks import parse
-from tcm_jax.training.config import ConfigError, differences
+from tcm_jax.training.config import ConfigError, config_differences
 
 
 def change(config: dict, path: str, value) -> dict:
@@ -73,4 +73,4 @@ def test_differences_name_the_keys():
     old = {"batch": 8, "model": {"clip": {"width": 1}, "heads": 2}}
     new = {"batch": 8, "model": {"clip": {"width": 2}}, "seed": 0}
     expected = ["config.model.clip.width: 1 -> 2", "config.model.heads: 2 -> None", "config.seed: None -> 0"]
-    assert differences(old, new) == expected
+    assert config_differences(old, new) == expected

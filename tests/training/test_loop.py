@@ -5,13 +5,14 @@ import json
 import math
 import os
 import signal
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import pytest
 
-from tcm_jax.distributed import Watch
+from tcm_jax.distributed import Watchdog
 from tcm_jax.distributed.interrupt import Interrupted, StopSignal
-from tcm_jax.training.loop import DeviceBatch, Loop, NonFiniteError, device_batches
+from tcm_jax.training.loop import DeviceBatch, Loop, NonFiniteError, prefetch_to_device
 from tcm_jax.training.mesh import make_mesh
 from tcm_jax.training.profile import Profile
 from tcm_jax.training.report import RunLog
@@ -37,8 +38,8 @@ class Recorder:
     def validate(self, step, state):
         self.calls.append(("validate", step))
 
-    def finish(self, step, state):
-        self.calls.append(("finish", step))
+    def export_last(self, step, state):
+        self.calls.append(("export", step))
 
 
 def run(tmp_path, total=5, start=0, losses=None, stops=None, on_step=None, checkpoint_every=2, validate_every=3):
@@ -62,22 +63,24 @@ def run(tmp_path, total=5, start=0, losses=None, stops=None, on_step=None, check
         for number in itertools.count(start + 1)
     )
     state = TrainState(jnp.int32(start), {}, {}, (), None)
-    with RunLog(tmp_path, start, total) as report, StopSignal() as stop:
+    config = SimpleNamespace(
+        batch=12,
+        log_every=2,
+        checkpoint=SimpleNamespace(every=checkpoint_every),
+        eval=SimpleNamespace(every=validate_every),
+    )
+    with RunLog(tmp_path, start, total) as log, StopSignal() as stop:
         loop = Loop(
             step=step,
             batches=batches,
             mesh=make_mesh(),
-            batch_size=12,
+            config=config,
             total=total,
-            log_every=2,
-            checkpoint_every=checkpoint_every,
-            validate_every=validate_every,
-            validate=recorder.validate,
-            finish=recorder.finish,
-            report=report,
+            validation=recorder,
+            log=log,
             checkpoints=recorder,
             stop=stop,
-            watch=Watch(),
+            watchdog=Watchdog(),
             profile=Profile(tmp_path, start, total, 0),
             speed=lambda rate: {"step_time": 12 / rate},
             workdir=tmp_path,
@@ -95,7 +98,7 @@ def lines(tmp_path) -> list[dict]:
 
 
 def test_order_of_events(tmp_path):
-    expected = [("save", 2), ("validate", 3), ("save", 4), ("validate", 5), ("finish", 5), ("save", 5)]
+    expected = [("save", 2), ("validate", 3), ("save", 4), ("validate", 5), ("export", 5), ("save", 5)]
     assert run(tmp_path).calls == expected
     assert [line["step"] for line in lines(tmp_path)] == [2, 4, 5]
     assert all(line["images_per_second"] > 0 for line in lines(tmp_path))
@@ -103,7 +106,7 @@ def test_order_of_events(tmp_path):
 
 def test_without_checkpoints_and_validation_in_between(tmp_path):
     calls = run(tmp_path, checkpoint_every=0, validate_every=0).calls
-    assert calls == [("validate", 5), ("finish", 5), ("save", 5)]
+    assert calls == [("validate", 5), ("export", 5), ("save", 5)]
 
 
 def test_a_resumed_run_keeps_the_lines_of_finished_steps_only(tmp_path):
@@ -159,7 +162,7 @@ def test_a_signal_of_another_process_stops_after_the_step_at_which_all_know_it(t
 def test_the_second_ctrl_c_is_the_system_s():
     with StopSignal() as stop:
         os.kill(os.getpid(), signal.SIGINT)
-        assert stop.number == signal.SIGINT
+        assert stop.received == signal.SIGINT
         assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
 
 
@@ -171,7 +174,7 @@ def test_batches_are_on_the_device_ahead_of_time():
             taken.append(number)
             yield {"label": jnp.full(8, number).__array__(), "name": [str(number)] * 8, "undecodable": []}
 
-    feed = device_batches(host_batches(), make_mesh())
-    assert next(feed).names == ["0"] * 8
+    batches = prefetch_to_device(host_batches(), make_mesh())
+    assert next(batches).names == ["0"] * 8
     assert taken == [0, 1, 2]
-    assert [int(batch.arrays["label"][0]) for batch in feed] == [1, 2, 3, 4]
+    assert [int(batch.arrays["label"][0]) for batch in batches] == [1, 2, 3, 4]

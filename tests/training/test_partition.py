@@ -1,4 +1,4 @@
-"""Where parameters lie on the mesh: tables for every recipe, and by hand."""
+"""How parameters are sharded over the mesh: tables for every recipe, and by hand."""
 
 import re
 import runpy
@@ -12,6 +12,7 @@ from jax.sharding import AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
 
 from tcm_jax.distributed.share import Share
+from tcm_jax.models.clip4str import CLIP4STR_PARTITION
 from tcm_jax.pretrained import flatten
 from tcm_jax.tasks import parse
 from tcm_jax.training import partition
@@ -42,7 +43,7 @@ def test_every_parameter_has_a_rule_and_every_rule_a_parameter(recipe):
 
 
 @pytest.mark.parametrize("recipe", ["clip4str_huge", "tcm_db"])
-def test_nearly_all_of_a_full_size_model_is_cut(recipe):
+def test_nearly_all_of_a_full_size_model_is_sharded(recipe):
     params, rules = parameters(recipe)
     specs = partition.specs(params, rules)
 
@@ -68,7 +69,7 @@ def test_a_block_by_hand():
         "ln_1/scale": (8,),
     }
     params = {"a": {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in block.items()}}
-    rules = [rule for rule in partition.CLIP4STR_PARTITION if any(re.search(rule[0], f"a/{path}") for path in block)]
+    rules = [rule for rule in CLIP4STR_PARTITION if any(re.search(rule[0], f"a/{path}") for path in block)]
     assert partition.specs({"a": params["a"]}, rules) == {
         "a/query/kernel": P("fsdp", "tensor", None),
         "a/query/bias": P("tensor", None),
@@ -79,11 +80,11 @@ def test_a_block_by_hand():
     }
 
 
-def test_a_dimension_that_the_mesh_does_not_divide_stays_whole():
+def test_a_dimension_that_the_mesh_does_not_divide_is_not_sharded():
     params = {"w": {"kernel": jax.ShapeDtypeStruct((6, 4), jnp.float32)}}
     rules = [("kernel$", P("fsdp", "tensor"))]
     assert partition.divisible_spec(P("fsdp", "tensor"), (6, 4), MESH) == P(None, "tensor")
-    assert partition.undivided(params, rules, MESH) == {"w/kernel": "(6, 4) over ('fsdp', 'tensor')"}
+    assert partition.not_divisible(params, rules, MESH) == {"w/kernel": "(6, 4) over ('fsdp', 'tensor')"}
 
 
 def test_what_does_not_fit_is_listed():
@@ -98,14 +99,14 @@ def test_what_does_not_fit_is_listed():
     ]
 
 
-def test_moments_and_averages_lie_with_their_parameter():
+def test_moments_and_averages_are_sharded_as_their_parameter():
     mesh = make_mesh()
     params = {"a": {"kernel": np.zeros((4, 2))}, "b": {"scale": np.zeros(4)}}
     rules = [("kernel$", P("fsdp", None)), ("scale$", P())]
     state = {"opt": {"group": {"a/kernel": np.zeros((4, 2)), "count": np.zeros(())}}, "ema": params, "step": 0}
     state["step"] = np.zeros(())
-    places = jax.tree.map(lambda x: x.spec, partition.shardings(state, params, rules, mesh))
-    assert places == {
+    specs = jax.tree.map(lambda x: x.spec, partition.shardings(state, params, rules, mesh))
+    assert specs == {
         "opt": {"group": {"a/kernel": P("fsdp", None), "count": P()}},
         "ema": {"a": {"kernel": P("fsdp", None)}, "b": {"scale": P()}},
         "step": P(),

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tcm_jax.recognition.config import RecognitionOptimConfig
 from tcm_jax.recognition.model import RecognitionModel
-from tcm_jax.recognition.task import RecognitionOptimConfig, make_optimizer
+from tcm_jax.recognition.optimizer import make_optimizer
 from tcm_jax.tasks import parse
 from tcm_jax.training.mesh import make_mesh, shard_batch
 from tcm_jax.training.methods import adamw

@@ -93,7 +93,7 @@ def test_what_a_run_leaves(finished):
 def test_nothing_is_compiled_after_the_first_step_and_the_first_validation(tmp_path, config, compiled):
     config["steps"], config["checkpoint"]["every"] = 9, 3
     train.run(config, tmp_path)
-    assert "jit(signalling)" in " ".join(compiled[1, "train"])
+    assert "jit(train_step)" in " ".join(compiled[1, "train"])
     assert compiled[2, "train"] == compiled[1, "train"]
     assert len(compiled[3, "validation/words"]) > len(compiled[3, "train"])
     assert compiled[4, "train"] == compiled[9, "validation/words"]  # the checkpoint of step 3 is written in between
@@ -103,7 +103,7 @@ def test_a_profile_of_some_steps(tmp_path, config):
     config["profile_steps"] = 2
     train.run(config, tmp_path)
     (trace,) = (tmp_path / "tensorboard").rglob("*.xplane.pb")
-    assert b"jit_signalling" in trace.read_bytes()
+    assert b"jit_train_step" in trace.read_bytes()
 
 
 def test_a_finished_run_has_nothing_to_do(finished, config, capsys):
