@@ -31,7 +31,8 @@ import numpy as np
 
 from benchmarks.input_pipeline import drawn_words
 from benchmarks.processes import descendants, memory
-from tcm_jax.data.words.array_record import shard_name, write_array_record
+from tcm_jax.data.array_record import shard_name
+from tcm_jax.data.words.array_record import write_array_record
 
 ROOT = Path(__file__).parents[1]
 WORDS, SHARDS = 4000, 4

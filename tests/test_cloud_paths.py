@@ -15,10 +15,11 @@ from tcm_jax.commands import predict
 from tcm_jax.commands.evaluate import main as evaluate
 from tcm_jax.commands.evaluate.outputs import results_path
 from tcm_jax.commands.images import find_images, picture_paths
+from tcm_jax.data.entries import Entry
 from tcm_jax.data.scenes.build import DetectionEntry, training_scenes
 from tcm_jax.data.scenes.write import write_scene_folder
 from tcm_jax.data.words.array_record import write_array_record
-from tcm_jax.data.words.build import Entry, evaluation_source
+from tcm_jax.data.words.build import evaluation_source
 from tcm_jax.data.words.label_files import write_label_folder
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.data.words.lmdb import LmdbSource, write_lmdb
@@ -34,7 +35,7 @@ from tcm_jax.files import (
     upload,
     write_json,
 )
-from tcm_jax.images.inputs import named, pixels
+from tcm_jax.images.inputs import load_image, named_images
 from tcm_jax.pretrained import Pretrained, find_model
 from tcm_jax.recognition.loading import load_model
 from tcm_jax.records import AnnotatedImage, SourceError, TextRegion
@@ -253,8 +254,8 @@ def test_metrics_are_uploaded_now_and_then_and_at_the_end(bucket, capsys, monkey
 def test_images_to_predict(bucket):
     for name in ("b.jpg", "a.jpg", "notes.txt"):
         put(f"gs://b/photos/{name}", jpeg(1))
-    assert [name for _, name in named("gs://b/photos")] == ["gs://b/photos/a.jpg", "gs://b/photos/b.jpg"]
-    assert pixels("gs://b/photos/a.jpg", "a").shape == (10, 20, 3)
+    assert [name for _, name in named_images("gs://b/photos")] == ["gs://b/photos/a.jpg", "gs://b/photos/b.jpg"]
+    assert load_image("gs://b/photos/a.jpg", "a").shape == (10, 20, 3)
     assert find_images(["gs://b/photos"]) == ["gs://b/photos/a.jpg", "gs://b/photos/b.jpg"]
     assert find_images(["gs://b/*/b*.jpg", "gs://b/x.jpg"]) == ["gs://b/photos/b.jpg", "gs://b/x.jpg"]
     assert [str(path) for path in picture_paths(["gs://b/photos/a.jpg"], as_path("gs://b/out"))] == ["gs://b/out/a.jpg"]

@@ -1,15 +1,14 @@
 """Shards made by several processes of this machine."""
 
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait as wait_for
+from typing import Any
 
-from tcm_jax.data.shards import Records, Shard, ShardPlan, make_shard
+from tcm_jax.data.shards import Shard, ShardPlan, make_shard
+from tcm_jax.data.workers import end_with_parent
+from tcm_jax.records import Source
 
 _POLL_SECONDS = 0.2
 
@@ -18,14 +17,15 @@ class _Stopped(Exception):
     """The main process wants no more."""
 
 
-def make_shards(source: Records, plan: ShardPlan, workers: int, progress: Callable[[int], None]) -> list[Shard]:
+def make_shards(source: Source[Any], plan: ShardPlan, workers: int, advance: Callable[[int], object]) -> list[Shard]:
     """Makes all shards of `plan`, which `start` has prepared; those that are there are kept.
 
     When it is interrupted (Ctrl-C), the processes end at their next record; finished shards stay.
 
     Args:
         source: is sent to the processes.
-        progress: called now and then with the number of records done.
+        workers: maximum number of processes.
+        advance: called now and then with the number of records done since the last call.
 
     Raises:
         OSError: the disk is full, or one of the processes was killed.
@@ -34,13 +34,15 @@ def make_shards(source: Records, plan: ShardPlan, workers: int, progress: Callab
     context = multiprocessing.get_context("spawn")
     done, stop = context.RawArray("q", plan.shards), context.RawValue("b", 0)  # each number has one writer: no locks
     pool = ProcessPoolExecutor(min(workers, plan.shards), context, _start, (source, plan, done, stop))
+    shards: list[Shard] = []
+    reported = 0
     try:
         waiting = {pool.submit(_make, number) for number in range(plan.shards)}
-        shards: list[Shard] = []
         while waiting:
             finished, waiting = wait(waiting, _POLL_SECONDS, FIRST_COMPLETED)
             shards += [future.result() for future in finished]
-            progress(sum(done))
+            before, reported = reported, sum(done)
+            advance(reported - before)
     except BrokenProcessPool as error:
         raise OSError("a process was killed (for too much memory?); the same command makes the other shards") from error
     finally:
@@ -49,33 +51,22 @@ def make_shards(source: Records, plan: ShardPlan, workers: int, progress: Callab
     return shards
 
 
-def _start(source: Records, plan: ShardPlan, done, stop) -> None:
+_job: tuple[Source[Any], ShardPlan, Any, Any]  # of this process
+
+
+def _start(*job: Any) -> None:
     """Runs first in each process."""
-    global _work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main one tells the others
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-    def work(number: int) -> Shard:
-        def tick() -> None:
-            done[number] += 1
-            if stop.value:
-                raise _Stopped
-
-        return make_shard(source, plan, number, tick)
-
-    _work = work
-
-
-_work: Callable[[int], Shard]
+    global _job
+    _job = job
+    end_with_parent()
 
 
 def _make(number: int) -> Shard:
-    return _work(number)
+    source, plan, done, stop = _job
 
+    def tick() -> None:
+        done[number] += 1
+        if stop.value:
+            raise _Stopped
 
-def _end_with_parent() -> None:
-    """A killed main process can't tell the others to end."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait_for([parent.sentinel])
-    os._exit(1)
+    return make_shard(source, plan, number, tick)

@@ -1,4 +1,4 @@
-"""Words and scenes converted to sets of ArrayRecord shards, by many processes or machines.
+"""Crops and annotated images converted to sets of ArrayRecord shards, by many processes or machines.
 
 Shard i of N holds the records i * n / N to (i + 1) * n / N of the n in the source, in its order, without those that
 can't be read. So it depends on nothing but the source and its number: shards can be made anywhere in any order, again
@@ -13,39 +13,30 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from tcm_jax.data.array_record import sha256, shard_name, write_packed
 from tcm_jax.data.scenes.array_record import MANIFEST, pack_scene
-from tcm_jax.data.words.array_record import pack_word, sha256, shard_name, write_packed
-from tcm_jax.data.words.check import spread
+from tcm_jax.data.sources import spread
+from tcm_jax.data.words.array_record import pack_word
 from tcm_jax.files import absolute, as_path, atomic_file, is_remote
 from tcm_jax.images.decoding import ImageError, image_size
-from tcm_jax.records import AnnotatedImage, SourceError, WordCrop
+from tcm_jax.records import AnnotatedImage, Source, SourceError, WordCrop
 
-_SAMPLE = 64  # records that tell the size of all, and one source from another
+_SAMPLE = 64  # records that the size of shards is estimated from, and that tell one source from another
 _MESSAGES = 10  # about records left out, of each shard and of all
-_PARTS = ".parts"  # folder with the accounts of finished shards, until the manifest holds them
-
-
-class Records(Protocol):
-    """A source of words or of scenes."""
-
-    name: str
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> WordCrop | AnnotatedImage: ...
+_PARTS = ".parts"  # folder with what finished shards hold, until the manifest lists it
 
 
 @dataclass
 class Shard:
-    """The account of a finished shard.
+    """What a finished shard holds.
 
     Attributes:
         file: its name; bytes, sha256: of the file.
-        first, end: numbers of the source's records that it was made of; records: how many it holds.
-        dropped: how many are left out, by reason; left_out: messages about the first of them.
-        texts: labels, or text instances; ignored: of these, those that don't count; empty: those without letters.
+        first, end: it is made of the records `first` to `end` - 1 of the source; records: how many it holds.
+        dropped: number of records left out by reason; left_out: messages about the first of them.
+        texts: number of labels or text instances; ignored, empty: of these, those ignored and those without letters.
         longest: characters of the longest text; characters: how often each occurs in texts.
     """
 
@@ -91,7 +82,7 @@ class ShardPlan:
         destination: folder of the shards.
         records, shards: numbers of them.
         digest: of some records, spread evenly, which tells one source from another.
-        about: what the manifest tells of the source.
+        about: what the manifest says of the source.
     """
 
     destination: str
@@ -102,21 +93,30 @@ class ShardPlan:
 
     @property
     def folder(self) -> Path:
+        """`destination` as a path."""
         return as_path(self.destination)
-
-    def shard(self, number: int) -> Shard:
-        """The still empty account of a shard."""
-        first, end = (self.records * i // self.shards for i in (number, number + 1))
-        return Shard(shard_name(self.folder.name, number, self.shards), first, end)
 
     @property
     def job(self) -> dict[str, Any]:
         """What has to be equal for finished shards to be kept."""
         return {"records": self.records, "shards": self.shards, "digest": self.digest}
 
+    def shard(self, number: int) -> Shard:
+        """A shard that has no records yet."""
+        first, end = (self.records * i // self.shards for i in (number, number + 1))
+        return Shard(shard_name(self.folder.name, number, self.shards), first, end)
+
+    def part(self, number: int) -> Path:
+        """The file that says what a finished shard holds, until the manifest does."""
+        return self.folder / _PARTS / f"{number:05d}.json"
+
 
 def plan_shards(
-    source: Records, destination: str | Path, shards: int = 0, shard_bytes: int = 0, about: dict[str, Any] | None = None
+    source: Source[Any],
+    destination: str | Path,
+    shards: int = 0,
+    shard_bytes: int = 0,
+    about: dict[str, Any] | None = None,
 ) -> ShardPlan:
     """The plan for all records of `source`.
 
@@ -148,17 +148,20 @@ def packed(record: WordCrop | AnnotatedImage) -> bytes:
     """A record of a source as the bytes of a record in a shard: labels, polygons and image files unchanged.
 
     Raises:
-        ImageError: its image is no image file. Only the header of the file is looked at.
+        ImageError: its image is no image file. Only the header of the file is read.
     """
     image_size(record.image, record.name)
     return pack_word(record) if isinstance(record, WordCrop) else pack_scene(record)
 
 
-def make_shard(source: Records, plan: ShardPlan, number: int, tick: Callable[[], None] = lambda: None) -> Shard:
-    """Makes a shard, if it isn't there already, whole and undamaged; returns its account.
+def make_shard(source: Source[Any], plan: ShardPlan, number: int, tick: Callable[[], None] = lambda: None) -> Shard:
+    """Makes a shard, if it isn't there already, complete and undamaged; returns what it holds.
 
     Args:
         tick: called after each record; what it raises ends the work and leaves nothing behind.
+
+    Raises:
+        OSError: it can't be written.
     """
     shard = plan.shard(number)
     path = plan.folder / shard.file
@@ -168,7 +171,7 @@ def make_shard(source: Records, plan: ShardPlan, number: int, tick: Callable[[],
             tick()
         return finished
     _, shard.bytes, shard.sha256 = write_packed(_read(source, shard, tick), path)
-    with atomic_file(_account(plan, number)) as file:
+    with atomic_file(plan.part(number)) as file:
         json.dump(vars(shard), file)
     return shard
 
@@ -177,7 +180,7 @@ def start(plan: ShardPlan) -> None:
     """Prepares the folder of `plan`.
 
     Raises:
-        SourceError: it holds something else; the message tells what.
+        SourceError: it holds shards of another plan; the message tells which.
     """
     parts = plan.folder / _PARTS
     for path in (plan.folder / MANIFEST, parts / "job.json"):
@@ -203,14 +206,11 @@ def finish(plan: ShardPlan, shards: Iterable[Shard]) -> None:
         SourceError: shards are missing, or all records were left out.
     """
     shards = sorted(shards, key=lambda shard: shard.first)
-    expected = [plan.shard(number).file for number in range(plan.shards)]
-    if [shard.file for shard in shards] != expected:
+    if [shard.file for shard in shards] != [plan.shard(number).file for number in range(plan.shards)]:
         raise SourceError(f"{len(shards):,} of {plan.shards:,} shards were made")
     messages = [message for shard in shards for message in shard.left_out][:_MESSAGES]
-    total: dict[str, Any] = {
-        name: sum(getattr(shard, name) for shard in shards)
-        for name in ("records", "bytes", "texts", "ignored", "empty")
-    }
+    sums = ("records", "bytes", "texts", "ignored", "empty")
+    total: dict[str, Any] = {name: sum(getattr(shard, name) for shard in shards) for name in sums}
     if not total["records"]:
         raise SourceError(f"no record can be read; the first: {messages[0]}")
     total["longest"] = max(shard.longest for shard in shards)
@@ -220,7 +220,12 @@ def finish(plan: ShardPlan, shards: Iterable[Shard]) -> None:
     manifest = {"job": plan.job, **plan.about, **total, "left_out": messages, "shards": [vars(s) for s in shards]}
     with atomic_file(plan.folder / MANIFEST) as file:
         json.dump(manifest, file, indent=1)
-    _remove(plan.folder / _PARTS)
+    parts = plan.folder / _PARTS
+    if parts.exists():  # not where a runner calls this again
+        for part in parts.iterdir():
+            part.unlink()
+        if not is_remote(parts):  # object stores have no folders
+            parts.rmdir()
 
 
 def read_manifest(plan: ShardPlan) -> dict[str, Any]:
@@ -230,10 +235,10 @@ def read_manifest(plan: ShardPlan) -> dict[str, Any]:
 
 def finished_shards(plan: ShardPlan) -> int:
     """How many shards of an unfinished plan are made."""
-    return sum(_account(plan, number).exists() for number in range(plan.shards))
+    return sum(plan.part(number).exists() for number in range(plan.shards))
 
 
-def _read(source: Records, shard: Shard, tick: Callable[[], None]) -> Iterator[bytes]:
+def _read(source: Source[Any], shard: Shard, tick: Callable[[], None]) -> Iterator[bytes]:
     for index in range(shard.first, shard.end):
         try:
             record = source[index]
@@ -249,22 +254,10 @@ def _read(source: Records, shard: Shard, tick: Callable[[], None]) -> Iterator[b
 
 
 def _finished(plan: ShardPlan, number: int) -> Shard | None:
-    """The account of a shard that was made earlier, None if there is none."""
+    """A shard that was made earlier, None if it was not."""
     manifest = _json(plan.folder / MANIFEST)
-    values = manifest["shards"][number] if manifest else _json(_account(plan, number))
+    values = manifest["shards"][number] if manifest else _json(plan.part(number))
     return Shard(**{f.name: values[f.name] for f in dataclasses.fields(Shard)}) if values else None
-
-
-def _account(plan: ShardPlan, number: int) -> Path:
-    return plan.folder / _PARTS / f"{number:05d}.json"
-
-
-def _remove(folder: Path) -> None:
-    if folder.exists():  # not where a runner calls `finish` again
-        for file in folder.iterdir():
-            file.unlink()
-        if not is_remote(folder):  # object stores have no folders
-            folder.rmdir()
 
 
 def _json(path: Path) -> dict[str, Any] | None:

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-from word_files import records
+from word_files import records, run_data
 
-from tcm_jax.commands.data import main
 from tcm_jax.data.scenes.write import write_scene_folder
 from tcm_jax.data.words.label_files import write_label_folder
 from tcm_jax.records import AnnotatedImage
@@ -22,8 +21,8 @@ def test_the_pipeline_makes_the_shards_that_the_processes_make(tmp_path, capsys,
         write_label_folder(records(10), source)
     else:
         write_scene_folder([AnnotatedImage(record.image, (), f"{record.label}.jpg") for record in records(10)], source)
-    command = ["shard", str(source), "--shards", "3"]
-    assert main([*command, str(tmp_path / "here" / "packed")]) == 0
-    assert main([*command, str(tmp_path / "beam" / "packed"), "--beam", "--runner=DirectRunner"]) == 0
+    command = ("shard", source, "--shards", 3)
+    assert run_data(*command, tmp_path / "here" / "packed") == 0
+    assert run_data(*command, tmp_path / "beam" / "packed", "--beam", "--runner=DirectRunner") == 0
     assert contents(tmp_path / "beam" / "packed") == contents(tmp_path / "here" / "packed")
     assert "10 records, " in capsys.readouterr().out.splitlines()[-3]

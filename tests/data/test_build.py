@@ -2,7 +2,8 @@
 
 import pytest
 
-from tcm_jax.data.words.build import Entry, evaluation_source, parse_entries, training_source, weights
+from tcm_jax.data.entries import Entry, parse_entries, weights
+from tcm_jax.data.words.build import evaluation_source, training_source
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.records import SourceError
 

@@ -1,22 +1,15 @@
 import numpy as np
 import pytest
 from PIL import Image
-from word_files import ListSource, folder, jpeg, raw_lmdb, records
+from word_files import ListSource, folder, jpeg, raw_lmdb, records, run
 
-from tcm_jax.commands.data import main
-from tcm_jax.data.words.check import contact_sheet, spread, survey
+from tcm_jax.data.sources import spread
+from tcm_jax.data.words.check import contact_sheet, survey
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.data.words.lmdb import write_lmdb
 from tcm_jax.data.words.sources import open_source
 from tcm_jax.records import WordCrop
 from tcm_jax.text.charset import CHARSET_36
-
-
-def run(capsys, *arguments) -> tuple[int, str]:
-    """Exit code and printed text of `python -m tcm_jax.data`."""
-    code = main([str(argument) for argument in arguments])
-    printed = capsys.readouterr()
-    return code, printed.out + printed.err
 
 
 def test_a_survey_finds_what_is_wrong():
@@ -31,18 +24,19 @@ def test_a_survey_finds_what_is_wrong():
         WordCrop(np.full((10, 20, 3), 7, np.uint8), "array", "7"),
     ]
     result = survey(ListSource(made), LabelFilter(CHARSET_36), range(8))
-    assert (result.looked_at, result.usable) == (8, 6)
-    assert result.copies == [("1 = 0", True), ("2 = 0", False)]
+    assert (result.inspected, result.usable) == (8, 6)
+    assert result.places["image: same as another"] == ["1 = 0", "2 = 0"]
+    assert result.places["image: same as another, with another label"] == ["2 = 0"]
     text = str(result)
     for line in (
         "labels: kept 7, dropped 1: 1 with characters outside the charset only (top: '.' 3)",
         "        7 different; most frequent: 'one' 2, 'two' 1, 'cut' 1, 'i' 1, 'long' 1",
         "images: height 10 .. 60, median 10, 90 % within 10 .. 45",
-        "images: 1 tiny (under 8 pixels): 4",
-        "images: 1 huge (over 1500 pixels; whole photos?): 5",
-        "images: 2 tall (height over 2 x width; rotated or vertical?): 4, 6",
-        "same image again: 2: 1 = 0, 2 = 0",
-        "same image with another label: 1: 2 = 0",
+        "image: tiny (under 8 pixels): 1: 4",
+        "image: huge (over 1500 pixels; not cropped?): 1: 5",
+        "image: tall (height over 2 x width; rotated or vertical?): 2: 4, 6",
+        "image: same as another: 2: 1 = 0, 2 = 0",
+        "image: same as another, with another label: 1: 2 = 0",
         "unreadable: 1 of 8",
         "usable: 6 of 8 records",
     ):
@@ -60,8 +54,8 @@ def test_check_of_a_partly_broken_folder(tmp_path, capsys):
     write_lmdb(records(12, broken=tuple(range(12))), tmp_path / "C")
     code, text = run(capsys, "check", tmp_path, "--charset", "36")
     assert code == 0
-    assert f"recognised: label file {tmp_path.name}/A/labels.csv, 2 records" in text
-    assert f"recognised: word LMDB {tmp_path.name}/C, 12 records" in text
+    assert f"recognised: label file {tmp_path.name}/A/labels.csv: 2 records" in text
+    assert f"recognised: word LMDB {tmp_path.name}/C: 12 records" in text
     assert "unreadable: 13 of 14" in text and "  and 3 more" in text
     assert "usable: 1 of 14 records" in text
     assert "problem: " in text and "labels.csv:2: 1 fields" in text and "key 'image-000000001' is missing" in text
@@ -79,6 +73,7 @@ def test_check_fails_when_nothing_is_usable(tmp_path, capsys):
 
 
 def test_check_of_wrong_options(tmp_path, capsys):
+    folder(tmp_path, "labels.tsv", "a.jpg\tword\n")
     code, text = run(capsys, "check", tmp_path, "--charset", "file:nowhere")
     assert code == 1 and text.startswith("error: ")
     code, text = run(capsys, "check", tmp_path, "--charset", "\u00e9", "--unicode", "ascii")

@@ -14,12 +14,14 @@ from tcm_jax.data.words.lmdb import write_lmdb
 from tcm_jax.data.words.samples import RecognitionSample
 from tcm_jax.data.words.sources import FilteredSource, open_source
 from tcm_jax.distributed.share import Share
-from tcm_jax.images.decoding import ImageError, decode, framed, resize
+from tcm_jax.images.decoding import ImageError, decode, resize
+from tcm_jax.recognition.views import CropViews, with_margin
 from tcm_jax.records import WordCrop
 from tcm_jax.text.charset import CHARSET_36, CharsetTokenizer
 
 TOKENIZER = CharsetTokenizer(CHARSET_36)
 SIZE = (8, 16)
+VIEW = CropViews(SIZE)
 
 
 def shift(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -159,12 +161,12 @@ def test_arguments_that_do_not_fit(options, problem):
 
 def test_evaluation_is_one_pass_with_a_padded_end():
     made = records(10)
-    batches = list(eval_batches(ListSource(made), image_size=SIZE, batch_size=4, margins=(0.0, 0.5)))
+    batches = list(eval_batches(ListSource(made), prepare=CropViews(SIZE, (0.0, 0.5)), batch_size=4))
     assert [batch["valid"].sum() for batch in batches] == [4, 4, 2]
     assert all(batch["image"].shape == (4, 2, *SIZE, 3) for batch in batches)
     assert [text for batch in batches for text in batch["text"]] == [f"w{i}" for i in range(10)] + ["", ""]
     last = decode(made[9].image)
-    for picture, image in zip(batches[2]["image"][1], (last, framed(last, 0.5)), strict=True):
+    for picture, image in zip(batches[2]["image"][1], (last, with_margin(last, 0.5)), strict=True):
         np.testing.assert_array_equal(picture, resize(image, SIZE))
     assert not batches[2]["image"][2:].any()
 
@@ -176,7 +178,7 @@ def valid_texts(batches: list[dict]) -> list[str]:
 @pytest.mark.parametrize("count", [1, 2, 9])
 def test_every_process_evaluates_its_rows_in_equally_many_batches(count):
     source = ListSource(records(count))
-    options = {"image_size": SIZE, "batch_size": 4}
+    options = {"prepare": VIEW, "batch_size": 4}
     parts = [list(eval_batches(source, share=Share.of(i, 2), **options)) for i in range(2)]
     assert len(parts[0]) == len(parts[1]) == -(-count // 4)
     in_order = [batch for step in zip(*parts, strict=True) for batch in step]
@@ -186,13 +188,13 @@ def test_every_process_evaluates_its_rows_in_equally_many_batches(count):
 def test_rows_that_two_processes_hold_are_scored_by_one():
     source = ListSource(records(7))
     shares = [Share(2, (0, 1), (0,)), Share(2, (1,), (1,))]
-    texts = [valid_texts(list(eval_batches(source, image_size=SIZE, batch_size=4, share=share))) for share in shares]
+    texts = [valid_texts(list(eval_batches(source, prepare=VIEW, batch_size=4, share=share))) for share in shares]
     assert texts == [["w0", "w1", "w4", "w5"], ["w2", "w3", "w6"]]
 
 
 @pytest.mark.parametrize("count", [1, 9])  # less than one batch per worker, and more
 def test_workers_lose_no_record_of_an_evaluation(count):
-    batches = list(eval_batches(ListSource(records(count)), image_size=SIZE, batch_size=4, workers=2))
+    batches = list(eval_batches(ListSource(records(count)), prepare=VIEW, batch_size=4, workers=2))
     assert valid_texts(batches) == [f"w{i}" for i in range(count)]
 
 
@@ -203,7 +205,7 @@ class MissingImage(ListSource):
 
 def test_evaluation_keeps_the_row_of_an_undecodable_image():
     for source in (ListSource(records(2, broken=(0, 1))), MissingImage(records(2))):
-        (batch,) = eval_batches(source, image_size=SIZE, batch_size=2)
+        (batch,) = eval_batches(source, prepare=VIEW, batch_size=2)
         assert batch["undecodable"] == batch["name"] == ["made:0", "made:1"]
         assert batch["text"] == ["w0", "w1"] and batch["valid"].all()
         assert not batch["image"].any()
@@ -221,7 +223,7 @@ def test_evaluation_notices_lost_records():
             return super().__getitem__(index)
 
     with pytest.raises(RuntimeError, match="made: 1 records were read; expected 2"):
-        list(eval_batches(Shrinking(records(2)), image_size=SIZE, batch_size=2))
+        list(eval_batches(Shrinking(records(2)), prepare=VIEW, batch_size=2))
 
 
 PROGRAM = """

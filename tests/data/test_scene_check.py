@@ -7,15 +7,14 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from word_files import folder, jpeg
+from word_files import folder, jpeg, run
 
-from tcm_jax.commands.data import main
 from tcm_jax.data.scenes.check import survey
 from tcm_jax.data.scenes.sources import open_scenes
 from tcm_jax.data.scenes.write import write_scene_folder
 from tcm_jax.data.tfds import open_tfds
 from tcm_jax.images.decoding import ImageError
-from tcm_jax.images.drawing import draw_polygons, scene_sheet
+from tcm_jax.images.drawing import annotation_sheet, draw_polygons
 from tcm_jax.records import AnnotatedImage, SourceError, TextRegion
 
 GREEN, ORANGE = (40, 230, 90), (255, 110, 60)
@@ -59,13 +58,6 @@ def rotated_jpeg() -> bytes:
     return file.getvalue()
 
 
-def run(capsys, *arguments) -> tuple[int, str]:
-    """Exit code and printed text of `python -m tcm_jax.data`."""
-    code = main([str(argument) for argument in arguments])
-    printed = capsys.readouterr()
-    return code, printed.out + printed.err
-
-
 def icdar2015(path, **annotations: str):
     """A folder of photos img_1.jpg, ... and their gt_img_1.txt, ..."""
     path.mkdir(parents=True)
@@ -83,17 +75,17 @@ def test_a_survey_counts_photos_and_texts():
         scene("d.jpg", TextRegion(np.float32([[0, 0], [90, 0], [90, 30]]), "3"), number=3),
     )
     result = survey(source, range(4))
-    assert (result.looked_at, result.usable, result.counts) == (4, 4, [(3, 1), (0, 0), (1, 1), (1, 0)])
+    assert (result.inspected, result.usable, result.counts) == (4, 4, [(3, 1), (0, 0), (1, 1), (1, 0)])
     assert str(result).split("\n") == [
-        "photos: height 100 .. 300, median 100, 90 % within 100 .. 270",
+        "images: height 100 .. 300, median 100, 90 % within 100 .. 270",
         "        width 200 .. 200, median 200, 90 % within 200 .. 200",
-        "texts:  5, 2 of them ignored; 0 .. 3, median 1, 90 % within 0 .. 3 in a photo",
-        "        1 photos without text",
-        "        1 photos with ignored text only",
+        "texts:  5, 2 of them ignored; 0 .. 3, median 1, 90 % within 0 .. 3 in an image",
+        "        1 images without text",
+        "        1 images with ignored text only",
         "        points: 3 in 1, 4 in 4",
         "        shorter side 10 .. 28, median 20, 90 % within 11 .. 28 pixels, of those that count",
         "        transcribed: 3; often 'EXIT' 2, '3' 1",
-        "usable: 4 of 4 photos",
+        "usable: 4 of 4 records",
     ]
 
 
@@ -112,17 +104,17 @@ def test_a_survey_finds_what_is_odd():
     result = survey(source, range(6))
     assert result.places == {
         "text: outline crosses or touches itself": ["a.jpg #1"],
-        "text: partly outside the photo": ["a.jpg #2"],
-        "text: wholly outside the photo": ["a.jpg #3", "a.jpg #5"],
-        "photo: same as another": ["b.jpg = a.jpg"],
+        "text: partly outside the image": ["a.jpg #2"],
+        "text: wholly outside the image": ["a.jpg #3", "a.jpg #5"],
+        "image: same as another": ["b.jpg = a.jpg"],
         "text: tiny (under 8 pixels), but not ignored": ["b.jpg #1"],
         "text: same outline as another": ["b.jpg #2 = b.jpg #1"],
-        "photo: with an EXIF orientation, which is ignored": ["c.jpg"],
+        "image: with an EXIF orientation, which is ignored": ["c.jpg"],
     }
     lines = str(result).split("\n")
-    assert "text: wholly outside the photo: 2: a.jpg #3, a.jpg #5" in lines
+    assert "text: wholly outside the image: 2: a.jpg #3, a.jpg #5" in lines
     assert "unreadable: 3 of 6" in lines and "  e.jpg: no such file" in lines and "  gt_f.txt:1: 3 fields" in lines
-    assert lines[-1] == "usable: 3 of 6 photos"
+    assert lines[-1] == "usable: 3 of 6 records"
 
 
 def test_outlines_and_tags():
@@ -142,12 +134,12 @@ def test_a_sheet_of_scenes():
         AnnotatedImage(b"no image", (), "folder/" * 40 + "b.jpg"),
         scene("c.jpg"),
     ]
-    sheet = np.array(scene_sheet(scenes, columns=2))
+    sheet = np.array(annotation_sheet(scenes, columns=2))
     assert sheet.shape == (508 + 228, 2 * 646, 3)  # photos grow to twice their size at most; rows are as high as needed
     for (y, x), colour in {(150, 200): GREEN, (420, 20): ORANGE}.items():
         np.testing.assert_allclose(sheet[y, x], colour, atol=25)
     assert tuple(sheet[1, 700]) == (255, 0, 0)
-    assert np.array(scene_sheet(scenes[:1])).shape == (508, 646, 3)
+    assert np.array(annotation_sheet(scenes[:1])).shape == (508, 646, 3)
 
 
 def test_a_written_folder_is_read_back(tmp_path):
@@ -184,10 +176,10 @@ def test_check_of_a_folder_of_photos(tmp_path, capsys):
     assert code == 0
     assert "recognised: icdar2015 " in text and "without area" in text
     assert "texts:  3, 1 of them ignored" in text and "often 'EXIT' 1, 'SALE' 1" in text
-    assert "usable: 3 of 3 photos" in text
+    assert "usable: 3 of 3 records" in text
     assert "problem: " in text and "gt_img_2.txt:1: " in text
-    assert "usable: 1 of 1 photos" in run(capsys, "check", path, "--limit", 1)[1]
-    assert "sheet.png: 3 of 3 photos" in run(capsys, "check", path, "--draw", tmp_path / "sheet.png")[1]
+    assert "usable: 1 of 1 records" in run(capsys, "check", path, "--limit", 1)[1]
+    assert "sheet.png: 3 of 3 records" in run(capsys, "check", path, "--draw", tmp_path / "sheet.png")[1]
     assert Image.open(tmp_path / "sheet.png").width > 600
 
 
@@ -195,7 +187,7 @@ def test_check_fails_when_no_photo_can_be_read(tmp_path, capsys):
     path = icdar2015(tmp_path / "photos", img_1="5,5,90,5,90,40,5,40,EXIT\n")
     (path / "img_1.jpg").write_bytes(b"no image")
     code, text = run(capsys, "check", path)
-    assert code == 1 and "unreadable: 1 of 1" in text and "usable: 0 of 1 photos" in text
+    assert code == 1 and "unreadable: 1 of 1" in text and "usable: 0 of 1 records" in text
 
 
 def test_options_choose_the_kind(tmp_path, capsys):
@@ -205,7 +197,7 @@ def test_options_choose_the_kind(tmp_path, capsys):
     assert run(capsys, "check", words, "--scenes")[0] == 1
     assert run(capsys, "peek", words, "--format", "jsonl")[0] == 1
     code, text = run(capsys, "check", words, "--charset", "36", "--format", "jsonl")
-    assert code == 1 and "--charset is for word images, --format for photos" in text
+    assert code == 1 and "--charset is for crops, --format for annotated images" in text
     (tmp_path / "empty").mkdir()
     code, text = run(capsys, "check", tmp_path / "empty")
     assert code == 1 and "as words: " in text and "as scenes: " in text
@@ -215,7 +207,7 @@ def test_peek_draws_photos(tmp_path, capsys):
     path = icdar2015(tmp_path / "photos", img_1="5,5,90,5,90,40,5,40,EXIT\n", img_2="5,5,90,5,90,40,5,40,###\n")
     code, text = run(capsys, "peek", path, "-o", tmp_path / "sheet.png")
     assert code == 0
-    assert "img_1.jpg  'EXIT'" in text and "sheet.png: 2 of 2 photos" in text
+    assert "img_1.jpg  'EXIT'" in text and "sheet.png: 2 of 2 records" in text
     assert Image.open(tmp_path / "sheet.png").size == (2 * 646, 228)
 
 
@@ -224,15 +216,15 @@ def test_build_writes_a_folder_of_scenes(tmp_path, capsys):
     (path / "img_2.jpg").write_bytes(b"no image")
     code, text = run(capsys, "build", path, tmp_path / "new")
     assert code == 0
-    assert "new: 1 photos, 1 left out\nleft out: " in text and "img_2.jpg" in text
+    assert "new: 1 records, 1 left out\nleft out: " in text and "img_2.jpg" in text
     built = open_scenes(tmp_path / "new")
     assert [record.image for record in built] == [jpeg(0, 200, 100)]
     assert built.regions(0)[0].text == "EXIT"
     code, text = run(capsys, "build", path, tmp_path / "other", "--to", "lmdb")
-    assert code == 1 and "--to lmdb is for word images" in text
+    assert code == 1 and "--to lmdb is not for annotated images" in text
     words = folder(tmp_path / "words", "labels.tsv", "a.jpg\tfirst\n")
     code, text = run(capsys, "build", words, tmp_path / "other", "--to", "scenes")
-    assert code == 1 and "--to scenes is for photos with text" in text
+    assert code == 1 and "--to scenes is not for crops" in text
     (path / "img_1.jpg").write_bytes(b"no image")
     code, text = run(capsys, "build", path, tmp_path / "other")
     assert code == 1 and "no record can be read" in text and not (tmp_path / "other").exists()
@@ -247,14 +239,14 @@ def test_build_refuses_malformed_lines(tmp_path, capsys):
 def test_synth_renders_scenes(tmp_path, capsys):
     options = ("synth", "--scenes", "-n", 2, "--image-size", 96, 128, "--words", 2, 4, "--difficulty", 0)
     code, text = run(capsys, *options, "-o", tmp_path / "new")
-    assert code == 0 and "new: 2 photos from " in text
+    assert code == 0 and "new: 2 scenes from " in text
     made = open_scenes(tmp_path / "new")
     assert len(made) == 2
     assert Image.open(io.BytesIO(made[0].image)).size == (128, 96)
     assert run(capsys, *options, "-o", tmp_path / "sheet.png")[0] == 0
     assert Image.open(tmp_path / "sheet.png").size[0] == 2 * 646
     code, text = run(capsys, *options, "--charset", "36")
-    assert code == 1 and "--charset is for word images" in text
+    assert code == 1 and "--charset is for crops" in text
 
 
 def test_tfds_builds_a_data_set(tmp_path, capsys):

@@ -11,13 +11,13 @@ import time
 
 import numpy as np
 import pytest
-from word_files import ListSource, jpeg, records
+from word_files import ListSource, jpeg, records, run_data
 
-from tcm_jax.commands.data import main
+from tcm_jax.data.array_record import set_name, write_packed
 from tcm_jax.data.scenes.sources import open_scenes
 from tcm_jax.data.scenes.write import write_scene_folder
 from tcm_jax.data.shards import finish, make_shard, plan_shards, start
-from tcm_jax.data.words.array_record import ArrayRecordSource, set_name, write_array_record, write_packed
+from tcm_jax.data.words.array_record import ArrayRecordSource, write_array_record
 from tcm_jax.data.words.benchmarks import benchmark_sets
 from tcm_jax.data.words.label_files import write_label_folder
 from tcm_jax.data.words.sources import open_source
@@ -28,7 +28,7 @@ BOX = np.array([[1, 2.25], [9, 2], [9, 5], [0.1, 5]], np.float32)
 
 
 def shard(*arguments) -> int:
-    return main(["shard", *map(str, arguments)])
+    return run_data("shard", *arguments)
 
 
 def words(path, count: int = 10):
@@ -92,7 +92,7 @@ def test_scenes_come_back_with_their_regions(tmp_path, capsys):
         for region, expected in zip(read.regions(i), original.regions(i), strict=True):
             assert (region.text, region.ignore) == (expected.text, expected.ignore)
             assert region.polygon.dtype == np.float32 and (region.polygon == expected.polygon).all()
-    assert main(["check", str(tmp_path / "packed")]) == 0
+    assert run_data("check", tmp_path / "packed") == 0
     assert "recognised: ArrayRecord packed: 5 photos" in capsys.readouterr().out
     with pytest.raises(SourceError, match=r"record 0 has another layout \(KeyError\('label'\)\)"):
         open_source(tmp_path / "packed")

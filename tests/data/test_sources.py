@@ -5,10 +5,11 @@ import pickle
 import pytest
 from word_files import ListSource, folder, jpeg, raw_lmdb, records
 
+from tcm_jax.data.sources import ConcatSource
 from tcm_jax.data.words.array_record import ArrayRecordSource, write_array_record
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.data.words.lmdb import LmdbSource, write_lmdb
-from tcm_jax.data.words.sources import ConcatSource, FilteredSource, open_source
+from tcm_jax.data.words.sources import FilteredSource, open_source
 from tcm_jax.images.decoding import ImageError, decode
 from tcm_jax.records import SourceError, WordCrop
 from tcm_jax.text.charset import CHARSET_36

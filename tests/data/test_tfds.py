@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from word_files import folder, jpeg, records
 
+from tcm_jax.data.entries import Entry, parse_entries
 from tcm_jax.data.scenes.build import DetectionEntry, training_scenes
 from tcm_jax.data.tfds import SceneText, TfdsScenes, TfdsWords, WordImages, build_tfds, open_tfds
 from tcm_jax.data.tfds.layouts import SCENES, Layout
-from tcm_jax.data.words.build import Entry, parse_entries, training_source
+from tcm_jax.data.words.build import training_source
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.data.words.lmdb import write_lmdb
 from tcm_jax.records import SourceError
@@ -199,7 +200,7 @@ def test_folders_that_cannot_name_a_split(tmp_path):
 
 def test_nothing_left_is_an_error(tmp_path):
     folder(tmp_path / "manual/train", "labels.tsv", "x.jpg\tone\ny.jpg\ttwo\n", images=("z.jpg",))
-    with pytest.raises(SourceError, match="train: no record is left of 2 words; left out 2 without an image"):
+    with pytest.raises(SourceError, match="train: no record is left of 2 records; left out 2 without an image"):
         build_tfds("word_images/folders", tmp_path / "manual", tmp_path / "tfds")
 
 

@@ -2,12 +2,14 @@
 
 import io
 import os
+import sys
 from pathlib import Path
 
 import lmdb
 import numpy as np
 from PIL import Image
 
+from tcm_jax.commands.data import main
 from tcm_jax.records import WordCrop
 
 
@@ -58,6 +60,22 @@ def raw_lmdb(path: Path, entries: dict[str, bytes]) -> Path:
         for key, value in entries.items():
             transaction.put(key.encode(), value)
     return path
+
+
+def run_data(*arguments) -> int:
+    """The exit code of `python -m tcm_jax.data`; what ends it is printed, as Python does."""
+    try:
+        return main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        print(end.code, file=sys.stderr)
+        return 1
+
+
+def run(capsys, *arguments) -> tuple[int, str]:
+    """Exit code and printed text of `python -m tcm_jax.data`."""
+    code = run_data(*arguments)
+    printed = capsys.readouterr()
+    return code, printed.out + printed.err
 
 
 def gray(batch_image: np.ndarray) -> int:

@@ -256,4 +256,5 @@ def test_the_preview_writes_a_sheet_or_a_folder(tmp_path, capsys):
     words, source = SyntheticWords(CHARSET_36, difficulty=0.5, size=9), open_source(tmp_path / "words")
     assert list(source.labels()) == list(words.labels())
     np.testing.assert_array_equal(decode(source[3].image), words[3].image)
-    assert main([*arguments, str(tmp_path / "words")]) == 1, "an existing folder is not overwritten"
+    with pytest.raises(SystemExit, match="words exists"):  # an existing folder is not overwritten
+        main([*arguments, str(tmp_path / "words")])

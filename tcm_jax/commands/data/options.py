@@ -1,6 +1,7 @@
-"""Options that belong to word images or to photos with text, or have another default for each."""
+"""Options that belong to crops or to annotated images, or have another default for each."""
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 KINDS = ("words", "scenes")
@@ -8,13 +9,18 @@ _UNSET = object()
 
 
 class Command:
-    """A sub-command. `add` is argparse's; the options of `option` are set by `fill` once the kind is known."""
+    """A sub-command. `add` is argparse's; the options of `option` are set by `filled` once the kind is known.
 
-    def __init__(self, commands, name: str, help: str):
-        self.parser = commands.add_parser(name, help=help, description=help)
+    Args:
+        commands: what the sub-command is added to.
+        run: what it does.
+    """
+
+    def __init__(self, commands: Any, name: str, run: Callable[..., int], help: str) -> None:
+        self.parser: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help)
         self.add = self.parser.add_argument
         self.defaults: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
-        self.parser.set_defaults(command=name, defaults=self.defaults)
+        self.parser.set_defaults(run=run, defaults=self.defaults)
 
     def option(self, *flags: str, words: Any = _UNSET, scenes: Any = _UNSET, **settings: Any) -> None:
         """Adds an option, with its default for words or for scenes or for both."""
@@ -34,7 +40,7 @@ def chosen_kind(options: argparse.Namespace) -> str | None:
     ]
     if all(given):
         flags = ["--" + names[0].replace("_", "-") for names in given]
-        raise ValueError(f"{flags[0]} is for word images, {flags[1]} for photos with text; give options of one kind")
+        raise ValueError(f"{flags[0]} is for crops, {flags[1]} for annotated images; give options of one kind")
     return next((kind for kind, names in zip(KINDS, given, strict=True) if names), None)
 
 

@@ -1,7 +1,7 @@
 """Photos with text in ArrayRecord files: what a record is, and the reader.
 
 The header of a record is {"name": ..., "regions": [{"polygon": [[x, y], ...], "text": ..., "ignore": ...}, ...]}; the
-photo's file follows it (see `tcm_jax.data.words.array_record`). The command that makes the shards counts the regions
+photo's file follows it (see `tcm_jax.data.array_record`). The command that makes the shards counts the regions
 in a file beside them, manifest.json.
 """
 
@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from tcm_jax.data.array_record import ArrayRecordFiles, is_array_record, pack, shard_sets
 from tcm_jax.data.scenes.regions import AnnotationReport, instance
-from tcm_jax.data.words.array_record import ArrayRecordFiles, is_array_record, pack, shard_sets
 from tcm_jax.images.decoding import encoded
 from tcm_jax.records import AnnotatedImage, SourceError, TextRegion
 
@@ -79,7 +79,7 @@ def scene_shards(path: Path) -> list[Path] | Path | None:
     """
     if path.is_file():
         return path if is_array_record(path.name) else None
-    sets = shard_sets(sorted(file for file in path.iterdir() if is_array_record(file.name) and file.name[0] != "."))
+    sets = shard_sets(sorted(path.iterdir()))
     if len(sets) > 1:
         names = ", ".join(files[0].name for files in sets)
         raise SourceError(f"{path} has several sets of scenes ({names}); give each a folder of its own")

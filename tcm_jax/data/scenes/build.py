@@ -1,4 +1,4 @@
-"""From the entries of a config to scenes: the same entries as those of words, see `tcm_jax.data.words.build`.
+"""From the entries of a config to scenes: the same entries as those of words, see `tcm_jax.data.entries`.
 
 An entry is {"path": PATH, "format": ..., "images": ..., "annotations": ...} (see `open_scenes`) or
 {"synthetic": {arguments of SyntheticScenes}}.
@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from tcm_jax.data.entries import Entry, check_not_empty, open_entry
 from tcm_jax.data.scenes.sources import open_scenes
-from tcm_jax.data.words.build import Entry
-from tcm_jax.files import as_path
-from tcm_jax.records import AnnotatedImage, AnnotatedImageSource, SourceError, TextRegion
-from tcm_jax.render.scenes import SyntheticScenes
+from tcm_jax.data.sources import at_most, select_held_out
+from tcm_jax.records import AnnotatedImage, AnnotatedImageSource, TextRegion
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class AnnotatedImageSubset:
 
 def hold_out(source: AnnotatedImageSource, every: int, held_out: bool, name: str = "") -> AnnotatedImageSubset:
     """Only the held-out scenes, number `every`, 2 * `every` and so on counted from 1; or only the others."""
-    return AnnotatedImageSubset(source, [i for i in range(len(source)) if ((i + 1) % every == 0) == held_out], name)
+    return AnnotatedImageSubset(source, select_held_out(np.arange(len(source)), every, held_out), name)
 
 
 def training_scenes(entry: DetectionEntry, root: str | Path = "") -> AnnotatedImageSource:
@@ -78,42 +77,26 @@ def training_scenes(entry: DetectionEntry, root: str | Path = "") -> AnnotatedIm
     Raises:
         SourceError: there is nothing usable at the path, or an argument is wrong; the message names the entry.
     """
-    return _chosen(entry, root, held_out=False)
+    return _open(entry, root, held_out=False)
 
 
 def evaluation_scenes(entry: DetectionEntry, root: str | Path = "") -> AnnotatedImageSource:
     """The scenes of an entry to evaluate on: the held-out ones, at most `max_samples`, spread evenly."""
-    source = _chosen(entry, root, held_out=True)
-    step = -(-len(source) // entry.max_samples) if entry.max_samples else 1
-    return AnnotatedImageSubset(source, range(0, len(source), step), entry.name)
+    source = _open(entry, root, held_out=True)
+    return AnnotatedImageSubset(source, at_most(np.arange(len(source)), entry.max_samples), entry.name)
 
 
-def _chosen(entry: DetectionEntry, root: str | Path, held_out: bool) -> AnnotatedImageSource:
-    try:
-        source = _open(entry, root)
-    except (OSError, TypeError, ValueError) as error:
-        raise SourceError(f"{entry.where}: {error}") from error
+def _open(entry: DetectionEntry, root: str | Path, held_out: bool) -> AnnotatedImageSource:
+    def render(**arguments: Any) -> AnnotatedImageSource:
+        from tcm_jax.render.scenes import SyntheticScenes  # only where a config asks for it
+
+        return SyntheticScenes(**arguments)
+
+    def open_path(path: Path) -> AnnotatedImageSource:
+        return open_scenes(path, entry.format, entry.images, entry.annotations)
+
+    source = open_entry(entry, root, "scenes", render, open_path)
     if entry.hold_out:
         source = hold_out(source, entry.hold_out, held_out)
-    if len(source) == 0:
-        raise SourceError(f"{entry.where}: {source.name} has no usable photo; {getattr(source, 'report', '')}")
-    return source
-
-
-def _open(entry: DetectionEntry, root: str | Path) -> AnnotatedImageSource:
-    if entry.synthetic:
-        arguments: dict[str, Any] = dict(entry.synthetic)
-        return SyntheticScenes(**arguments)
-    path = as_path(root, entry.path)
-    if entry.split:
-        return _open_split(path, entry.split)
-    return open_scenes(path, entry.format, entry.images, entry.annotations)
-
-
-def _open_split(path: Path, split: str) -> AnnotatedImageSource:
-    from tcm_jax.data.tfds import TfdsScenes, open_tfds  # an extra, and slow to import
-
-    source = open_tfds(path, split)
-    if not isinstance(source, TfdsScenes):
-        raise SourceError(f"{path} holds words; expected scenes")
+    check_not_empty(entry, source)
     return source

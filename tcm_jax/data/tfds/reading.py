@@ -16,6 +16,8 @@ _INFO = "dataset_info.json"
 class _TfdsSource:
     """Random access to a split of a data set of TFDS, whose images stay files."""
 
+    kind = "TFDS"
+
     def __init__(self, path: str | Path, split: str):
         self._arguments = str(path), split
         builder = tfds.builder_from_directory(path)
@@ -38,7 +40,7 @@ class _TfdsSource:
 class TfdsScenes(_TfdsSource):
     """The scenes of a split built by `SceneText`; a `AnnotatedImageSource`."""
 
-    kind = "TFDS"
+    holds = "scenes"
 
     def __getitem__(self, index: int) -> AnnotatedImage:
         example = self._example(index)
@@ -54,7 +56,7 @@ class TfdsScenes(_TfdsSource):
 class TfdsWords(_TfdsSource):
     """The words of a split built by `WordImages`; a `WordSource`."""
 
-    kind = "TFDS"
+    holds = "words"
 
     def __getitem__(self, index: int) -> WordCrop:
         example = self._example(index)

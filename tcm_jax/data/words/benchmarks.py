@@ -1,12 +1,12 @@
-"""Test sets below a path, and how many words the well-known ones have."""
+"""Test sets below a path, and the numbers of words in the well-known ones."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from tcm_jax.data.words.array_record import is_array_record, set_name
+from tcm_jax.data.array_record import is_array_record, set_name
+from tcm_jax.data.sources import ConcatSource, parts
 from tcm_jax.data.words.label_files import local_words
-from tcm_jax.data.words.sources import ConcatSource, FilteredSource, open_source
+from tcm_jax.data.words.sources import FilteredSource, open_source
 from tcm_jax.records import WordSource
 from tcm_jax.text.charset import CHARSET_36
 
@@ -27,7 +27,7 @@ WORDS = {
     "COCOv1.4": 9_825,
     "Uber": 80_551,
 }
-_PARTS = {"IC13_857": "IC13_1015", "IC15_1811": "IC15_2077"}  # subset -> set
+_SUPERSETS = {"IC13_857": "IC13_1015", "IC15_1811": "IC15_2077"}
 
 
 def benchmark_sets(path: str | Path) -> list[WordSource]:
@@ -41,13 +41,10 @@ def benchmark_sets(path: str | Path) -> list[WordSource]:
         SourceError: nothing usable is there.
     """
     path = local_words(path)
-    source = open_source(path)
-    parts: list[Any] = source.sources if isinstance(source, ConcatSource) else [source]
     sets: dict[str, list[WordSource]] = {}
-    for part in parts:
+    for part in parts(open_source(path)):
         sets.setdefault(_set_name(path, part.path), []).append(part)
-    order = list(WORDS)
-    names = sorted(sets, key=lambda name: order.index(name) if name in order else len(order))
+    names = [*(name for name in WORDS if name in sets), *(name for name in sets if name not in WORDS)]
     return [ConcatSource(sets[name], name) for name in names]
 
 
@@ -67,8 +64,8 @@ def count_problem(source: FilteredSource) -> str | None:
 
 def overlaps(names: Sequence[str]) -> list[str]:
     """Sentences on sets whose words are among those of another one in `names`."""
-    pairs = ((part, whole) for part, whole in _PARTS.items() if part in names and whole in names)
-    return [f"{part} is part of {whole}: Combined counts its words twice" for part, whole in pairs]
+    pairs = ((part, superset) for part, superset in _SUPERSETS.items() if {part, superset} <= set(names))
+    return [f"{part} is part of {superset}: Combined counts its words twice" for part, superset in pairs]
 
 
 def _set_name(root: Path, file: Path) -> str:
