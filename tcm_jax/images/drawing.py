@@ -1,4 +1,4 @@
-"""Drawing on images: outlines and tags of text, and sheets of annotated images."""
+"""Drawing on images: outlines and labels of text, and sheets of annotated images."""
 
 from collections.abc import Sequence
 
@@ -7,16 +7,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tcm_jax.images.decoding import ImageError, decode
+from tcm_jax.images.lettering import DARK, Colour, draw_labels
 from tcm_jax.records import AnnotatedImage
 
-Colour = tuple[int, int, int]  # RGB
-PillowFont = ImageFont.ImageFont | ImageFont.FreeTypeFont
-
-_COUNTED, _IGNORED, _DARK = (40, 230, 90), (255, 110, 60), (20, 20, 20)
+_COUNTED, _IGNORED = (40, 230, 90), (255, 110, 60)
 _CELL, _CAPTION, _GAP = 640, 22, 6  # pixels of a sheet: maximum side of an image, height of its caption, between cells
 _MAX_SCALE = 2  # of small images on a sheet
-_MAX_TAG_LENGTH = 25
-_PADDING = 2  # pixels around a text in its box
 _FRACTION_BITS = 4  # of OpenCV's fixed-point coordinates
 _MAX_COORDINATE = 2**20  # pixels; larger ones overflow them
 
@@ -25,18 +21,18 @@ def draw_polygons(
     image: np.ndarray,
     polygons: Sequence[np.ndarray],
     colours: Sequence[Colour],
-    tags: Sequence[str] = (),
+    texts: Sequence[str],
     line: int = 2,
-    tag_size: int = 13,
+    sizes: tuple[int, int] = (13, 13),
 ) -> np.ndarray:
-    """Draws the outlines of polygons and, above all of them, their tags.
+    """Draws the outlines of polygons and a text beside each, see `draw_labels`.
 
     Args:
         image: uint8 RGB [h, w, 3], which is not changed.
         polygons: [n, 2] each, x and y in pixels; they may leave the image.
-        colours: one for each polygon.
-        tags: one for each polygon, none where it is ""; () for no tags.
-        line, tag_size: width of the outlines and font size, in pixels.
+        colours, texts: one for each polygon.
+        line: width of the outlines in pixels.
+        sizes: minimum and maximum font size in pixels.
 
     Returns:
         uint8 RGB [h, w, 3].
@@ -44,33 +40,11 @@ def draw_polygons(
     drawn = image.copy()
     clipped = [np.clip(polygon, -_MAX_COORDINATE, _MAX_COORDINATE) for polygon in polygons]
     outlines = [np.round(polygon * 2**_FRACTION_BITS).astype(np.int32) for polygon in clipped]
-    rims = [(outline, _DARK, line + 2) for outline in outlines]  # a dark rim keeps lines visible on any image
+    rims = [(outline, DARK, line + 2) for outline in outlines]  # they keep the lines visible on any image
     lines = [(outline, colour, line) for outline, colour in zip(outlines, colours, strict=True)]
     for outline, colour, width in (*rims, *lines):
         cv2.polylines(drawn, [outline], True, colour, width, cv2.LINE_AA, _FRACTION_BITS)
-    canvas = Image.fromarray(drawn)
-    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(tag_size)
-    for polygon, colour, tag in zip(polygons, colours, tags or [""] * len(polygons), strict=True):
-        if tag:
-            width, height = text_box(pen, tag, font)
-            x, y = polygon[polygon.sum(1).argmin()]  # the upper left corner
-            x, y = np.minimum(np.maximum((x, y - height - 1), 0), (canvas.width - width, canvas.height - height))
-            draw_text_box(pen, x, y, tag, font, colour)
-    return np.array(canvas)
-
-
-def text_box(pen: ImageDraw.ImageDraw, text: str, font: PillowFont) -> tuple[int, int]:
-    """Width and height in pixels of what `draw_text_box` draws."""
-    left, top, right, bottom = map(round, pen.textbbox((0, 0), text, font))
-    return right - left + 2 * _PADDING, bottom - top + 2 * _PADDING
-
-
-def draw_text_box(pen: ImageDraw.ImageDraw, x: float, y: float, text: str, font: PillowFont, colour: Colour) -> None:
-    """Draws a text on a dark box whose upper left corner is (x, y), in pixels."""
-    width, height = text_box(pen, text, font)
-    left, top, *_ = map(round, pen.textbbox((0, 0), text, font))
-    pen.rectangle((x, y, x + width - 1, y + height - 1), fill=_DARK)
-    pen.text((x + _PADDING - left, y + _PADDING - top), text, fill=colour, font=font)
+    return draw_labels(drawn, polygons, texts, colours, sizes)
 
 
 def resize_by(image: np.ndarray, factor: float) -> np.ndarray:
@@ -128,11 +102,7 @@ def _annotated(image: AnnotatedImage) -> np.ndarray:
     """The image and its regions, resized to fit a cell."""
     pixels = decode(image.image, image.name)
     factor = min(_CELL / max(pixels.shape[:2]), _MAX_SCALE)
-    return draw_polygons(
-        resize_by(pixels, factor),
-        [region.polygon * factor for region in image.regions],
-        [_IGNORED if region.ignore else _COUNTED for region in image.regions],
-        ["" if region.ignore else region.text[:_MAX_TAG_LENGTH] for region in image.regions],
-        line=1,
-        tag_size=11,
-    )
+    polygons = [region.polygon * factor for region in image.regions]
+    colours = [_IGNORED if region.ignore else _COUNTED for region in image.regions]
+    texts = ["" if region.ignore else region.text[:25] for region in image.regions]
+    return draw_polygons(resize_by(pixels, factor), polygons, colours, texts, line=1, sizes=(11, 11))

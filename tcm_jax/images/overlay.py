@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tcm_jax.files import atomic_file
 from tcm_jax.images.canvas import STRIDE
-from tcm_jax.images.drawing import Colour, draw_polygons, resize_by, stack
-from tcm_jax.images.lettering import draw_labels
+from tcm_jax.images.drawing import draw_polygons, resize_by, stack
+from tcm_jax.images.lettering import Colour
 from tcm_jax.records import TextRegion
 
 _JPEG: tuple[str, dict[str, Any]] = ("JPEG", {"quality": 90, "subsampling": 0})
@@ -51,9 +51,9 @@ def draw_detections(
     panel, factor = _panel(image)
     outlines = [*(region.polygon for region in regions), *map(np.asarray, polygons)]
     colours = [*(_IGNORED if region.ignore else _TRUTH for region in regions), *map(_score_colour, scores)]
-    tags = [*("" for _ in regions), *(f"{100 * score:.0f}" for score in scores)]
-    drawn = draw_polygons(panel, [points * factor for points in outlines], colours, tags)
-    panels = [_captioned(drawn, f"{_size(image)}, {_count(polygons, 'instance')}, score in %")]
+    texts = [*("" for _ in regions), *(f"{100 * score:.0f}" for score in scores)]
+    drawn = draw_polygons(panel, [points * factor for points in outlines], colours, texts)
+    panels = [_captioned(drawn, f"{_summary(image, polygons, 'instance')}, score in %")]
     if score_map is not None:
         panels.append(_score_panel(panel, score_map, np.asarray(scale) / factor))
     is_wide = panel.shape[1] > 1.41 * panel.shape[0]
@@ -76,9 +76,9 @@ def draw_words(
     """
     panel, factor = _panel(image)
     outlines = [np.asarray(polygon, np.float64) * factor for polygon in polygons]
-    colours = [*map(_score_colour, scores)]
-    drawn = draw_labels(draw_polygons(panel, outlines, colours), outlines, texts, colours)
-    return _captioned(drawn, f"{_size(image)}, {_count(texts, 'word')}")
+
+    drawn = draw_polygons(panel, outlines, [*map(_score_colour, scores)], texts, sizes=(12, 28))
+    return _captioned(drawn, _summary(image, texts, "word"))
 
 
 def save(image: np.ndarray, path: Path) -> None:
@@ -88,12 +88,8 @@ def save(image: np.ndarray, path: Path) -> None:
         Image.fromarray(image).save(file, format, **options)
 
 
-def _size(image: np.ndarray) -> str:
-    return f"{image.shape[1]} x {image.shape[0]} pixels"
-
-
-def _count(items: Sequence[Any], noun: str) -> str:
-    return f"{len(items):,} {noun}{'s' * (len(items) != 1)}"
+def _summary(image: np.ndarray, items: Sequence[Any], noun: str) -> str:
+    return f"{image.shape[1]} x {image.shape[0]} pixels, {len(items):,} {noun}{'s' * (len(items) != 1)}"
 
 
 def _panel(image: np.ndarray) -> tuple[np.ndarray, float]:
