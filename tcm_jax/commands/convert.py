@@ -9,16 +9,16 @@ Installed, it is `tcm-jax convert`.
 import argparse
 import json
 import runpy
-import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tcm_jax import pretrained
 from tcm_jax.commands.command_line import command, new_parser
-from tcm_jax.convert import checkpoints, conversion
+from tcm_jax.convert import checkpoints
 from tcm_jax.convert.architecture import Architecture, clip_of
-from tcm_jax.convert.clip_sizes import Options
+from tcm_jax.convert.clip_sizes import ConversionOptions
+from tcm_jax.convert.conversion import from_checkpoint, to_state_dict
 from tcm_jax.convert.engine import ConversionError
 from tcm_jax.convert.mmcv_config import DECODING
 from tcm_jax.detection.model import DetectionConfig, detection_config
@@ -33,39 +33,23 @@ NECK_FIELDS = ("lateral_channels", "out_channels", "channels", "repeats", "fouri
 
 def _parser(prog: str) -> argparse.ArgumentParser:
     parser = new_parser(prog, __doc__)
-    parser.add_argument("source", type=as_path, help="checkpoint to read (with --to-torch: model directory)")
-    parser.add_argument("dest", type=as_path, help="model directory to write (with --to-torch: file)")
-    parser.add_argument("--to-torch", action="store_true", help="write a PyTorch state dict of a model directory")
-    parser.add_argument("--verify", action="store_true", help="compare the result with PyTorch; exit 1 if it differs")
-    parser.add_argument("--charset", help="characters of the decoders: 36, 62, 94, file:PATH or the characters")
-    parser.add_argument(
-        "--activation",
-        choices=sorted(ACTIVATIONS),
-        help="of CLIP's towers; default quick_gelu, but gelu for OpenCLIP files, and what a config.json says",
-    )
-    parser.add_argument("--image-size", type=int, nargs=2, metavar=("H", "W"), help="default: a square, or the file's")
-    parser.add_argument(
-        "--scale",
-        type=int,
-        nargs=2,
-        metavar=("LONG", "SHORT"),
-        help="sides that images are resized to for a detector; default: the file's, else that of the released models",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="any field of the configuration: decoder_heads=4, clip.vision_heads=16, detector.mask_threshold=0.3; may "
-        "be repeated",
-    )
-    parser.add_argument(
-        "--recipe",
-        metavar="FILE[:VARIANT]",
-        help="a detector's decoding and scale as in a recipe, such as configs/tcm_db.py:td500; --set overrules it",
-    )
-    parser.add_argument("--license", help="licence of the weights, kept in the directory")
-    parser.add_argument("--source-name", help="where the weights come from; default: kind and file name")
+    add = parser.add_argument
+    add("source", type=as_path, help="checkpoint to read (with --to-torch: model directory)")
+    add("dest", type=as_path, help="model directory to write (with --to-torch: file)")
+    add("--to-torch", action="store_true", help="write a PyTorch state dict of a model directory")
+    add("--verify", action="store_true", help="compare the result with PyTorch; exit 1 if it differs")
+    add("--charset", help="characters of the decoders: 36, 62, 94, file:PATH or the characters")
+    help_text = "of CLIP's towers; default quick_gelu, but gelu for OpenCLIP files, and what a config.json says"
+    add("--activation", choices=sorted(ACTIVATIONS), help=help_text)
+    add("--image-size", type=int, nargs=2, metavar=("H", "W"), help="default: a square, or the file's")
+    help_text = "sides that images are resized to for a detector; default: the file's, else that of the released models"
+    add("--scale", type=int, nargs=2, metavar=("LONG", "SHORT"), help=help_text)
+    help_text = "any field of the configuration: decoder_heads=4, detector.mask_threshold=0.3; may be repeated"
+    add("--set", action="append", default=[], metavar="FIELD=VALUE", help=help_text)
+    help_text = "a detector's decoding and scale as in a recipe, such as configs/tcm_db.py:td500; --set overrides it"
+    add("--recipe", metavar="FILE[:VARIANT]", help=help_text)
+    add("--license", help="licence of the weights, kept in the directory")
+    add("--source-name", help="where the weights come from; default: kind and file name")
     return parser
 
 
@@ -150,9 +134,7 @@ def _detector_lines(config: DetectionConfig, preprocessing: Mapping[str, Any]) -
 
 def _from_torch(args: argparse.Namespace) -> bool:
     """Writes and describes a model directory; False if --verify finds a difference."""
-    replaceable = args.dest.is_dir() and (
-        (args.dest / pretrained.CONFIG).is_file() and (args.dest / pretrained.WEIGHTS).is_file()
-    )
+    replaceable = all((args.dest / name).is_file() for name in (pretrained.CONFIG, pretrained.WEIGHTS))
     if args.dest.exists() and not replaceable:
         raise ConversionError(f"{args.dest} exists and is no model directory; give a new name")
     fields, scale = _fields(args.set), args.scale
@@ -160,16 +142,14 @@ def _from_torch(args: argparse.Namespace) -> bool:
         decoding, usual = _recipe(args.recipe)
         fields["detector"] = decoding | fields.get("detector", {})
         scale = scale or usual
-    options = Options(
+    options = ConversionOptions(
         charset=load_charset(args.charset) if args.charset else None,
         activation=args.activation,
         image_size=tuple(args.image_size) if args.image_size else None,
         scale=tuple(scale) if scale else None,
         fields=fields,
     )
-    model, architecture, _ = conversion.from_checkpoint(
-        args.source, options, args.source_name, args.license or "unknown"
-    )
+    model, architecture = from_checkpoint(args.source, options, args.source_name, args.license or "unknown")
     model.save(args.dest)
     print(_summary(model, architecture))
     print(f"wrote       {args.dest}")
@@ -178,30 +158,22 @@ def _from_torch(args: argparse.Namespace) -> bool:
     checkpoints.import_torch(args.source)
     from tcm_jax.convert.verify import report, verify  # needs PyTorch
 
-    model = pretrained.load(args.dest)
-    rows = verify(model, architecture)
+    rows = verify(pretrained.load(args.dest), architecture)
     print(report(rows))
     return all(row.passed for row in rows)
 
 
-def _to_torch(args: argparse.Namespace) -> None:
-    state = conversion.to_state_dict(pretrained.load(args.source))
-    checkpoints.write(args.dest, state)
-    print(f"wrote {args.dest}: {len(state)} tensors, {sum(x.size for x in state.values()):,} values")
-
-
 @command
 def main(argv: Sequence[str] | None = None, prog: str = "python -m convert") -> int:
+    """Converts what the arguments (default: those of the process) say; returns 1 if --verify finds a difference."""
     parser = _parser(prog)
     args = parser.parse_args(argv)
-    try:
-        if not args.to_torch:
-            return 0 if _from_torch(args) else 1
-        given = [n for n, v in vars(args).items() if v and n not in ("source", "dest", "to_torch")]
-        if given:
-            parser.error(f"--{given[0].replace('_', '-')} does not go with --to-torch")
-        _to_torch(args)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    if not args.to_torch:
+        return 0 if _from_torch(args) else 1
+    given = [n for n, v in vars(args).items() if v and n not in ("source", "dest", "to_torch")]
+    if given:
+        parser.error(f"--{given[0].replace('_', '-')} does not go with --to-torch")
+    state = to_state_dict(pretrained.load(args.source))
+    checkpoints.write(args.dest, state)
+    print(f"wrote {args.dest}: {len(state)} tensors, {sum(x.size for x in state.values()):,} values")
     return 0

@@ -20,10 +20,10 @@ from tcm_jax import pretrained
 from tcm_jax.config import from_dict
 from tcm_jax.convert import clip_sizes, detector_sizes
 from tcm_jax.convert.checkpoints import Checkpoint
-from tcm_jax.convert.clip_sizes import DetectedArchitecture, Options, Sizes, merge, reading
+from tcm_jax.convert.clip_sizes import ConversionOptions, DetectedArchitecture, Sizes, merge
 from tcm_jax.convert.engine import ConversionError, Shape
-from tcm_jax.convert.rules import Layout
-from tcm_jax.detection.model import DETECTORS, DetectionConfig, DetectionModel
+from tcm_jax.convert.rules import TASKS, Layout
+from tcm_jax.detection.model import DETECTORS, DetectionConfig, DetectionModel, detection_config
 from tcm_jax.models.clip import CLIP, CLIPConfig
 from tcm_jax.models.clip4str import CLIP4STR, CLIP4STRConfig
 from tcm_jax.models.layers import ACTIVATIONS
@@ -31,38 +31,22 @@ from tcm_jax.text.charset import CHARSET_94
 
 Config = CLIPConfig | CLIP4STRConfig | DetectionConfig
 
-# The key that shows a kind; what stands before it ("module.") is a prefix of every key.
-MARKS = {
-    "clip4str": "visual_decoder.pos_queries",
-    "db": "bbox_head.binarize.0.weight",
-    "pan": "bbox_head.out_conv.weight",
-    "fce": "bbox_head.out_conv_cls.weight",
-    "huggingface": "vision_model.embeddings.class_embedding",
-    "clip": "token_embedding.weight",
-}
-
 # Hyper-parameters of the original's VL4STR, by our names.
+_SAME_NAMES = (
+    "context_length dropout use_share_dim image_detach cross_gt_context cross_cloze_mask decode_ar refine_iters perm_num "
+    "perm_forward perm_mirrored"
+)
 HYPER_PARAMETERS = {
+    **{name: name for name in _SAME_NAMES.split()},
     "charset": "charset_train",
     "caption_charset": "charset_test",
-    "context_length": "context_length",
     "decoder_heads": "dec_num_heads",
-    "dropout": "dropout",
-    "use_share_dim": "use_share_dim",
-    "image_detach": "image_detach",
-    "cross_gt_context": "cross_gt_context",
-    "cross_cloze_mask": "cross_cloze_mask",
     "cross_loss_weight": "cross_loss_w",
     "cross_token_embedding": "cross_token_embeding",
     "cls_eot_feature": "clip_cls_eot_feature",
-    "decode_ar": "decode_ar",
-    "refine_iters": "refine_iters",
-    "perm_num": "perm_num",
-    "perm_forward": "perm_forward",
-    "perm_mirrored": "perm_mirrored",
 }
 # Hyper-parameters that the tensors show as well.
-SHOWN = {
+REDUNDANT = {
     "max_label_length": "max_label_length",
     "decoder_depth": "dec_depth",
     "decoder_mlp_ratio": "dec_mlp_ratio",
@@ -77,6 +61,7 @@ class Architecture:
     Args:
         origin: who made it: "CLIP4STR", "TCM-DB", "OpenAI CLIP", "OpenCLIP", "Hugging Face CLIP" and so on.
         layout: names the table of rules.
+        config: of the model.
         tensors: keys without the prefix that all had.
         preprocessing: as a model directory keeps it.
         notes: what was assumed or ignored, a sentence each.
@@ -92,22 +77,38 @@ class Architecture:
     unused: tuple[str, ...] = ()
 
 
-def identify(checkpoint: Checkpoint, options: Options | None = None) -> Architecture:
+def config_of(task: str, values: Mapping[str, Any]) -> Config:
+    """The configuration of a model, from its fields.
+
+    Raises:
+        ValueError: an unknown task or field, or a wrong value.
+    """
+    match task:
+        case "clip":
+            return from_dict(CLIPConfig, values, "model")
+        case "recognition":
+            return from_dict(CLIP4STRConfig, values, "model")
+        case "detection":
+            return detection_config(values)
+    raise ValueError(f"the model's task is {task!r}; known are clip, recognition, detection")
+
+
+def identify(checkpoint: Checkpoint, options: ConversionOptions | None = None) -> Architecture:
     """Recognises a checkpoint.
 
     Raises:
         ConversionError: no known kind, or sizes that contradict each other or the options.
     """
-    options = options or Options()
+    options = options or ConversionOptions()
     kind, tensors = _strip_prefix(checkpoint)
     if options.charset is not None and kind != "clip4str":
         raise ConversionError(f"a charset was given, but {checkpoint.files[0]} is a model without character decoders")
     if options.scale is not None and kind not in DETECTORS:
         raise ConversionError(f"a scale was given, but {checkpoint.files[0]} is no text detector")
     sizes = Sizes(checkpoint, tensors)
-    reading = READERS[kind](sizes, options)
+    detected = KINDS[kind][1](sizes, options)
     try:
-        config = reading.build(merge(reading.values, options.fields))
+        config = config_of(TASKS[detected.layout], merge(detected.values, options.fields))
         _check(config, sizes)
     except ConversionError:
         raise
@@ -117,21 +118,21 @@ def identify(checkpoint: Checkpoint, options: Options | None = None) -> Architec
     filled = [key for key in unused if tensors[key].size]  # predefined prompts come with empty `contexts`
     if filled:
         sizes.notes.append(f"not used by this model and left out: {_abridged(filled)}")
-    preprocessing, notes = reading.preprocessing, tuple(sizes.notes)
-    return Architecture(reading.origin, reading.layout, config, tensors, preprocessing, notes, unused)
+    notes = tuple(sizes.notes)
+    return Architecture(detected.origin, detected.layout, config, tensors, detected.preprocessing, notes, unused)
 
 
 @functools.cache
 def template(config: Config) -> dict[str, Shape]:
     """Shape of every leaf of the model by path, parameters and running statistics, without making them."""
-    if isinstance(config, DetectionConfig):
-        variables = jax.eval_shape(DetectionModel(config).init, jax.random.key(0))
-    elif isinstance(config, CLIPConfig):
-        images = jnp.zeros((1, *config.image_size, 3))
-        variables = jax.eval_shape(CLIP(config).init, jax.random.key(0), images, jnp.zeros((1, 2), jnp.int32))
-    else:
-        images = jnp.zeros((1, *config.clip.image_size, 3))
-        variables = jax.eval_shape(CLIP4STR(config).init, jax.random.key(0), images)
+    key, images = jax.random.key(0), jnp.zeros((1, *clip_of(config).image_size, 3))
+    match config:
+        case DetectionConfig():
+            variables = jax.eval_shape(DetectionModel(config).init, key)
+        case CLIP4STRConfig():
+            variables = jax.eval_shape(CLIP4STR(config).init, key, images)
+        case CLIPConfig():
+            variables = jax.eval_shape(CLIP(config).init, key, images, jnp.zeros((1, 2), jnp.int32))
     return {p: s for p, s in pretrained.shapes(variables).items() if p.startswith(("params/", "batch_stats/"))}
 
 
@@ -148,18 +149,18 @@ def clip_of(config: Config) -> CLIPConfig:
 
 def _strip_prefix(checkpoint: Checkpoint) -> tuple[str, dict[str, np.ndarray]]:
     """Kind of a state dict, and its tensors without the prefix that its keys share."""
-    for kind, mark in MARKS.items():
+    file = checkpoint.files[0]
+    for kind, (mark, _) in KINDS.items():
         for key in checkpoint.tensors:
             if key == mark or key.endswith(f".{mark}"):
                 prefix = key.removesuffix(mark)
                 tensors = {k.removeprefix(prefix): x for k, x in checkpoint.tensors.items()}
                 if len(tensors) < len(checkpoint.tensors):
-                    raise ConversionError(f"{checkpoint.files[0]} holds keys with {prefix!r} and without")
+                    raise ConversionError(f"{file} holds keys with {prefix!r} and without")
                 return kind, tensors
-    some = ", ".join(list(checkpoint.tensors)[:3])
+    some, marks = ", ".join(list(checkpoint.tensors)[:3]), ", ".join(mark for mark, _ in KINDS.values())
     raise ConversionError(
-        f"{checkpoint.files[0]} is no CLIP, no CLIP4STR and no detector of TCM: it has {some}, ... and none of "
-        f"{', '.join(MARKS.values())}"
+        f"{file} is no CLIP, no CLIP4STR and no detector of TCM: it has {some}, ... and none of {marks}"
     )
 
 
@@ -169,7 +170,7 @@ def _abridged(keys: Sequence[str]) -> str:
     return ", ".join(name if name in keys else f"{name}.* ({count})" for name, count in counts.items())
 
 
-def _clip4str(sizes: Sizes, options: Options) -> DetectedArchitecture:
+def _clip4str(sizes: Sizes, options: ConversionOptions) -> DetectedArchitecture:
     """The flat state dict of VL4STR, or a Lightning checkpoint with its hyper-parameters."""
     given = sizes.checkpoint.hyper_parameters
     size = options.image_size
@@ -179,7 +180,7 @@ def _clip4str(sizes: Sizes, options: Options) -> DetectedArchitecture:
                 size = h, w
             case other:
                 raise ConversionError(f"{sizes.path}: hyper-parameter img_size is {other!r}, expected [h, w]")
-    towers = clip_sizes.towers(sizes.inner("clip_model."), size, options.activation or "quick_gelu")
+    clip = clip_sizes.towers(sizes.inner("clip_model."), size, options.activation or "quick_gelu")
     _, positions, width = sizes.shape("visual_decoder.pos_queries", 3)
     fields: dict[str, Any] = {
         "max_label_length": positions - 1,
@@ -187,26 +188,30 @@ def _clip4str(sizes: Sizes, options: Options) -> DetectedArchitecture:
         "decoder_mlp_ratio": sizes.axis("visual_decoder.layers.0.linear1.weight", 0, 2) // width,
         "use_language_model": "cross_decoder.pos_queries" in sizes,
     }
-    for name, theirs in SHOWN.items():
-        if theirs in given and given[theirs] != fields[name]:
+    for name, theirs in REDUNDANT.items():
+        if given.get(theirs, fields[name]) != fields[name]:
             sizes.notes.append(f"hyper-parameter {theirs} is {given[theirs]!r}, but the tensors show {fields[name]!r}")
-    told = {name: given[theirs] for name, theirs in HYPER_PARAMETERS.items() if theirs in given}
-    if width != towers.embed_dim:
-        told["use_share_dim"] = False
+    stated = {name: given[theirs] for name, theirs in HYPER_PARAMETERS.items() if theirs in given}
+    if width != clip["embed_dim"]:
+        stated["use_share_dim"] = False
     if options.charset is not None:
-        told["charset"] = options.charset
-    if "charset" not in told and "charset" not in options.fields:
-        count = sizes.axis("visual_decoder.text_embed.embedding.weight", 0, 2) - 3
-        if count != len(CHARSET_94):
-            raise ConversionError(f"{sizes.path} reads {count} characters; say which with --charset")
-    ignored = sorted(given.keys() - set(HYPER_PARAMETERS.values()) - set(SHOWN.values()) - {"img_size"})
+        stated["charset"] = options.charset
+    count = _characters(sizes)
+    if count != len(CHARSET_94) and "charset" not in {*stated, *options.fields}:
+        raise ConversionError(f"{sizes.path} reads {count} characters; say which with --charset")
+    ignored = sorted(given.keys() - set(HYPER_PARAMETERS.values()) - set(REDUNDANT.values()) - {"img_size"})
     if ignored:
         sizes.notes.append(f"hyper-parameters without a meaning here: {', '.join(ignored)}")
-    assumed = sorted(HYPER_PARAMETERS.keys() - told.keys() - options.fields.keys() - {"use_share_dim"})
+    assumed = sorted(HYPER_PARAMETERS.keys() - stated.keys() - options.fields.keys() - {"use_share_dim"})
     if assumed:
         sizes.notes.append(f"as in the released models: {', '.join(assumed)}")
-    base = dataclasses.asdict(CLIP4STRConfig(clip=towers, **fields))
-    return reading("CLIP4STR", "clip4str", from_dict(CLIP4STRConfig, merge(base, told, "hyper-parameter ")))
+    values = dataclasses.asdict(CLIP4STRConfig(**fields)) | {"clip": clip}
+    return DetectedArchitecture("CLIP4STR", "clip4str", merge(values, stated, "hyper-parameter "))
+
+
+def _characters(sizes: Sizes) -> int:
+    """Number of characters that a CLIP4STR reads; the embedding has three tokens more."""
+    return sizes.axis("visual_decoder.text_embed.embedding.weight", 0, 2) - 3
 
 
 def _check(config: Config, sizes: Sizes) -> None:
@@ -220,7 +225,7 @@ def _check(config: Config, sizes: Sizes) -> None:
         widths["decoder"] = (config.tcm.decoder_width, config.tcm.decoder_heads)
     if isinstance(config, CLIP4STRConfig):
         widths["decoder"] = (sizes.axis("visual_decoder.pos_queries", 2, 3), config.decoder_heads)
-        count = sizes.axis("visual_decoder.text_embed.embedding.weight", 0, 2) - 3
+        count = _characters(sizes)
         if len(set(config.charset)) != count or len(config.charset) != count:
             raise ValueError(f"the charset {config.charset!r} is not {count} different characters")
     for name, (width, heads) in widths.items():
@@ -228,9 +233,12 @@ def _check(config: Config, sizes: Sizes) -> None:
             raise ValueError(f"the {name} width {width} can't be split over {heads!r} heads")
 
 
-READERS: dict[str, Callable[[Sizes, Options], DetectedArchitecture]] = {
-    "clip4str": _clip4str,
-    **{family: detector_sizes.reader(family) for family in DETECTORS},
-    "huggingface": clip_sizes.huggingface,
-    "clip": clip_sizes.clip,
+# Of each kind of checkpoint the key that shows it, which follows the prefix ("module.") of all keys, and its function.
+KINDS: dict[str, tuple[str, Callable[[Sizes, ConversionOptions], DetectedArchitecture]]] = {
+    "clip4str": ("visual_decoder.pos_queries", _clip4str),
+    "db": ("bbox_head.binarize.0.weight", functools.partial(detector_sizes.detector, "db")),
+    "pan": ("bbox_head.out_conv.weight", functools.partial(detector_sizes.detector, "pan")),
+    "fce": ("bbox_head.out_conv_cls.weight", functools.partial(detector_sizes.detector, "fce")),
+    "huggingface": ("vision_model.embeddings.class_embedding", clip_sizes.huggingface),
+    "clip": ("token_embedding.weight", clip_sizes.clip),
 }

@@ -3,16 +3,15 @@
 import dataclasses
 import functools
 import math
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tcm_jax.config import from_dict
 from tcm_jax.convert.checkpoints import Checkpoint
-from tcm_jax.convert.engine import ConversionError, Shape
+from tcm_jax.convert.engine import ConversionError, Shape, pattern
 from tcm_jax.convert.rules import Layout
 from tcm_jax.images.decoding import CLIP_MEAN, CLIP_STD
 from tcm_jax.models.clip import CLIPConfig
@@ -30,16 +29,27 @@ _HUGGINGFACE = {
     "text_positions": ("text_model.embeddings.position_embedding.weight", 0, 2),
     "vocab_size": ("text_model.embeddings.token_embedding.weight", 0, 2),
 }
+# Weight of the patches' convolution, table of positions, blocks.
+_CLIP_IMAGE = ("visual.conv1.weight", "visual.positional_embedding", "visual.transformer.resblocks.{}")
+_HUGGINGFACE_IMAGE = (
+    "vision_model.embeddings.patch_embedding.weight",
+    "vision_model.embeddings.position_embedding.weight",
+    "vision_model.encoder.layers.{}",
+)
+# CLIP4STR too was trained so. Its original evaluates with 0.5 instead; that choice belongs to evaluation.
+_PREPROCESSING = {"mean": list(CLIP_MEAN), "std": list(CLIP_STD)}
 
 
 @dataclass(frozen=True)
-class Options:
+class ConversionOptions:
     """What the caller knows better than the file; None leaves it to the file.
 
     Args:
         charset: the characters themselves, in token order.
-        scale: (long, short) sides that images are resized to before a detector sees them.
-        fields: fields of the configuration that overrule everything, {"decoder_heads": 4}.
+        activation: of CLIP's towers, one of `tcm_jax.models.layers.ACTIVATIONS`.
+        image_size: (height, width) in pixels.
+        scale: (long, short) sides in pixels that images are resized to before a detector processes them.
+        fields: fields of the configuration, which take precedence over everything else: {"decoder_heads": 4}.
     """
 
     charset: str | None = None
@@ -50,48 +60,48 @@ class Options:
 
 
 class DetectedArchitecture(NamedTuple):
-    """What a kind's reader makes of a state dict.
+    """What a state dict shows.
 
     Args:
-        origin, layout: as in `Architecture`.
-        values: fields of the configuration. build: makes the configuration of them; raises ValueError.
-        preprocessing: as a model directory keeps it.
+        origin, layout, preprocessing: as in `Architecture`.
+        values: fields of the configuration.
     """
 
     origin: str
     layout: Layout
     values: Mapping[str, Any]
-    build: Callable[[Mapping[str, Any]], Any]
-    preprocessing: Mapping[str, Any]
+    preprocessing: Mapping[str, Any] = _PREPROCESSING
 
 
-def reading(origin: str, layout: Layout, config: Any) -> DetectedArchitecture:
-    """Of a model with CLIP's normalization. The original evaluates CLIP4STR with mean and standard deviation 0.5
-    instead; that choice belongs to evaluation."""
-    build = functools.partial(from_dict, type(config))
-    return DetectedArchitecture(
-        origin, layout, dataclasses.asdict(config), build, {"mean": list(CLIP_MEAN), "std": list(CLIP_STD)}
-    )
-
-
+@dataclass(frozen=True)
 class Sizes:
-    """Look-ups in a state dict. `prefix` stands before every key; `notes` are for the user."""
+    """Look-ups in a state dict.
 
-    def __init__(self, checkpoint: Checkpoint, tensors: Mapping[str, np.ndarray], prefix: str = ""):
-        self.checkpoint, self.tensors, self.prefix = checkpoint, tensors, prefix
-        self.path = checkpoint.files[0]
-        self.notes: list[str] = []
+    Args:
+        tensors: those of the checkpoint, by the keys to look up.
+        prefix: stands before every key.
+        notes: messages for the user, to append to.
+    """
+
+    checkpoint: Checkpoint
+    tensors: Mapping[str, np.ndarray]
+    prefix: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def path(self) -> Path:
+        """The checkpoint's first file, for messages."""
+        return self.checkpoint.files[0]
 
     def inner(self, prefix: str) -> "Sizes":
         """The same with a longer prefix; notes are shared."""
-        inner = Sizes(self.checkpoint, self.tensors, self.prefix + prefix)
-        inner.notes = self.notes
-        return inner
+        return dataclasses.replace(self, prefix=self.prefix + prefix)
 
     def __contains__(self, key: str) -> bool:
         return self.prefix + key in self.tensors
 
     def shape(self, key: str, dimensions: int) -> Shape:
+        """Shape of a tensor. Raises ConversionError if it is missing, empty or has other `dimensions`."""
         key = self.prefix + key
         if key not in self.tensors:
             raise ConversionError(f"{self.path} has no {key}; every checkpoint of its kind has it")
@@ -101,19 +111,19 @@ class Sizes:
         return shape
 
     def axis(self, key: str, axis: int, dimensions: int) -> int:
+        """Length of one axis; raises as `shape` does."""
         return self.shape(key, dimensions)[axis]
 
     def blocks(self, template: str) -> int:
-        """How many different numbers stand at "{}" among the keys that begin with `template`."""
-        pattern = re.compile(re.escape(self.prefix + template).replace(r"\{\}", r"(\d+)") + r"\..*")
-        numbers = {m[1] for m in map(pattern.fullmatch, self.tensors) if m}
+        """Number of different numbers at "{}" among keys that begin with `template`; ConversionError if it is 0."""
+        numbers = {m[1] for m in map(pattern(f"{self.prefix}{template}.").match, self.tensors) if m}
         if not numbers:
             raise ConversionError(f"{self.path} has no {self.prefix}{template.format(0)}")
         return len(numbers)
 
 
 def merge(values: Mapping[str, Any], changes: Mapping[str, Any], what: str = "field ") -> dict[str, Any]:
-    """`values` with `changes`, in nested dictionaries too. A change keeps the type of what it replaces."""
+    """`values` with `changes`, in nested dictionaries too. Raises ConversionError if a change has another type."""
     merged = dict(values)
     for key, value in changes.items():
         old = values.get(key)
@@ -126,96 +136,98 @@ def merge(values: Mapping[str, Any], changes: Mapping[str, Any], what: str = "fi
     return merged
 
 
-def clip(sizes: Sizes, options: Options) -> DetectedArchitecture:
-    """OpenAI's archives and state dicts, and OpenCLIP's."""
-    dtypes = sizes.checkpoint.dtypes
+def clip(sizes: Sizes, options: ConversionOptions) -> DetectedArchitecture:
+    """Detects OpenAI's archives and state dicts, and OpenCLIP's.
+
+    Raises:
+        ConversionError: a size is missing or contradicts another.
+    """
     is_resnet = "visual.class_embedding" not in sizes
     layout: Layout = "clip-resnet" if is_resnet else "clip"
     # OpenAI's models are half precision but for embeddings and LayerNorm.
-    half = {d for k, d in dtypes.items() if k.endswith(("text_projection", "ln_final.weight"))} == {
-        "float16",
-        "float32",
-    }
-    if sizes.checkpoint.container == "torchscript" or "input_resolution" in sizes or half:
-        config = towers(sizes, options.image_size, options.activation or "quick_gelu")
-        return reading("OpenAI CLIP", layout, config)
+    samples = [d for k, d in sizes.checkpoint.dtypes.items() if k.endswith(("text_projection", "ln_final.weight"))]
+    mixed = set(samples) == {"float16", "float32"}
+    if sizes.checkpoint.container == "torchscript" or "input_resolution" in sizes or mixed:
+        fields = towers(sizes, options.image_size, options.activation or "quick_gelu")
+        return DetectedArchitecture("OpenAI CLIP", layout, fields)
     companion = functools.partial(sizes.checkpoint.companion, "open_clip_config.json", "model_cfg")
     model = companion()
-    activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
     if not options.activation and not model:
         sizes.notes.append("activation gelu, OpenCLIP's default; its models named -quickgelu need quick_gelu")
-    config = towers(sizes, options.image_size, options.activation or activation)
+    activation = options.activation or ("quick_gelu" if model.get("quick_gelu") else "gelu")
+    fields = towers(sizes, options.image_size, activation)
     if not is_resnet:
-        head_width = companion("vision_cfg").get("head_width") or _head_width(config.vision_width, sizes)
+        head_width = companion("vision_cfg").get("head_width") or _head_width(sizes, fields)
         if type(head_width) is not int or head_width < 1:
             raise ConversionError(f"{sizes.path}: head_width is {head_width!r}, expected a number of channels")
-        config = dataclasses.replace(config, vision_heads=config.vision_width // head_width)
-    text_heads = companion("text_cfg").get("heads", config.text_heads)
-    return reading("OpenCLIP", layout, dataclasses.replace(config, text_heads=text_heads))
+        fields["vision_heads"] = fields["vision_width"] // head_width
+    text_heads = companion("text_cfg").get("heads", fields["text_heads"])
+    return DetectedArchitecture("OpenCLIP", layout, fields | {"text_heads": text_heads})
 
 
-def huggingface(sizes: Sizes, options: Options) -> DetectedArchitecture:
-    """Files of `transformers.CLIPModel`; the config.json beside them tells heads and activation."""
+def huggingface(sizes: Sizes, options: ConversionOptions) -> DetectedArchitecture:
+    """Detects `transformers.CLIPModel`; heads and activation come from the config.json beside the weights.
+
+    Raises:
+        ConversionError: a size is missing or contradicts another, or the towers have different activations.
+    """
     companion = functools.partial(sizes.checkpoint.companion, "config.json")
     vision, text = (companion(f"{tower}_config") | companion(f"{tower}_config_dict") for tower in ("vision", "text"))
-    config = towers(sizes, options.image_size, "quick_gelu", huggingface=True)
-    # transformers leaves out of a config.json what equals its own defaults.
-    vision_heads, text_heads = vision.get("num_attention_heads", 12), text.get("num_attention_heads", 8)
     activations = {str(tower.get("hidden_act", "quick_gelu")) for tower in (vision, text)}
-    if not vision and not text:
-        sizes.notes.append("no config.json beside the weights: quick_gelu, the default of transformers")
-        vision_heads = config.vision_width // _head_width(config.vision_width, sizes)
-        text_heads = config.text_heads
     if options.activation is None and len(activations) > 1:
         raise ConversionError(f"{sizes.path}: the towers differ in hidden_act, {sorted(activations)}")
-    activation = options.activation or activations.pop()
-    config = dataclasses.replace(config, vision_heads=vision_heads, text_heads=text_heads, activation=activation)
-    return reading("Hugging Face CLIP", "huggingface", config)
+    fields = towers(sizes, options.image_size, options.activation or activations.pop(), huggingface=True)
+    if vision or text:  # transformers leaves out of a config.json what equals its own defaults
+        fields["vision_heads"] = vision.get("num_attention_heads", 12)
+        fields["text_heads"] = text.get("num_attention_heads", 8)
+    else:
+        sizes.notes.append("no config.json beside the weights: quick_gelu, the default of transformers")
+        fields["vision_heads"] = fields["vision_width"] // _head_width(sizes, fields)
+    return DetectedArchitecture("Hugging Face CLIP", "huggingface", fields)
 
 
-def _head_width(width: int, sizes: Sizes) -> int:
+def _head_width(sizes: Sizes, fields: Mapping[str, Any]) -> int:
     """Channels of a head in an image tower that OpenCLIP trained: 64, and 80 in ViT-H."""
-    if width != 1280:
+    if fields["vision_width"] != 1280:
         return 64
     sizes.notes.append("16 image heads of 80, as OpenCLIP's ViT-H; CLIP4STR reads the same weights with 20 of 64")
     return 80
 
 
-def towers(sizes: Sizes, image_size: tuple[int, int] | None, activation: str, huggingface: bool = False) -> CLIPConfig:
-    """Sizes that the tensors show; 64 channels to a head."""
-    fields = text_tower(sizes, huggingface)
-    if huggingface:
-        embeddings = "vision_model.embeddings."
-        conv, table = f"{embeddings}patch_embedding.weight", f"{embeddings}position_embedding.weight"
-        layers = sizes.blocks("vision_model.encoder.layers.{}")
-    elif "visual.class_embedding" not in sizes:
+def towers(
+    sizes: Sizes, image_size: tuple[int, int] | None, activation: str, huggingface: bool = False
+) -> dict[str, Any]:
+    """Fields of a `CLIPConfig` that the tensors show; 64 channels per head.
+
+    Raises:
+        ConversionError: a tensor is missing or misshapen, or `image_size` does not fit the positions.
+    """
+    fields = dataclasses.asdict(CLIPConfig(activation=activation)) | text_tower(sizes, huggingface)
+    if not huggingface and "visual.class_embedding" not in sizes:
         visual = sizes.inner("visual.")
         size = grid_size(visual, "attnpool.positional_embedding", (32, 32), image_size)
-        return CLIPConfig(image_size=size, activation=activation, **resnet(visual), **fields)
-    else:
-        conv, table = "visual.conv1.weight", "visual.positional_embedding"
-        layers = sizes.blocks("visual.transformer.resblocks.{}")
-    width, _, *patch = sizes.shape(conv, 4)
-    return CLIPConfig(
-        image_size=grid_size(sizes, table, (patch[0], patch[1]), image_size),
-        patch_size=(patch[0], patch[1]),
-        vision_width=width,
-        vision_layers=layers,
-        vision_heads=max(width // 64, 1),
-        activation=activation,
-        **fields,
-    )
+        return fields | resnet(visual) | {"image_size": size}
+    conv, table, blocks = _HUGGINGFACE_IMAGE if huggingface else _CLIP_IMAGE
+    width, _, *sides = sizes.shape(conv, 4)
+    patch = sides[0], sides[1]
+    return fields | {
+        "image_size": grid_size(sizes, table, patch, image_size),
+        "patch_size": patch,
+        "vision_width": width,
+        "vision_layers": sizes.blocks(blocks),
+        "vision_heads": max(width // 64, 1),
+    }
 
 
 def text_tower(sizes: Sizes, huggingface: bool = False) -> dict[str, Any]:
-    """Fields of the text tower; 64 channels to a head."""
+    """Fields of the text tower; 64 channels per head."""
     fields: dict[str, Any] = {n: sizes.axis(*at) for n, at in (_HUGGINGFACE if huggingface else _CLIP).items()}
     layers = sizes.blocks("text_model.encoder.layers.{}" if huggingface else "transformer.resblocks.{}")
     return {**fields, "text_layers": layers, "text_heads": fields["text_width"] // 64}
 
 
 def resnet(sizes: Sizes) -> dict[str, Any]:
-    """Fields of a ModifiedResNet but for the image size; 64 channels to a head of its attention pooling."""
+    """Fields of a ModifiedResNet but for the image size; 64 channels per head of its attention pooling."""
     width = sizes.axis("layer1.0.conv1.weight", 0, 4)
     return {
         "patch_size": (32, 32),
@@ -226,7 +238,11 @@ def resnet(sizes: Sizes) -> dict[str, Any]:
 
 
 def grid_size(sizes: Sizes, table: str, patch: tuple[int, int], given: tuple[int, int] | None) -> tuple[int, int]:
-    """Pixels (h, w): those `given` if the position table fits them, else those of a square grid."""
+    """Image size (h, w) in pixels: `given` if the table of positions fits it, else that of a square grid.
+
+    Raises:
+        ConversionError: the table fits neither.
+    """
     count = sizes.axis(table, 0, 2) - 1
     if given is None:
         side = math.isqrt(count)

@@ -1,15 +1,15 @@
 """Configuration of a text detector, TCM's or its baseline's, from the keys and shapes of a state dict."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from tcm_jax.convert import clip_sizes, mmcv_config
-from tcm_jax.convert.clip_sizes import DetectedArchitecture, Options, Sizes, merge
+from tcm_jax.convert.clip_sizes import ConversionOptions, DetectedArchitecture, Sizes, merge
 from tcm_jax.convert.engine import ConversionError
-from tcm_jax.detection.model import DETECTORS, DetectionConfig, detection_config
+from tcm_jax.detection.model import DETECTORS, DetectionConfig
 from tcm_jax.models.tcm import RELEASED_PROMPT, TCMConfig, resnet_clip
 
 # Image size (long, short) of the released tests on ICDAR2015.
@@ -28,56 +28,52 @@ COMPONENTS = {
 }
 
 
-def reader(family: str) -> Callable[[Sizes, Options], DetectedArchitecture]:
-    """The function that reads checkpoints of `family`."""
-    return lambda sizes, options: _detector(family, sizes, options)
-
-
 def unused(config: DetectionConfig, tensors: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     """Keys of the components that `config` is without."""
     off = tuple(key for field, keys in COMPONENTS.items() if not getattr(config.tcm, field) for key in keys)
     return tuple(key for key in tensors if key.startswith(off))
 
 
-def _detector(family: str, sizes: Sizes, options: Options) -> DetectedArchitecture:
+def detector(family: str, sizes: Sizes, options: ConversionOptions) -> DetectedArchitecture:
+    """Detects the architecture of a detector of `family`.
+
+    Raises:
+        ConversionError: a size is missing or contradicts another or the options.
+    """
     asked = options.fields.get("family", family)
     if asked != family:
         raise ConversionError(f"{sizes.path} is a {family} detector, not {asked!r}")
     cls = DETECTORS[family]
     values = dataclasses.asdict(DetectionConfig(family, TCMConfig(), cls()))
-    values["detector"] |= CHANNELS[family](sizes)
+    values["detector"] |= _channels(family, sizes)
     has_text = "text_encoder.ln_final.weight" in sizes
     values["tcm"] |= _tcm(sizes, options) if has_text else {"text_matching": False, "clip": _resnet(sizes)}
     try:
-        told = mmcv_config.read(sizes.checkpoint.config, family)
-        fields = {"tcm": told.tcm, "detector": told.detector} if has_text else {"detector": told.detector}
-        values = merge(values, fields)
+        file = mmcv_config.read(sizes.checkpoint.config, family)
+        values = merge(values, {"tcm": file.tcm if has_text else {}, "detector": file.detector})
     except ValueError as error:
         sizes.notes.append(f"the configuration in the file is not used: {error}")
-        told, fields = mmcv_config.Told({}, {}, {}), {}
+        file = mmcv_config.MMCVConfig({}, {}, {})
     preprocessing: dict[str, Any] = {"mean": list(cls.mean), "std": list(cls.std), "scale": list(SCALES[family])}
-    preprocessing |= {**told.preprocessing, "multiple": 32}
+    preprocessing |= {**file.preprocessing, "multiple": 32}
     if options.scale:
         preprocessing["scale"] = list(options.scale)
 
-    def given(group: str) -> Mapping[str, Any]:
-        """Fields that the file's configuration or the caller states."""
-        asked = options.fields.get(group, {})
-        return {**fields.get(group, {}), **(asked if isinstance(asked, Mapping) else {})}
-
-    if has_text and "prompt" not in given("tcm"):
+    tcm_fields = {*file.tcm, *mmcv_config.mapping(options.fields.get("tcm"))}
+    decoding = {*file.detector, *mmcv_config.mapping(options.fields.get("detector"))}
+    if has_text and "prompt" not in tcm_fields:
         _check_room(sizes, values["tcm"])
     assumed = {
         "the attention pooling's 32 heads": has_text,
-        "the prompt": has_text and values["tcm"]["prompt"] and "prompt" not in given("tcm"),
-        "the decoders' 4 heads": has_text and "decoder_heads" not in given("tcm"),
-        "decoding": not given("detector"),
-        "the scale": "scale" not in told.preprocessing and not options.scale,
+        "the prompt": has_text and values["tcm"]["prompt"] and "prompt" not in tcm_fields,
+        "the decoders' 4 heads": has_text and "decoder_heads" not in tcm_fields,
+        "decoding": not decoding,
+        "the scale": "scale" not in file.preprocessing and not options.scale,
     }
     if any(assumed.values()):
         sizes.notes.append(f"as in the released models: {', '.join(n for n, is_so in assumed.items() if is_so)}")
     origin = f"TCM-{family.upper()}" if has_text else f"{family.upper()} with CLIP's ResNet"
-    return DetectedArchitecture(origin, "tcm", values, detection_config, preprocessing)
+    return DetectedArchitecture(origin, "tcm", values, preprocessing)
 
 
 def _resnet(sizes: Sizes) -> dict[str, Any]:
@@ -87,7 +83,7 @@ def _resnet(sizes: Sizes) -> dict[str, Any]:
     return {**dataclasses.asdict(clip), "vision_heads": 32}
 
 
-def _tcm(sizes: Sizes, options: Options) -> dict[str, Any]:
+def _tcm(sizes: Sizes, options: ConversionOptions) -> dict[str, Any]:
     """Fields of `TCMConfig`."""
     clip = _resnet(sizes) | clip_sizes.text_tower(sizes.inner("text_encoder."))
     table = "attnpool.positional_embedding"
@@ -110,23 +106,19 @@ def _tcm(sizes: Sizes, options: Options) -> dict[str, Any]:
             "gamma is as it was initialised; a model trained with use_context_decoder=False needs "
             "--set tcm.context_decoder=false"
         )
-    return fields | _prompt(sizes, clip["text_positions"])
-
-
-def _prompt(sizes: Sizes, positions: int) -> dict[str, Any]:
-    """Learnable vectors at all positions of the text tower leave no room for words."""
-    contexts = sizes.tensors.get("contexts", np.zeros(0))
+    positions, contexts = clip["text_positions"], sizes.tensors.get("contexts", np.zeros(0))
     if contexts.ndim != 3 or contexts.shape[1] > positions:
         raise ConversionError(
             f"{sizes.path}: contexts has shape {contexts.shape}; expected (1, n, width) with n up to {positions}, the "
             "positions of the text tower"
         )
+    # Learnable vectors at all positions of the text tower leave no room for words.
     count = contexts.shape[1]
-    return {"learnable_prompt": count, "prompt": RELEASED_PROMPT if count < positions else ""}
+    return {**fields, "learnable_prompt": count, "prompt": RELEASED_PROMPT if count < positions else ""}
 
 
 def _check_room(sizes: Sizes, tcm: Mapping[str, Any]) -> None:
-    """Whether the released words, 14 tokens, can be those that the model was trained with."""
+    """Whether the model can have been trained with the released words, which are 14 tokens."""
     room = tcm["clip"]["text_positions"] - tcm["learnable_prompt"]
     if 0 < room < 14:
         raise ConversionError(
@@ -134,27 +126,17 @@ def _check_room(sizes: Sizes, tcm: Mapping[str, Any]) -> None:
         )
 
 
-def _db(sizes: Sizes) -> dict[str, Any]:
-    return {
-        "lateral_channels": sizes.axis("neck.lateral_convs.0.conv.weight", 0, 4),
-        "out_channels": sizes.axis("neck.smooth_convs.0.conv.weight", 0, 4),
-    }
+def _channels(family: str, sizes: Sizes) -> dict[str, Any]:
+    """Fields of the family's detector that the tensors show."""
 
+    def width(name: str) -> int:
+        return sizes.axis(f"{name}.weight", 0, 4)
 
-def _pan(sizes: Sizes) -> dict[str, Any]:
-    return {
-        "channels": sizes.axis("neck.reduce_conv_c2.0.weight", 0, 4),
-        "repeats": sizes.blocks("neck.fpems.{}"),
-    }
-
-
-def _fce(sizes: Sizes) -> dict[str, Any]:
-    coefficients = sizes.axis("bbox_head.out_conv_reg.weight", 0, 4)  # real and imaginary parts of -k..k
-    return {
-        "channels": sizes.axis("neck.lateral_convs.0.conv.weight", 0, 4),
-        "fourier_degree": (coefficients // 2 - 1) // 2,
-    }
-
-
-# Fields of the families that the tensors show.
-CHANNELS: dict[str, Callable[[Sizes], dict[str, Any]]] = {"db": _db, "pan": _pan, "fce": _fce}
+    match family:
+        case "db":
+            names = {"lateral_channels": "neck.lateral_convs.0.conv", "out_channels": "neck.smooth_convs.0.conv"}
+            return {field: width(name) for field, name in names.items()}
+        case "pan":
+            return {"channels": width("neck.reduce_conv_c2.0"), "repeats": sizes.blocks("neck.fpems.{}")}
+    coefficients = width("bbox_head.out_conv_reg")  # FCE: real and imaginary parts of -k..k
+    return {"channels": width("neck.lateral_convs.0.conv"), "fourier_degree": (coefficients // 2 - 1) // 2}

@@ -125,14 +125,14 @@ def to_flax(
         ConversionError: a key that no rule uses, a leaf written twice, a shape that differs, a leaf left
             unfilled.
     """
-    patterns = [(_pattern(rule.source), rule) for rule in rules]
+    patterns = [(pattern(rule.source), rule) for rule in rules]
     dropped = [re.compile(d) for d in drop]
     tree: dict[str, np.ndarray] = {}
     problems = []
     for key, tensor in state.items():
         if any(d.fullmatch(key) for d in dropped):
             continue
-        found = next(((m, rule) for pattern, rule in patterns if (m := pattern.fullmatch(key))), None)
+        found = next(((m, rule) for source, rule in patterns if (m := source.fullmatch(key))), None)
         if found is None:
             problems.append(f"no rule uses {key} {tuple(tensor.shape)}")
             continue
@@ -167,8 +167,7 @@ def to_torch(tree: Mapping[str, np.ndarray], rules: Iterable[KeyRule]) -> dict[s
     """
     state, used = {}, set()
     for rule in rules:
-        pattern = _pattern(rule.targets[0])
-        for match in filter(None, map(pattern.fullmatch, tree)):
+        for match in filter(None, map(pattern(rule.targets[0]).fullmatch, tree)):
             paths = [t.format(*match.groups()) for t in rule.targets]
             key = rule.source.format(*match.groups())
             missing = [p for p in paths if p not in tree]
@@ -183,6 +182,6 @@ def to_torch(tree: Mapping[str, np.ndarray], rules: Iterable[KeyRule]) -> dict[s
     return state
 
 
-def _pattern(template: str) -> re.Pattern[str]:
+def pattern(template: str) -> re.Pattern[str]:
     """Matches `template` with numbers at "{}"."""
     return re.compile(re.escape(template).replace(r"\{\}", r"(\d+)"))

@@ -1,4 +1,4 @@
-"""What the configuration in an mmcv checkpoint tells that its tensors can't: prompt, heads, decoding, image size.
+"""What the configuration in an mmcv checkpoint says and its tensors don't: prompt, heads, decoding, image size.
 
 mmcv keeps the text of a run's configuration beside the weights, as Python assignments. The text is parsed and never
 run: literals and `dict(...)` of literals have a value here, and nothing else has.
@@ -38,42 +38,42 @@ DECODING: dict[str, dict[str, tuple[str, Any]]] = {
 }
 
 
-class Told(NamedTuple):
-    """Fields of the `tcm` and `detector` configurations, and of the preprocessing."""
+class MMCVConfig(NamedTuple):
+    """Fields of the `tcm` and `detector` configurations, and of the preprocessing, that the file states."""
 
     tcm: dict[str, Any]
     detector: dict[str, Any]
     preprocessing: dict[str, Any]
 
 
-def read(text: str, family: str) -> Told:
+def read(text: str, family: str) -> MMCVConfig:
     """What the configuration `text` says of a detector of `family`.
 
     Raises:
         ValueError: it is no Python, or `model` or `data` are more than literals; the message names the line.
     """
     config = _assignments(text, ("model", "data"))
-    model, data = _mapping(config.get("model")), _mapping(config.get("data"))
-    post = _mapping(_mapping(model.get("bbox_head")).get("postprocessor"))
+    model, data = mapping(config.get("model")), mapping(config.get("data"))
+    post = mapping(mapping(model.get("bbox_head")).get("postprocessor"))
     decoding = {name: post.get(*at) for name, at in DECODING[family].items()} if post else {}
-    return Told(_tcm(model), decoding, _preprocessing(data.get("test")))
+    return MMCVConfig(_tcm(model), decoding, _preprocessing(data.get("test")))
 
 
 def _tcm(model: Mapping[str, Any]) -> dict[str, Any]:
-    names = (("context_decoder", "use_context_decoder"), ("tau", "tau"))
-    fields = {ours: model[name] for ours, name in names if name in model}
+    decoder, text = mapping(model.get("context_decoder")), mapping(model.get("text_encoder"))
+    places = {
+        "context_decoder": (model, "use_context_decoder"),
+        "tau": (model, "tau"),
+        "decoder_heads": (decoder, "transformer_heads"),
+        "dropout": (decoder, "dropout"),
+    }
+    fields: dict[str, Any] = {ours: group[name] for ours, (group, name) in places.items() if name in group}
     match model:
         case {"use_learnable_prompt_only": True}:
             fields["prompt"] = ""
         case {"class_names": [str(prompt)]}:
             fields["prompt"] = prompt
-    decoder = _mapping(model.get("context_decoder"))
-    names = (("decoder_heads", "transformer_heads"), ("dropout", "dropout"))
-    fields |= {ours: decoder[name] for ours, name in names if name in decoder}
-    text = _mapping(model.get("text_encoder"))
-    if "transformer_heads" in text:
-        fields["clip"] = {"text_heads": text["transformer_heads"]}
-    return fields
+    return fields | ({"clip": {"text_heads": text["transformer_heads"]}} if "transformer_heads" in text else {})
 
 
 def _preprocessing(test: Any) -> dict[str, Any]:
@@ -99,7 +99,8 @@ def _steps(value: Any) -> Iterator[Mapping[str, Any]]:
             yield from _steps(inner)
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def mapping(value: Any) -> Mapping[str, Any]:
+    """`value` if it is a dictionary, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 

@@ -7,6 +7,13 @@ from tcm_jax.convert.engine import KeyRule, modules, parameter
 from tcm_jax.convert.rules_clip import huggingface, resnet, text, vit
 
 Layout = Literal["clip", "clip-resnet", "clip4str", "huggingface", "tcm"]
+TASKS: dict[Layout, str] = {  # of the models that the layouts give
+    "clip": "clip",
+    "clip-resnet": "clip",
+    "huggingface": "clip",
+    "clip4str": "recognition",
+    "tcm": "detection",
+}
 
 # Not weights: BatchNorm's step counters, three integers of OpenAI's archives, transformers' position numbers.
 DROPPED = (

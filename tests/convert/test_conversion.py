@@ -10,7 +10,7 @@ from tcm_jax import pretrained
 from tcm_jax.convert import conversion
 from tcm_jax.convert.architecture import identify
 from tcm_jax.convert.checkpoints import Checkpoint
-from tcm_jax.convert.clip_sizes import Options
+from tcm_jax.convert.clip_sizes import ConversionOptions
 from tcm_jax.convert.engine import ConversionError
 from tcm_jax.models.clip4str import CLIP4STRConfig
 from tcm_jax.pretrained import Pretrained
@@ -42,10 +42,10 @@ def tiny(golden) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture
-def options(golden) -> Options:
+def options(golden) -> ConversionOptions:
     """What a flat file of `tiny` can't tell."""
     model = read_json(golden / "clip4str" / "config.json")["model"]
-    return Options(charset=model["charset_train"], fields={"decoder_heads": model["dec_num_heads"]})
+    return ConversionOptions(charset=model["charset_train"], fields={"decoder_heads": model["dec_num_heads"]})
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_fixtures_are_recognised_and_come_back_unchanged(golden):
             assert architecture.config == clip4str_config(config, folder), folder
         else:
             expected = clip_config(config)
-            architecture = identify(checkpoint(state), Options(activation=expected.activation))
+            architecture = identify(checkpoint(state), ConversionOptions(activation=expected.activation))
             assert architecture.config == expected, folder
         back = conversion.to_state_dict(to_pretrained(architecture))
         assert back.keys() == state.keys(), folder
@@ -187,11 +187,11 @@ def test_wide_images_and_other_charsets(tiny):
     architecture = identify(checkpoint(tiny, told))
     assert (architecture.config.clip.image_size, architecture.config.charset) == (size, charset)
     conversion.flat_variables(architecture)
-    options = Options(charset, image_size=size, fields={"decoder_heads": 1})
+    options = ConversionOptions(charset, image_size=size, fields={"decoder_heads": 1})
     assert identify(checkpoint(tiny), options).config == architecture.config
     tiny["clip_model.visual.positional_embedding"] = table[:-1]
     with pytest.raises(ConversionError, match="no square grid; give the image size"):
-        identify(checkpoint(tiny), Options(charset, fields={"decoder_heads": 1}))
+        identify(checkpoint(tiny), ConversionOptions(charset, fields={"decoder_heads": 1}))
 
 
 def test_a_visual_branch_alone(tiny, options):

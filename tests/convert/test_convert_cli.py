@@ -10,6 +10,7 @@ import torch
 from tcm_jax import pretrained
 from tcm_jax.commands.convert import main
 from tcm_jax.convert import checkpoints, conversion, verify
+from tcm_jax.convert.architecture import config_of
 from tests.conftest import read_json
 from tests.convert.test_huggingface import huggingface
 from tests.golden_models import golden_state
@@ -22,6 +23,14 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def error_of(*arguments) -> str:
+    """What the command prints when it ends with exit code 1."""
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    assert isinstance(end.value.code, str)
+    return end.value.code
 
 
 def save(path, state):
@@ -48,14 +57,7 @@ def test_recognizer_there_and_back(golden, tmp_path, capsys):
     count = sum(x.size for x in state.values())
     for line in ("CLIP4STR", f"{count:,}", checkpoints.read(source).sha256()["clip4str.pt"], "Apache-2.0"):
         assert line in printed
-    for stage in (
-        "patches, ln_pre",
-        "image tokens",
-        "text tokens",
-        "visual decoder",
-        "cross decoder",
-        "strings",
-    ):
+    for stage in ("patches, ln_pre", "image tokens", "text tokens", "visual decoder", "cross decoder", "strings"):
         assert stage in printed
     assert "above" not in printed
 
@@ -90,7 +92,7 @@ def test_verify_reads_huggingface_files(golden, tmp_path):
 
 
 def test_verify_finds_a_difference(clip):
-    model, architecture, _ = conversion.from_checkpoint(clip[0])
+    model, architecture = conversion.from_checkpoint(clip[0])
     flat = pretrained.flatten(model.variables)
     flat["params/ln_final/bias"] = flat["params/ln_final/bias"] + 0.01
     rows = verify.verify(dataclasses.replace(model, variables=pretrained.unflatten(flat)), architecture)
@@ -115,7 +117,8 @@ def test_the_options_reach_the_configuration(clip, tmp_path):
     (height, width), (row, _) = config["image_size"], config["patch_size"]
     wide = (row, height // row * width)  # all patches in one row
     assert main([source, str(directory), "--image-size", str(wide[0]), str(wide[1])]) == 0
-    assert conversion.config_of(pretrained.load(directory)).image_size == wide
+    config = pretrained.load(directory).model
+    assert (*config["image_size"],) == wide and config_of("clip", config).image_size == wide
 
 
 @pytest.mark.parametrize(
@@ -128,26 +131,22 @@ def test_the_options_reach_the_configuration(clip, tmp_path):
         (["--charset", "aa"], "holds 'a' more than once"),
     ],
 )
-def test_wrong_options(clip, tmp_path, capsys, options, message):
-    assert main([str(clip[0]), str(tmp_path / "clip"), *options]) == 1
-    assert message in capsys.readouterr().err
+def test_wrong_options(clip, tmp_path, options, message):
+    assert message in error_of(clip[0], tmp_path / "clip", *options)
     assert not (tmp_path / "clip").exists()
 
 
-def test_nothing_but_a_model_directory_is_replaced(clip, tmp_path, capsys):
+def test_nothing_but_a_model_directory_is_replaced(clip, tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "todo.txt").write_text("keep me")
     for name in ("notes", "notes/todo.txt"):
-        assert main([str(clip[0]), str(tmp_path / name)]) == 1
-        assert "is no model directory; give a new name" in capsys.readouterr().err
+        assert "is no model directory; give a new name" in error_of(clip[0], tmp_path / name)
     assert (tmp_path / "notes" / "todo.txt").read_text() == "keep me"
 
 
 def test_wrong_sources(tmp_path, capsys):
-    assert main([str(tmp_path / "none.pt"), str(tmp_path / "out")]) == 1
-    assert "none.pt is no file and no folder" in capsys.readouterr().err
-    assert main([str(tmp_path), str(tmp_path / "out.pt"), "--to-torch"]) == 1
-    assert "is no model directory" in capsys.readouterr().err
+    assert "none.pt is no file and no folder" in error_of(tmp_path / "none.pt", tmp_path / "out")
+    assert "is no model directory" in error_of(tmp_path, tmp_path / "out.pt", "--to-torch")
     with pytest.raises(SystemExit, match="2"):
         main([str(tmp_path), str(tmp_path / "out.pt"), "--to-torch", "--verify"])
     assert "--verify does not go with --to-torch" in capsys.readouterr().err
@@ -157,14 +156,5 @@ def test_help_names_every_option(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["-h"])
     text = capsys.readouterr().out
-    for option in (
-        "--to-torch",
-        "--verify",
-        "--charset",
-        "--activation",
-        "--image-size",
-        "--scale",
-        "--set",
-        "--license",
-    ):
-        assert option in text
+    for option in ("to-torch", "verify", "charset", "activation", "image-size", "scale", "set", "license"):
+        assert f"--{option}" in text

@@ -9,7 +9,7 @@ import torch
 
 from tcm_jax.convert import checkpoints, conversion, engine, rules
 from tcm_jax.convert.architecture import identify
-from tcm_jax.convert.clip_sizes import Options
+from tcm_jax.convert.clip_sizes import ConversionOptions
 from tcm_jax.convert.engine import ConversionError
 from tests.golden_models import golden_state
 
@@ -84,7 +84,7 @@ def test_a_folder_with_config_json(state, tmp_path):
     checkpoint = checkpoints.read(tmp_path)
     config = identify(checkpoint).config
     assert (config.activation, config.vision_heads, config.text_heads) == ("gelu", 1, 4)
-    assert identify(checkpoint, Options(activation="quick_gelu")).config.activation == "quick_gelu"
+    assert identify(checkpoint, ConversionOptions(activation="quick_gelu")).config.activation == "quick_gelu"
     # transformers leaves its defaults out of config.json; 8 text heads and quick_gelu are such.
     (tmp_path / "config.json").write_text(json.dumps({"vision_config": {"num_attention_heads": 1}}))
     config = identify(checkpoint).config

@@ -14,6 +14,7 @@ from tcm_jax.convert import checkpoints
 from tcm_jax.convert.engine import ConversionError
 from tcm_jax.detection.model import detection_config
 from tests.conftest import detection_weights
+from tests.convert.test_convert_cli import error_of
 from tests.convert.test_tcm_conversion import ORIGINS, OWN, options
 from tests.convert.test_torch_files import Call
 from tests.golden_detectors import golden_config
@@ -111,14 +112,13 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path, where):
     assert not marker.exists()
 
 
-def test_broken_checkpoints(db, tmp_path, capsys):
+def test_broken_checkpoints(db, tmp_path):
     path = tmp_path / "broken.pth"
 
     def error(state):
         torch.save(mmcv(state), path)
-        assert main([str(path), str(tmp_path / "model")]) == 1
+        message = error_of(path, tmp_path / "model")
         assert not (tmp_path / "model").exists()
-        message = capsys.readouterr().err
         assert str(path) in message
         return message
 
@@ -132,11 +132,10 @@ def test_broken_checkpoints(db, tmp_path, capsys):
 
     torch.save(mmcv(db), path)
     path.write_bytes(path.read_bytes()[:100_000])
-    assert main([str(path), str(tmp_path / "model")]) == 1
-    assert f"{path} is a broken" in capsys.readouterr().err
+    assert f"{path} is a broken" in error_of(path, tmp_path / "model")
 
 
-def test_recipes_tell_decoding_and_scale(detection_golden, tmp_path, capsys):
+def test_recipes_set_decoding_and_scale(detection_golden, tmp_path):
     state = detection_weights(detection_golden / "tcm_db/manifest.json")
     torch.save({"state_dict": {key: torch.tensor(x) for key, x in state.items()}}, tmp_path / "td500.pth")
     command = [str(tmp_path / "td500.pth"), str(tmp_path / "model"), "--set", "detector.unclip_ratio=1.8"]
@@ -154,5 +153,4 @@ def test_recipes_tell_decoding_and_scale(detection_golden, tmp_path, capsys):
         "tcm_pan.py:ic15": "text_threshold",
         "none.py": "No such file",
     }.items():
-        assert main([*command, "--recipe", str(CONFIGS / recipe)]) == 1
-        assert message in capsys.readouterr().err
+        assert message in error_of(*command, "--recipe", CONFIGS / recipe)

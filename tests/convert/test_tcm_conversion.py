@@ -9,7 +9,7 @@ import pytest
 from tcm_jax import pretrained
 from tcm_jax.convert import conversion
 from tcm_jax.convert.architecture import identify
-from tcm_jax.convert.clip_sizes import Options
+from tcm_jax.convert.clip_sizes import ConversionOptions
 from tcm_jax.convert.engine import ConversionError
 from tcm_jax.pretrained import Pretrained
 from tests.conftest import detection_weights, read_json
@@ -27,12 +27,12 @@ def fixtures(golden: Path) -> list[tuple[Path, str]]:
     return [(f, v) for f in folders for v in ("", *read_json(f / "config.json").get("variants", {}))]
 
 
-def options(folder: Path, variant: str = "") -> Options:
+def options(folder: Path, variant: str = "") -> ConversionOptions:
     """What the tensors of a fixture don't show."""
     tcm = golden_config(folder, variant).tcm
     names = ("prompt", "decoder_heads", "dropout", "tau", "context_decoder")
     fields = {name: getattr(tcm, name) for name in names} | {"clip": {"text_heads": tcm.clip.text_heads}}
-    return Options(fields={"tcm": fields} if tcm.text_matching else {})
+    return ConversionOptions(fields={"tcm": fields} if tcm.text_matching else {})
 
 
 def to_pretrained(architecture) -> Pretrained:
@@ -73,7 +73,9 @@ def test_fixtures_are_recognised_and_come_back(detection_golden):
 
 
 def test_parameters_without_a_use_are_named_and_come_back_without_effect(db):
-    architecture = identify(checkpoint(db), Options(fields={"tcm": {"context_decoder": False, "visual_prompt": False}}))
+    architecture = identify(
+        checkpoint(db), ConversionOptions(fields={"tcm": {"context_decoder": False, "visual_prompt": False}})
+    )
     count = sum(key.startswith("context_decoder.") for key in db)
     notes = " ".join(architecture.notes)
     for name in ("gamma", "vis_gamma", f"context_decoder.* ({count})", f"visual_prompt_generator.* ({count})"):
@@ -96,7 +98,7 @@ def test_prompts_are_told_by_the_number_of_vectors_and_positions(db):
 
     def tcm(count, **fields):
         state = db | {"contexts": np.zeros((1, count, width), np.float32)}
-        return identify(checkpoint(state), Options(fields={"tcm": fields})).config.tcm
+        return identify(checkpoint(state), ConversionOptions(fields={"tcm": fields})).config.tcm
 
     released = "the pixels of many arbitrary-shape text instances."  # 14 tokens with SOT and EOT
     assert (tcm(0).prompt, tcm(0).learnable_prompt, tcm(0).prompt_tokens) == (released, 0, 14)
@@ -146,7 +148,7 @@ def test_preprocessing_is_that_of_the_family():
         state = detection_weights(OWN / f"tcm_{family}" / "manifest.json")
         preprocessing = identify(checkpoint(state)).preprocessing
         assert (preprocessing["mean"][0], preprocessing["scale"], preprocessing["multiple"]) == (red, scale, 32)
-        given = identify(checkpoint(state), Options(scale=(1280, 640))).preprocessing
+        given = identify(checkpoint(state), ConversionOptions(scale=(1280, 640))).preprocessing
         assert given["scale"] == [1280, 640]
 
 
@@ -165,7 +167,7 @@ data = dict(test=dict(pipeline=[dict(type='MultiScaleFlipAug', img_scale=(2944, 
     assert (config.detector.text_representation, config.detector.unclip_ratio) == ("poly", 1.5)
     assert architecture.preprocessing["scale"] == [2944, 800]
     assert architecture.notes == ("as in the released models: the attention pooling's 32 heads",)
-    overruled = Options(scale=(640, 640), fields={"tcm": {"prompt": ""}, "detector": {"mask_threshold": 0.3}})
+    overruled = ConversionOptions(scale=(640, 640), fields={"tcm": {"prompt": ""}, "detector": {"mask_threshold": 0.3}})
     architecture = identify(file, overruled)
     assert (architecture.config.tcm.prompt, architecture.config.detector.mask_threshold) == ("", 0.3)
     assert architecture.preprocessing["scale"] == [640, 640]
@@ -182,9 +184,9 @@ def test_other_detectors_are_refused(db):
     with pytest.raises(ConversionError, match="weights.pt has no neck.reduce_conv_c2.0.weight"):
         identify(checkpoint(swapped))
     with pytest.raises(ConversionError, match="weights.pt is a db detector, not 'pan'"):
-        identify(checkpoint(db), Options(fields={"family": "pan"}))
+        identify(checkpoint(db), ConversionOptions(fields={"family": "pan"}))
     with pytest.raises(ConversionError, match="weights.pt: model.detector has no field 'min_area'"):
-        identify(checkpoint(db), Options(fields={"detector": {"min_area": 3}}))
+        identify(checkpoint(db), ConversionOptions(fields={"detector": {"min_area": 3}}))
     other = {f"bbox_head.{name}.weight": np.zeros((1, 1)) for name in ("mask", "link")}
     with pytest.raises(ConversionError, match="no detector of TCM: it has bbox_head.mask.weight"):
         identify(checkpoint(other))
@@ -192,9 +194,9 @@ def test_other_detectors_are_refused(db):
     with pytest.raises(ConversionError, match="no backbone.layer1.0.conv1.weight"):
         identify(checkpoint(resnet | {"backbone.stem.0.weight": np.zeros(1)}))
     with pytest.raises(ConversionError, match="decoder width 64 can't be split over 7 heads"):
-        identify(checkpoint(db | {}), Options(fields={"tcm": {"decoder_heads": 7, "decoder_width": 64}}))
+        identify(checkpoint(db | {}), ConversionOptions(fields={"tcm": {"decoder_heads": 7, "decoder_width": 64}}))
     with pytest.raises(ConversionError, match="a scale was given, but weights.pt is no text detector"):
-        identify(checkpoint({"token_embedding.weight": np.zeros((1, 1))}), Options(scale=(1, 1)))
+        identify(checkpoint({"token_embedding.weight": np.zeros((1, 1))}), ConversionOptions(scale=(1, 1)))
 
 
 def test_every_missing_foreign_or_misshapen_key_is_listed(db):
