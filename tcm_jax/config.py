@@ -1,4 +1,4 @@
-"""Plain dictionaries (config files, JSON) and words of a command to typed configurations."""
+"""Typed configurations from plain dictionaries (config files, JSON) and command-line arguments."""
 
 import contextlib
 import dataclasses
@@ -14,7 +14,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], name: str = "config") -> 
     """Builds the dataclass `cls` from `values`; nested dataclasses from nested mappings, lists become tuples.
 
     Raises:
-        ValueError: a key that `cls` doesn't have; the message suggests the nearest one.
+        ValueError: a key that `cls` doesn't have; the message suggests a similar one.
     """
     hints = typing.get_type_hints(cls)
     fields = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -25,7 +25,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], name: str = "config") -> 
             hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(fields))}"
             raise ValueError(f"{name} has no field {key!r}{hint}")
         if isinstance(value, Mapping) and dataclasses.is_dataclass(hints[key]):
-            value = from_dict(hints[key], value, f"{name}.{key}")  # type: ignore[arg-type]
+            value = from_dict(hints[key], value, f"{name}.{key}")
         arguments[key] = _as_tuple(value)
     return cls(**arguments)
 
@@ -36,7 +36,7 @@ def _as_tuple(value: Any) -> Any:
 
 
 def setting(text: str) -> tuple[str, Any]:
-    """NAME=VALUE of a command's --set; the value as a truth value or a number if it is one, else the text itself.
+    """The name and value of NAME=VALUE, an argument of --set; the value as a bool or a number if it is one, else a str.
 
     Raises:
         ValueError: there is no "=".

@@ -1,8 +1,8 @@
-"""Paths here and in object stores (gs://bucket/...), and output that is either complete or not there.
+"""Local paths and paths in object stores (gs://bucket/...), and output that is either complete or not there.
 
-All that is special about object stores is in this file. They have objects and no folders; an object appears whole and
-can't be appended to or renamed. So output is written to a temporary place here and uploaded when it is complete, and
-input that must be a real file is copied here once.
+All that is special about object stores is in this file. They have objects and no folders; an object appears at once and
+can't be appended to or renamed. So output is written to a temporary local file and uploaded when it is complete, and
+input that must be a real file is copied to this machine once.
 """
 
 import contextlib
@@ -26,17 +26,17 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
-_DRIVERS = {  # scheme -> package that must be there, what pip calls it
+_DRIVERS = {  # scheme -> package that is needed, its name for pip
     "gs": ("gcsfs", "tcm_jax[gcs]"),
     "s3": ("s3fs", "s3fs"),
     "az": ("adlfs", "adlfs"),
     "hf": ("huggingface_hub", "huggingface_hub"),
 }
 _VERSIONS = ("etag", "ETag", "generation", "mtime", "LastModified", "last_modified", "created")
-_TOGETHER = 256  # files copied at a time
-_WORTH_TELLING = 10e6  # bytes of a copy
+_FILES_AT_A_TIME = 256  # in a download
+_MIN_REPORTED = 10e6  # bytes of a copy
 
-# epath would take TensorFlow's file systems wherever that is installed: one way is enough.
+# epath would use TensorFlow's file systems wherever that is installed.
 os.environ.setdefault("EPATH_USE_TF", "0")
 for _scheme in _DRIVERS:
     # Another process may have written a moment ago, and cached listings never expire.
@@ -53,7 +53,7 @@ def is_remote(path: str | os.PathLike) -> bool:
 
 
 def as_path(*parts: str | os.PathLike) -> Path:
-    """The path of `parts`; one that is absolute or remote starts anew, as in `pathlib.Path`.
+    """The path of `parts`; what precedes an absolute or remote part is dropped, as in `pathlib.Path`.
 
     Returns:
         a `pathlib.Path`, or for an object store an `etils.epath.Path`, which has its methods. `Path(...)` of that would
@@ -76,14 +76,14 @@ def as_path(*parts: str | os.PathLike) -> Path:
 
 
 def absolute(path: str | os.PathLike) -> Path:
-    """`path` with the current folder before it where it is relative; remote ones are as they are."""
+    """`path` below the current folder if it is relative; remote ones are as they are."""
     path = as_path(path)
     return path if is_remote(path) else path.absolute()
 
 
 @contextlib.contextmanager
 def wrap_remote_errors(path: str | os.PathLike) -> Iterator[None]:
-    """Around access to `path`: what a driver of an object store raises becomes a RemoteError that names it."""
+    """A context of access to `path`: what a driver of an object store raises becomes a RemoteError that names it."""
     try:
         yield
     except (FileNotFoundError, FileExistsError, RemoteError):
@@ -112,25 +112,17 @@ def matching(pattern: str) -> list[str]:
 def atomic_file(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
     """A file to write ("w" for UTF-8 text, "wb" for bytes) that gets the name `path` when all is written.
 
-    In text, bytes of file names that are no UTF-8 are escapes (\\udce9), in JSON those that give the name back.
+    In text, bytes of file names that are not UTF-8 become escapes (\\udce9), in JSON those that give the name back.
     """
     path = absolute(path)
     encoding, errors = (None, None) if "b" in mode else ("utf-8", "backslashreplace")
-    if is_remote(path):
-        with tempfile.TemporaryDirectory(prefix="tcm_jax-") as folder:
-            with open(Path(folder, path.name), mode, encoding=encoding, errors=errors) as file:
-                yield file
-            upload(Path(folder), path.parent)
-        return
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, mode, encoding=encoding, errors=errors) as file:
+    with _temporary_folder_beside(path) as folder:
+        with open(folder / path.name, mode, encoding=encoding, errors=errors) as file:
             yield file
-        os.chmod(temporary, 0o644)  # mkstemp's files are private
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        if is_remote(path):
+            upload(folder, path.parent)
+        else:
+            os.replace(folder / path.name, path)
 
 
 @contextlib.contextmanager
@@ -138,9 +130,9 @@ def atomic_folder(path: str | os.PathLike, replace: bool = False, last: str = ""
     """An empty folder to fill, which gets the name `path` when all is written; its parents are made.
 
     Args:
-        replace: what is at `path` goes, at the last moment.
-        last: a file in it without which the folder is none. In an object store, where files appear one by one, this one
-            goes first and comes last.
+        replace: what is at `path` is removed, at the last moment.
+        last: the file without which the folder does not count. In an object store, where files appear one by one, it is
+            removed first and uploaded last.
 
     Raises:
         FileExistsError: `path` exists, and it is not to be replaced.
@@ -149,28 +141,26 @@ def atomic_folder(path: str | os.PathLike, replace: bool = False, last: str = ""
     with wrap_remote_errors(path):
         if not replace and path.exists():
             raise FileExistsError(f"{path} exists; give a new folder")
-    if is_remote(path):
-        with tempfile.TemporaryDirectory(prefix="tcm_jax-") as temporary:
-            folder = Path(temporary, path.name)
-            folder.mkdir()
-            yield folder
-            upload(folder, path, last, replace)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    aside = None
-    try:
+        if not is_remote(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary_folder_beside(path) as temporary:
+        folder = temporary / "new"
+        folder.mkdir()
         yield folder
-        folder.chmod(0o755)  # mkdtemp's folders are private
-        if path.exists():
-            # A folder can't be replaced in one step: the old one steps aside first and goes last.
-            aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
-            os.replace(path, aside / "old")
+        if is_remote(path):
+            upload(folder, path, last, replace)
+            return
+        if path.exists():  # a folder can't be replaced in one step
+            os.replace(path, temporary / "old")
         os.replace(folder, path)
-    finally:
-        for leftover in (folder, aside):
-            if leftover:
-                shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _temporary_folder_beside(path: Path) -> Iterator[Path]:
+    """A folder in that of `path`, from where files can be renamed to it; for a remote path a local folder anywhere."""
+    parent = None if is_remote(path) else path.parent
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=parent, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def check_writable(path: str | os.PathLike | None, option: str) -> None:
@@ -190,39 +180,38 @@ def upload(folder: Path, path: Path, last: str = "", replace: bool = False) -> N
     """Copies the files in `folder` and below it to the remote `path`, over older ones.
 
     Args:
-        last: the file, relative to `folder`, that comes after all others; with `replace` it also goes first.
+        last: the file, relative to `folder`, that is uploaded last, and with `replace` also removed first.
         replace: other files at `path` are removed.
 
     Raises:
-        RemoteError: the object store can't be reached or doesn't take them.
+        RemoteError: the object store is unreachable or refuses them.
     """
     with wrap_remote_errors(path):
         store, root = fsspec.core.url_to_fs(os.fspath(path))
         names = [file.relative_to(folder).as_posix() for file in sorted(folder.rglob("*")) if file.is_file()]
-        old = {_relative(name, root) for name in store.find(root)} if replace else set()
+        old = {name.removeprefix(root).lstrip("/") for name in store.find(root)} if replace else set()
         if last in old:
             store.rm(f"{root}/{last}")
         for group in ([name for name in names if name != last], [last] * (last in names)):
-            for i in range(0, len(group), _TOGETHER):
-                part = group[i : i + _TOGETHER]
-                store.put([str(folder / name) for name in part], [f"{root}/{name}" for name in part])
+            if group:
+                store.put([str(folder / name) for name in group], [f"{root}/{name}" for name in group])
             if left := sorted(old - {*names, last}):
                 store.rm([f"{root}/{name}" for name in left])
                 old = set()
 
 
 def local_copy(path: str | os.PathLike, with_folder: bool = False) -> Path:
-    """A real file or folder with the contents of `path`, for what can't read objects: LMDB, ArrayRecord, photos.
+    """A real file or folder with the contents of `path`, for what can't read objects: LMDB, ArrayRecord, images.
 
-    What is remote is copied, once, to a folder below $TCM_JAX_CACHE (default: ~/.cache/tcm_jax), where everything may
+    A remote one is copied, once, to a folder below $TCM_JAX_CACHE (default: ~/.cache/tcm_jax), where everything may
     be deleted. The folder is a function of the names, sizes and versions of the files, so that what has changed is
     copied anew. A copy that was stopped is resumed; of several processes one copies and the others wait.
 
     Args:
-        with_folder: if `path` is a file, all of its folder is copied, such as photos beside their label file.
+        with_folder: if `path` is a file, all of its folder is copied, such as the images beside a label file.
 
     Returns:
-        the copy, whose path ends as `path` does: that of gs://bucket/a/b in bucket/a/b. A local path is itself.
+        the copy, whose path ends as `path` does: that of gs://bucket/a/b in bucket/a/b. A local path is returned as is.
 
     Raises:
         FileNotFoundError: nothing is there.
@@ -245,11 +234,14 @@ def local_copy(path: str | os.PathLike, with_folder: bool = False) -> Path:
     target = cache / digest / os.fspath(path).split("://")[1]
 
     def missing() -> list[str]:
-        return [name for name, size in sizes.items() if _size(target / name) != size]
+        return [name for name, size in sizes.items() if not _has_size(target / name, size)]
 
     if missing():
+        import fcntl  # not on Windows
+
         cache.mkdir(parents=True, exist_ok=True)
-        with _locked(cache / f"{digest}.lock"), wrap_remote_errors(path):
+        with open(cache / f"{digest}.lock", "w") as lock, wrap_remote_errors(path):
+            fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed, or its process ends
             if names := missing():
                 total, free = sum(sizes[name] for name in names), shutil.disk_usage(cache).free
                 if total > free:
@@ -257,7 +249,7 @@ def local_copy(path: str | os.PathLike, with_folder: bool = False) -> Path:
                         f"{path} needs {total / 1e6:,.0f} MB in {cache}, where {free / 1e6:,.0f} MB are free; make "
                         "room, or name another folder in the environment variable TCM_JAX_CACHE"
                     )
-                if total > _WORTH_TELLING:
+                if total > _MIN_REPORTED:
                     print(f"copying {path} ({len(names):,} files, {total / 1e6:,.1f} MB) to {target}", file=sys.stderr)
                 _download(store, root, target, names, sizes)
     return target
@@ -268,7 +260,7 @@ def _listing(store: Any, root: str) -> tuple[dict[str, int], str]:
     sizes, versions = {}, []
     for name, info in sorted(store.find(root, detail=True).items()):
         if not name.endswith("/"):  # what consoles make for an empty folder
-            sizes[_relative(name, root)] = int(info["size"])
+            sizes[name.removeprefix(root).lstrip("/")] = int(info["size"])
             versions.append([name, info["size"], str(next((info[key] for key in _VERSIONS if key in info), ""))])
     return sizes, json.dumps(versions)
 
@@ -278,53 +270,37 @@ def _download(store: Any, root: str, target: Path, names: list[str], sizes: Mapp
     columns = (BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("copying", total=sum(sizes[name] for name in names))
-        transfer = _Transfer(lambda count: progress.advance(task, count))
-        for i in range(0, len(names), _TOGETHER):
+        counter = _ByteCounter(lambda count: progress.advance(task, count))
+        for i in range(0, len(names), _FILES_AT_A_TIME):
             # Under another name until then: drivers make a file of the full size before they fill it.
-            parts = {name: Path(f"{target / name}.part") for name in names[i : i + _TOGETHER]}
+            parts = {name: Path(f"{target / name}.part") for name in names[i : i + _FILES_AT_A_TIME]}
             objects = [f"{root}/{name}" if name else root for name in parts]
-            store.get(objects, [str(part) for part in parts.values()], callback=transfer)
+            store.get(objects, [str(part) for part in parts.values()], callback=counter)
             for name, part in parts.items():
-                if _size(part) != sizes[name]:
+                if not _has_size(part, sizes[name]):
                     raise RemoteError(f"{root}/{name} has changed while it was copied; start again")
                 os.replace(part, target / name)
 
 
-class _Transfer(fsspec.Callback):
-    """Tells `advance` the bytes of all files of a transfer as they come."""
+class _ByteCounter(fsspec.Callback):
+    """Calls `advance` with the bytes of all files of a transfer as they come."""
 
-    def __init__(self, advance: Callable[[int], None], of_file: bool = False):
+    def __init__(self, advance: Callable[[int], None], of_file: bool = False) -> None:
         super().__init__()
         self._advance, self._of_file = advance, of_file
 
-    def branched(self, path_1, path_2, **_) -> "_Transfer":
-        return _Transfer(self._advance, of_file=True)
+    def branched(self, path_1: str, path_2: str, **_: Any) -> "_ByteCounter":
+        """The callback of one file."""
+        return _ByteCounter(self._advance, of_file=True)
 
     def relative_update(self, inc: int = 1) -> None:
-        if self._of_file:  # the transfer itself counts files
+        """Counts bytes; the callback of the transfer itself would count files."""
+        if self._of_file:
             self._advance(inc)
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Holds the lock `path`, which goes with the process that holds it."""
-    import fcntl  # not on Windows
-
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _relative(name: str, root: str) -> str:
-    """The object `name` as seen from `root`; "" for itself."""
-    return name[len(root) :].lstrip("/")
-
-
-def _size(file: Path) -> int | None:
-    try:
-        return file.stat().st_size
-    except OSError:
-        return None
+def _has_size(file: Path, size: int) -> bool:
+    return file.is_file() and file.stat().st_size == size
 
 
 def write_json(path: Path, value: Any) -> None:

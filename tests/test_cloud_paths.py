@@ -119,7 +119,7 @@ def test_of_a_folder_the_telling_file_comes_last_and_goes_first(bucket, monkeypa
 
 
 def test_copies_are_made_once_and_again_after_a_change(bucket, capsys, monkeypatch):
-    monkeypatch.setattr("tcm_jax.files._WORTH_TELLING", 2)
+    monkeypatch.setattr("tcm_jax.files._MIN_REPORTED", 2)
     put("gs://b/set/one/x", "1")
     put("gs://b/set/y", "22")
     put("gs://b/settings", "not in the folder set")
@@ -139,7 +139,7 @@ def test_copies_are_made_once_and_again_after_a_change(bucket, capsys, monkeypat
 
 
 def test_of_several_that_start_together_one_copies(bucket, capsys, monkeypatch):
-    monkeypatch.setattr("tcm_jax.files._WORTH_TELLING", 0)
+    monkeypatch.setattr("tcm_jax.files._MIN_REPORTED", 0)
     for i in range(20):
         put(f"gs://b/set/{i}", bytes(100_000))
     with ThreadPoolExecutor(4) as pool:  # their locks exclude each other as those of processes do

@@ -1,4 +1,4 @@
-"""What accelerators can do, from their makers' data sheets. There is no CPU in the table: its rates say little."""
+"""Peak rates of accelerators, from their makers' data sheets. A CPU is not in the table: its peak rates say little."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,13 @@ class Chip:
     """One accelerator.
 
     Args:
-        name: the maker's short name. kinds: what JAX calls it (`device.device_kind`).
-        memory: bytes. memory_bandwidth: bytes per second.
+        name: the maker's short name; kinds: what JAX calls it (`device.device_kind`).
+        memory: bytes; memory_bandwidth: bytes per second.
         bf16, f32: peak rate of matrix products, FLOP/s, without sparsity. f32 is in JAX's default precision: one
             bfloat16 pass on a TPU, TF32 on a GPU.
-        links: connections to other chips. link_bandwidth: bytes per second of one of them in one direction.
+        links: connections to other chips; link_bandwidth: bytes per second of one of them in one direction.
         grid: dimensions of the grid of chips whose neighbours the links join; 0: a switch joins all chips of a host.
-        ring_from: sides of the grid that are at least so long are closed to rings.
+        ring_from: minimum length, in chips, of the sides of the grid that are closed to rings.
         chips_per_host: of a full host.
         source: where the numbers come from.
     """
@@ -35,12 +35,23 @@ class Chip:
     source: str
 
 
-def _tpu(name, kinds, gib, gbps, tflops, links, link_gbps, grid, ring_from, chips_per_host) -> Chip:
+def _tpu(
+    name: str,
+    kinds: tuple[str, ...],
+    gib: float,
+    gbps: float,
+    tflops: float,
+    links: int,
+    link_gbps: float,
+    grid: int,
+    ring_from: int,
+    chips_per_host: int,
+) -> Chip:
     rates = gib * GIB, gbps * 1e9, tflops * 1e12, tflops * 1e12, links, link_gbps * 1e9
     return Chip(name, kinds, *rates, grid, ring_from, chips_per_host, f"https://cloud.google.com/tpu/docs/{name}")
 
 
-def _gpu(name, kinds, gb, gbps, tflops, links, source) -> Chip:
+def _gpu(name: str, kinds: tuple[str, ...], gb: float, gbps: float, tflops: float, links: int, source: str) -> Chip:
     # NVLink 3 and 4: 50 GB/s a link, both directions together; NVSwitch within a host of eight.
     rates = gb * 1e9, gbps * 1e9, tflops * 1e12, tflops / 2 * 1e12, links, 25e9
     return Chip(name, kinds, *rates, 0, 0, 8, f"https://www.nvidia.com/en-us/data-center/{source}/")
@@ -62,5 +73,5 @@ CHIPS = (
 
 
 def find(device_kind: str) -> Chip | None:
-    """The chip that JAX calls `device_kind`; None if it is not in the table, as a CPU."""
+    """The chip that JAX calls `device_kind`; None if it is not in the table, such as a CPU."""
     return next((chip for chip in CHIPS if device_kind in chip.kinds), None)

@@ -1,4 +1,4 @@
-"""Which devices take part in a collective, from the three ways in which HLO writes it."""
+"""The groups of devices of a collective, from the three ways in which HLO writes them."""
 
 import math
 import re
@@ -13,14 +13,14 @@ _ORDER = re.compile(r"\[([\d,]+)\](?:T\(([\d,]+)\))?")
 
 
 def groups(x: Instruction, devices: int) -> tuple[tuple[int, ...], ...]:
-    """The groups of devices that a collective exchanges between.
+    """The groups of devices within which a collective exchanges data.
 
     Returns:
         numbers of devices in the order of the mesh; of a `collective-permute` each ring or chain of senders and
         receivers.
 
     Raises:
-        ValueError: HLO writes them in a way that is not known here.
+        ValueError: HLO writes them in an unknown way.
     """
     if x.opcode.startswith("collective-permute"):
         pairs = re.findall(r"\{(\d+),(\d+)\}", x.attribute("source_target_pairs") or "")
@@ -33,13 +33,13 @@ def groups(x: Instruction, devices: int) -> tuple[tuple[int, ...], ...]:
         return _mesh_groups(mesh[1], mesh[2], mesh[3])
     listed = re.match(r"\{((?:\{[\d,]*\},?)*)\}", text)
     if not listed:
-        raise ValueError(f"{x.name}: the groups of devices are written as {text[:80]}, which is not known here")
+        raise ValueError(f"{x.name}: the groups of devices are written as {text[:80]}, which is unknown here")
     rows = [tuple(_numbers(row)) for row in re.findall(r"\{([\d,]+)\}", listed[1])]
     return tuple(rows) or (tuple(range(devices)),)
 
 
 def _chains(receivers: dict[int, int]) -> tuple[tuple[int, ...], ...]:
-    """Devices that pass something on to each other, by who receives from whom."""
+    """Rings and chains of devices, from the receiver of each sender."""
     starts = [device for device in receivers if device not in receivers.values()]  # of chains; the rest are rings
     chains: list[tuple[int, ...]] = []
     seen: set[int] = set()
@@ -56,16 +56,17 @@ def _chains(receivers: dict[int, int]) -> tuple[tuple[int, ...], ...]:
 
 
 def _mesh_groups(axes: str, order: str | None, along: str) -> tuple[tuple[int, ...], ...]:
-    """Groups along some axes of a mesh, as in "'a'=4,'b'=2" and "'a'", or along "'a':(2)2", a part of an axis: of
-    its 4 places those at a distance of 1, where 2 lie before."""
+    """Groups along some axes of a mesh, as in "'a'=4,'b'=2" and "'a'", or along a part of an axis: "'a':(2)2" are the
+    2 minor positions of the 4, with 2 major ones before them.
+    """
     sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", axes)}
-    places = np.arange(math.prod(sizes.values()))
+    devices = np.arange(math.prod(sizes.values()))
     if order:
         found = _ORDER.match(order)
-        places = _iota(found[1], found[2]) if found else np.array(_numbers(order))
+        devices = _iota(found[1], found[2]) if found else np.array(_numbers(order))
     shape, taken, i = [], [], 0
     parts = {name: (int(before), int(size)) for name, before, size in re.findall(r"'([^']+)':\((\d+)\)(\d+)", along)}
-    whole = re.findall(r"'([^']+)'(?!:)", along)
+    whole_axes = re.findall(r"'([^']+)'(?!:)", along)
     for name, size in sizes.items():
         if name in parts:
             before, inner = parts[name]
@@ -74,17 +75,17 @@ def _mesh_groups(axes: str, order: str | None, along: str) -> tuple[tuple[int, .
             i += 3
         else:
             shape.append(size)
-            taken += [i] if name in whole else []
+            taken += [i] if name in whole_axes else []
             i += 1
     rest = [j for j in range(len(shape)) if j not in taken]
     members = math.prod(shape[j] for j in taken)
-    return _rows(places.reshape(shape).transpose(rest + taken).reshape(-1, members))
+    return _rows(devices.reshape(shape).transpose(rest + taken).reshape(-1, members))
 
 
 def _iota(shape: str, order: str | None) -> np.ndarray:
-    """The numbers from 0 on, laid out in a shape and read in another order of its sides."""
-    sides = _numbers(shape)
-    numbers = np.arange(math.prod(sides)).reshape(sides)
+    """The numbers from 0 on, in a shape whose dimensions are transposed to `order`, as a vector."""
+    dims = _numbers(shape)
+    numbers = np.arange(math.prod(dims)).reshape(dims)
     return (numbers.transpose(_numbers(order)) if order else numbers).reshape(-1)
 
 

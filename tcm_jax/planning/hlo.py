@@ -18,9 +18,9 @@ class Array:
     """One array of a shape.
 
     Args:
-        dtype: such as "bf16". dims: the sides.
-        size: bytes, with what the layout's tiles pad it to.
-        memory: the compiler's number of the memory it lies in; 0 is the device's main one.
+        dtype: such as "bf16"; dims: its shape.
+        size: bytes, including the padding of the layout's tiles.
+        memory: number of its memory space; 0 is the device's main memory.
     """
 
     dtype: str
@@ -31,7 +31,7 @@ class Array:
 
 @dataclass
 class Instruction:
-    """One line; `attributes` is all that follows the operands."""
+    """One line of a program; `attributes` is all that follows the operands."""
 
     name: str
     shape: str
@@ -47,6 +47,7 @@ class Instruction:
 
     @property
     def is_tuple(self) -> bool:
+        """Whether it computes a tuple."""
         return self.shape.startswith("(")
 
     def attribute(self, name: str) -> str | None:
@@ -59,7 +60,7 @@ class Instruction:
         return tuple(int(n) for n in re.findall(r"\d+", self.attribute(name) or ""))
 
     def called(self) -> list[str]:
-        """The computations that it applies, but for those applied to single elements."""
+        """The computations that it calls, except those applied to single elements."""
         keys = ["calls", "body", "called_computations", *(["to_apply"] if self.opcode == "call" else [])]
         names = [self.attribute(key) for key in keys]
         branches = self.attribute("branch_computations") or ""
@@ -84,7 +85,7 @@ class Computation:
 
     @functools.cached_property
     def users(self) -> dict[str, list[Instruction]]:
-        """Who reads an instruction, by its name."""
+        """The instructions that take the result of an instruction, by its name."""
         users: dict[str, list[Instruction]] = {name: [] for name in self.instructions}
         for instruction in self.instructions.values():
             for name in dict.fromkeys(instruction.operands):
@@ -92,12 +93,13 @@ class Computation:
         return users
 
     def operands(self, instruction: Instruction) -> Iterator[Instruction]:
+        """The instructions whose results `instruction` takes."""
         return (self.instructions[name] for name in instruction.operands)
 
 
 @dataclass
 class Module:
-    """A program: its computations by name, and the name of the one where it starts."""
+    """A program: its computations by name, and the name of the entry."""
 
     computations: dict[str, Computation]
     entry: str
@@ -110,7 +112,7 @@ def parse(text: str) -> Module:
         text: of `jax.stages.Compiled.as_text()` or `jax.stages.Lowered.as_text("hlo")`.
 
     Raises:
-        ValueError: it has no computation where it starts.
+        ValueError: it has no entry.
     """
     computations: dict[str, Computation] = {}
     entry, current = "", None
@@ -138,16 +140,16 @@ def arrays(shape: str) -> tuple[Array, ...]:
     return tuple(_array(*found.groups()) for found in _ARRAY.finditer(re.sub(r"/\*.*?\*/", "", shape)))
 
 
-def _array(dtype: str, sides: str, layout: str | None) -> Array:
-    dims = tuple(int(side.lstrip("<=")) for side in sides.split(",") if side)
-    order, _, placed = (layout or "").partition(":")
+def _array(dtype: str, shape: str, layout: str | None) -> Array:
+    dims = tuple(int(side.lstrip("<=")) for side in shape.split(",") if side)
+    order, _, tiling = (layout or "").partition(":")
     minor = [int(i) for i in order.split(",") if i]  # dimensions, the fastest first
-    tile = re.search(r"T\(([\d,]+)\)", placed)
+    tile = re.search(r"T\(([\d,]+)\)", tiling)
     padded = list(dims)
     if tile:
         for side, i in zip(reversed([int(n) for n in tile[1].split(",")]), minor, strict=False):
             padded[i] = -(-dims[i] // side) * side
-    memory = re.search(r"S\((\d+)\)", placed)
+    memory = re.search(r"S\((\d+)\)", tiling)
     return Array(dtype, dims, math.prod(padded) * _width(dtype), int(memory[1]) if memory else 0)
 
 
@@ -176,7 +178,7 @@ def _instruction(name: str, line: str, start: int) -> Instruction:
 
 
 def _closing(text: str, start: int) -> int:
-    """The place after the bracket that closes the one at `start`."""
+    """The position after the bracket that closes the one at `start`."""
     depth = 0
     for bracket in _BRACKETS.finditer(text, start):
         depth += 1 if bracket[0] in "([{" else -1
@@ -186,7 +188,7 @@ def _closing(text: str, start: int) -> int:
 
 
 def _parts(text: str) -> list[str]:
-    """The parts between commas that stand in no brackets."""
+    """The parts between commas outside of brackets."""
     parts, start = [], 0
     while start < len(text):
         part = _upto_comma(text, start)

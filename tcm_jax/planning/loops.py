@@ -1,8 +1,8 @@
-"""How often the body of a loop runs, found by running what its condition depends on.
+"""Trip counts of loops, found by executing what their condition depends on.
 
 A loop of a compiled program is a `while` over a tuple. A counter in it starts at a constant, and the body changes it by
-constants; so the scalars that are known are computed pass by pass, and all else is unknown (None). "unknown and False"
-is False: of a loop with a counter and another reason to stop, the limit is found. Only what is asked for is computed: a
+constants; so the known scalars are computed pass by pass, and all else is unknown (None). "unknown and False"
+is False: of a loop with a counter and another reason to stop, the limit is found. Values are computed on demand: a
 program has thousands of other scalars, each depending on the one before.
 """
 
@@ -27,7 +27,7 @@ Argument = Callable[[int, int | None], Any]  # the value of parameter n, or of e
 
 
 def passes(module: Module, computation: Computation, loop: Instruction) -> int | None:
-    """How often the `while` instruction `loop` of `computation` runs its body at most; None if no limit is found."""
+    """The maximum trip count of the `while` instruction `loop` of `computation`; None if no limit is found."""
     known = re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes)
     if known:
         return int(known[1])
@@ -40,15 +40,15 @@ def passes(module: Module, computation: Computation, loop: Instruction) -> int |
         inside = _Values(module, body, state.argument)
         new = _State(lambda i, inside=inside: inside.of(body.root, i))  # type: ignore[misc]
         if {i: new[i] for i in list(state.known)} == state.known:
-            return None  # of what the condition reads nothing that is known changes any more
+            return None  # no known value that the condition reads changes any more
         state = new
     return None
 
 
 class _State:
-    """The elements of a loop's tuple before one of its passes, as they are asked for."""
+    """The elements of a loop's tuple before one of its passes, computed on demand."""
 
-    def __init__(self, compute: Callable[[int], Any]):
+    def __init__(self, compute: Callable[[int], Any]) -> None:
         self.compute, self.known = compute, dict[int, Any]()
 
     def __getitem__(self, i: int) -> Any:
@@ -64,7 +64,7 @@ class _State:
 class _Values:
     """Known scalars of one execution of a computation; what is unknown is None."""
 
-    def __init__(self, module: Module, computation: Computation, argument: Argument):
+    def __init__(self, module: Module, computation: Computation, argument: Argument) -> None:
         self.module, self.computation, self.argument = module, computation, argument
         self.known: dict[tuple[str, int | None], Any] = {}
 

@@ -1,4 +1,4 @@
-"""What a plan found out, as numbers and as text."""
+"""The result of a plan, as numbers and as text."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,10 +15,10 @@ class Memory:
     """Bytes of each device.
 
     Args:
-        arguments: what lies there before; for a training step the state and the batch.
-        outputs: new arrays; not those that take the place of an argument.
-        temporary: what is needed in between. code: the program itself.
-        peak: most at any time.
+        arguments: of the program; for a training step the state and the batch.
+        outputs: new arrays; not those that reuse the memory of an argument.
+        temporary: intermediate results; code: the program itself.
+        peak: the maximum at any time.
     """
 
     arguments: int
@@ -33,16 +33,16 @@ class Plan:
     """One program for one machine. Seconds, FLOP and bytes are of one step and of each device, unless they say images.
 
     Args:
-        config, topology: their names. program: one of `PROGRAMS`. mesh: sizes of the axes. batch: images of a step.
-        devices, hosts: of the machine. chip: its name, capacity: bytes of its memory (None: not known).
-        fits: whether the compiler found room. problem: what it said if not; all that follows is then empty.
+        config, topology: their names; program: one of `PROGRAMS`; mesh: sizes of the axes; batch: images of a step.
+        devices, hosts: numbers of them; chip: its name; capacity: bytes of its memory (None: unknown).
+        fits: whether it fits the memory; problem: the compiler's message if not; all that follows is then empty.
         memory: see `Memory`.
-        flops: of matrix products, with what is computed twice to save memory and what several devices compute alike.
-        bytes: to and from the memory. collectives: number and bytes sent by kind.
-        image_flops: of an image, as the model is written. image_flops_run: with what is computed twice.
-        compute, memory_time, network: seconds at the chip's peak rates; best: all at once; serial: one after the
-            other; None without a chip. bound: what the best time waits for.
-        loops: those whose number of passes depends on the data; they count once.
+        flops: of matrix products, with what rematerialisation repeats and what several devices compute alike.
+        bytes: to and from the memory; collectives: number and bytes sent by kind.
+        image_flops: of an image, as the model is written; image_flops_run: with what rematerialisation repeats.
+        compute, memory_time, network: seconds at the chip's peak rates; best: all of them overlap; serial: one after
+            the other; None without a chip; bound: what the best time waits for.
+        loops: number of those whose trip count depends on the data; they count once.
         library: whether products are library calls, so that `flops` is an even share of the uncompiled program's.
         compile_seconds: how long it took to plan.
     """
@@ -78,12 +78,12 @@ class Plan:
     compile_seconds: float = 0
 
     def json(self) -> dict[str, Any]:
-        """Plain values, with images per second of all devices."""
+        """JSON values, with images per second of all devices."""
         rates = {f"images_per_second_{name}": self.batch / t if t else None for name, t in self._times().items()}
         return asdict(self) | rates
 
     def text(self) -> str:
-        """For the user."""
+        """The report for the user."""
         sizes = " x ".join(f"{name} {size}" for name, size in self.mesh.items())
         where = f"{self.devices} x {self.chip or 'device of unknown rates'}, {self.hosts} host(s)"
         parts = f", {self.accumulate} micro-batches" if self.accumulate > 1 and self.program == "train" else ""
@@ -147,7 +147,7 @@ class Plan:
     def _notes(self) -> list[str]:
         notes = []
         if self.loops:
-            notes.append(f"{self.loops} loop(s) run as often as the data asks for; they count once")
+            notes.append(f"the trip count of {self.loops} loop(s) depends on the data; they count once")
         if self.library:
-            notes.append("products are calls of a library here: an even share of the uncompiled program's is counted")
+            notes.append("products are library calls here: an even share of the uncompiled program's is counted")
         return ["", *notes] if notes else []

@@ -1,4 +1,4 @@
-"""Machines to compile for: a TPU slice that is elsewhere, or devices that are here."""
+"""Machines to compile for: a TPU slice that is elsewhere, or devices of this machine."""
 
 import importlib.util
 import os
@@ -14,7 +14,7 @@ from tcm_jax.planning.chips import Chip, find
 
 
 class TopologyError(ValueError):
-    """A topology that can't be had; the message says why, and what can be."""
+    """A topology is unavailable; the message says why, and what is available."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Topology:
     """Devices to compile for.
 
     Args:
-        name: as in "v5e:16x16". devices: what a mesh is made of.
-        chip: what each can do; None if that is not known.
-        sides: of the grid of chips; () if their links make none.
+        name: such as "v5e:16x16"; devices: for a mesh.
+        chip: peak rates of each device; None if unknown.
+        sides: of the grid of chips; () if their links form none.
     """
 
     name: str
@@ -34,32 +34,34 @@ class Topology:
 
     @property
     def platform(self) -> str:
+        """ "tpu", "gpu" or "cpu"."""
         return self.devices[0].platform
 
     @property
     def kind(self) -> str:
+        """What JAX calls a device."""
         return self.devices[0].device_kind
 
     @property
     def hosts(self) -> int:
-        """Of TPUs, machines of the size that is rented as a part of a slice."""
+        """Number of hosts; of TPUs, machines of the size that is rented as a part of a slice."""
         return len({device.process_index for device in self.devices})
 
 
 def topology(name: str) -> Topology:
-    """The machine of a name, before any other use of JAX in the process.
+    """The machine of a name; to be called before any other use of JAX in the process.
 
     Args:
         name: "v5e:16x16", "v4:2x2x1" and so on; "cpu:8" for simulated devices; "gpu:8" for those of this machine.
 
     Raises:
-        TopologyError: there is no such machine, or what compiles for it is not installed.
+        TopologyError: there is no such machine, or its compiler is not installed.
     """
     if here := re.fullmatch(r"(cpu|gpu):(\d+)", name):
         return _here(name, here[1], int(here[2]))
     if slice_ := re.fullmatch(r"(v\d\w*):(\d+(?:x\d+)+)", name):
         return _slice(name, slice_[1], tuple(int(n) for n in slice_[2].split("x")))
-    raise TopologyError(f"topology {name!r} is not known; expected one like v5e:4x4, v5p:2x2x4, cpu:8 or gpu:8")
+    raise TopologyError(f"topology {name!r} is unknown; expected one like v5e:4x4, v5p:2x2x4, cpu:8 or gpu:8")
 
 
 def _slice(name: str, chip: str, sides: tuple[int, ...]) -> Topology:

@@ -1,17 +1,17 @@
-"""What a program does: matrix products, memory traffic and collectives, loops counted as often as they run.
+"""The work of a program: matrix products, memory traffic and collectives, loops multiplied by their trip counts.
 
-XLA's own `cost_analysis` counts the body of a loop once, which gradient accumulation and decoding are made of. Only
-matrix products and convolutions count as floating-point work: the rates of chips are theirs.
+XLA's own `cost_analysis` counts the body of a loop once, as in gradient accumulation and decoding. Only matrix products
+and convolutions count as floating-point operations, as the peak rates of chips are those of products.
 """
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tcm_jax.planning.groups import groups
-from tcm_jax.planning.hlo import Computation, Instruction, Module
+from tcm_jax.planning.hlo import Array, Computation, Instruction, Module
 from tcm_jax.planning.loops import passes
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
@@ -24,11 +24,11 @@ _FREE = (
 
 
 class Collective(NamedTuple):
-    """An exchange between devices.
+    """A collective operation of devices.
 
     Args:
-        kind: one of `COLLECTIVES`. payload: bytes of the largest array of it that a device holds before or after.
-        groups: who exchanges with whom, as numbers of devices in the order of the mesh.
+        kind: one of `COLLECTIVES`; payload: bytes of the largest array that a device holds before or after it.
+        groups: numbers of the devices of each group, in the order of the mesh.
     """
 
     kind: str
@@ -37,12 +37,12 @@ class Collective(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Devices of a group."""
+        """Number of devices of a group."""
         return max(map(len, self.groups))
 
     @property
     def sent(self) -> float:
-        """Bytes that each device sends at least."""
+        """Minimum bytes that each device sends."""
         if self.kind == "collective-permute":
             return self.payload
         share = self.payload * (self.size - 1) / self.size
@@ -51,10 +51,10 @@ class Collective(NamedTuple):
 
 @dataclass(frozen=True)
 class Operation:
-    """What the device does at once, such as a fusion.
+    """An operation that the device launches as one, such as a fusion.
 
     Args:
-        times: how often. flops: of its matrix products; f32: those of them whose operands are float32.
+        times: number of executions; flops: of its matrix products; f32: those of them whose operands are float32.
         bytes: read from and written to the device's main memory.
     """
 
@@ -71,8 +71,8 @@ class Work:
     """All operations of one run of a program on one device.
 
     Args:
-        unbounded: loops whose number of passes depends on data, counted once.
-        library: products that are calls of a library and can't be counted.
+        unbounded: loops whose trip count depends on data, counted once.
+        library: number of products that are library calls and can't be counted.
     """
 
     operations: list[Operation] = field(default_factory=list)
@@ -81,14 +81,16 @@ class Work:
 
     @property
     def flops(self) -> float:
+        """Floating-point operations of all matrix products."""
         return sum(x.times * x.flops for x in self.operations)
 
     @property
     def bytes(self) -> float:
+        """Memory traffic."""
         return sum(x.times * x.bytes for x in self.operations)
 
     def sent(self) -> dict[str, tuple[float, float]]:
-        """How many collectives of each kind, and how many bytes each device sends in them."""
+        """Number of collectives of each kind, and bytes that each device sends in them."""
         total = dict.fromkeys(COLLECTIVES, (0.0, 0.0))
         for x in self.operations:
             if x.collective:
@@ -98,22 +100,22 @@ class Work:
 
 
 def work(module: Module, devices: int = 1) -> Work:
-    """The work of a program that runs on so many devices."""
+    """The work of a program that runs on that number of devices."""
     counter = _Counter(module, devices)
     counter.add(module.computations[module.entry], 1)
     return counter.work
 
 
 class _Counter:
-    def __init__(self, module: Module, devices: int):
+    def __init__(self, module: Module, devices: int) -> None:
         self.module, self.devices, self.work = module, devices, Work()
-        # A collective that runs beside other work appears in all fusions that it runs beside, in loops too; by its
-        # channel it is one, which runs as often as its start: that comes first.
+        # A collective that overlaps with other work appears in all fusions that it overlaps with, in loops too. Its channel
+        # marks them as one, which runs as often as its start: that comes first.
         self._channels: set[str] = set()
         self._known: dict[str, tuple[float, float]] = {}
 
     def add(self, computation: Computation, times: float) -> None:
-        """Adds what `times` executions of a computation do."""
+        """Adds the work of `times` executions of a computation."""
         for x in computation.instructions.values():
             if x.opcode == "while":
                 count = passes(self.module, computation, x)
@@ -165,7 +167,7 @@ class _Counter:
                     yield from self._collectives(called, inner)
 
     def _flops(self, computation: Computation) -> tuple[float, float]:
-        """Of the matrix products, those in float32 apart; a loop inside counts once."""
+        """Operations of the matrix products, and of those in float32; a loop inside counts once."""
         if computation.name not in self._known:
             found = [self._instruction_flops(computation, x) for x in computation.instructions.values()]
             self._known[computation.name] = sum(a for a, _ in found), sum(b for _, b in found)
@@ -180,7 +182,7 @@ class _Counter:
         return sum(a for a, _ in found), sum(b for _, b in found)
 
     def _traffic(self, computation: Computation, x: Instruction) -> float:
-        """Bytes between the device and its main memory; what lies in its fast memory costs nothing."""
+        """Bytes to and from the main memory of the device; its fast memory costs nothing."""
         if x.opcode in _FREE:
             return 0.0
         if x.opcode in ("copy-start", "slice-start"):
@@ -212,7 +214,7 @@ class _Counter:
         return read + written
 
     def _read(self, inside: Computation, name: str, size: float) -> float:
-        """What a fusion reads of an operand of so many bytes: of one that is only sliced, the slices."""
+        """Bytes that a fusion reads of an operand of `size` bytes: of one that is only sliced, the slices."""
         total = 0.0
         for user in inside.users[name]:
             first = user.operands[0] == name
@@ -220,8 +222,8 @@ class _Counter:
                 total += min(size, _size(user.arrays))
             elif user.opcode == "fusion":
                 called = self._named(user.called()[0])
-                places = [i for i, operand in enumerate(user.operands) if operand == name]
-                total += sum(self._read(called, called.parameters[i].name, size) for i in places)
+                positions = [i for i, operand in enumerate(user.operands) if operand == name]
+                total += sum(self._read(called, called.parameters[i].name, size) for i in positions)
             elif user.opcode in _VIEWS:
                 total += self._read(inside, user.name, size) if inside.users[user.name] else size
             elif not (
@@ -233,7 +235,7 @@ class _Counter:
 
 
 def product_flops(computation: Computation, x: Instruction) -> float:
-    """Floating-point operations of a `dot` or a `convolution`, a multiplication and an addition apart.
+    """Floating-point operations of a `dot` or a `convolution`, counting multiplications and additions.
 
     As XLA counts them: of a convolution, only products with pixels that exist, neither padding nor the holes of a
     dilated input. So a product of matrices that the compiler writes as a convolution costs what it costs as a product.
@@ -263,12 +265,12 @@ _WINDOW = ("stride", "lhs_dilate", "rhs_dilate")
 
 
 def _valid(pixels: int, size: int, out: int, stride: int, wide: int, dilation: int, low: int) -> int:
-    """Pairs of an output and a weight, along one side, whose pixel exists."""
+    """Number of pairs of an output and a weight, along one dimension, whose pixel exists."""
     last, count = (pixels - 1) * wide, 0
     for i in range(size):
         for j in range(out):
-            place = j * stride + i * dilation - low
-            count += 0 <= place <= last and place % wide == 0
+            position = j * stride + i * dilation - low
+            count += 0 <= position <= last and position % wide == 0
     return count
 
 
@@ -277,5 +279,5 @@ def _main(x: Instruction) -> float:
     return sum(array.size for array in x.arrays if not array.memory)
 
 
-def _size(arrays) -> float:
+def _size(arrays: Iterable[Array]) -> float:
     return sum(array.size for array in arrays)

@@ -20,7 +20,7 @@ ENVIRONMENT = {  # of the processes: to be set in os.environ
     "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # of the compiler: processes but the first never use its cache
 }
 LOST_SECONDS = 10.0  # a loaded machine may keep a process waiting for less
-NOTICE_SECONDS = LOST_SECONDS + 20.0  # within which the other processes end; see `tcm_jax.distributed.Watch`
+NOTICE_SECONDS = LOST_SECONDS + 20.0  # within which the other processes end; see `tcm_jax.distributed.Watchdog`
 START_SECONDS = 300.0  # a loaded machine is slow
 _TIMINGS = ("time", "step_time", "images_per_second", "images_per_second_per_device", "data_wait")
 
