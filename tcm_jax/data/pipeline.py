@@ -1,4 +1,4 @@
-"""Batches for training, and of word images for evaluation, read by grain.
+"""Batches for training, and of crops for evaluation, read by grain.
 
 Batch s of a training run is a pure function of (seed, s): the records [s * B, (s + 1) * B) of an endless
 order that the seed fixes. It depends neither on the number of worker processes nor on where a run was
@@ -8,13 +8,11 @@ resumed, and every host of a run takes its contiguous rows of each batch.
 import gc
 import itertools
 import logging
-import multiprocessing
 import os
 import shutil
-import signal
 import sys
-import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import cv2
@@ -22,6 +20,8 @@ import grain
 import numpy as np
 from absl import flags
 
+from tcm_jax.data.sources import summary
+from tcm_jax.data.workers import end_with_parent
 from tcm_jax.distributed.share import ALL_ROWS, Rows, Share
 from tcm_jax.images.decoding import ImageError, decode
 from tcm_jax.records import AnnotatedImage, AnnotatedImageSource, WordCrop, WordSource
@@ -32,35 +32,23 @@ _MAX_UNDECODABLE = 100  # in a row: then the source is broken, not a record
 _ENDLESS = 2**50  # records; grain's own infinity can't be divided into batches
 _BUFFERED_BATCHES = 2  # per worker
 _SHARED_MEMORY = "/dev/shm"
+_BLACK = np.zeros((1, 1, 3), np.uint8)
 
 
 class Prepare(Protocol):
-    """Makes a training sample of a record; it is pickled to the workers.
-
-    Calling it with (record, its pixels uint8 RGB [h, w, 3], random numbers) gives arrays by name, of the same shapes
-    for all records.
-    """
+    """Makes a training sample of a record; it is pickled to the workers."""
 
     def example(self) -> dict[str, np.ndarray]:
-        """Arrays of these shapes and dtypes."""
+        """Arrays of the names, shapes and dtypes of all samples."""
 
-    def __call__(self, record: Any, pixels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]: ...
+    def __call__(self, record: Any, pixels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """The sample of a record with these pixels, uint8 RGB [h, w, 3]."""
 
 
-class _Row(NamedTuple):
-    """One record on its way into a batch."""
-
+class _Decoded(NamedTuple):
     record: WordCrop | AnnotatedImage
     pixels: np.ndarray  # uint8 [h, w, 3]
     undecodable: list[str]  # names of the records that this one stands in for
-
-
-class _Sample(NamedTuple):
-    """One row of a training batch."""
-
-    arrays: dict[str, np.ndarray]
-    name: str
-    undecodable: list[str]
 
 
 def train_batches(
@@ -81,7 +69,7 @@ def train_batches(
 
     Args:
         sources: where the records come from.
-        prepare: what a sample is made of.
+        prepare: makes the samples.
         batch_size: B, over all processes.
         seed: fixes the order and the random numbers of `prepare`, 0 <= seed < 2**32.
         start_step: number of the first batch; those before it are not computed.
@@ -99,8 +87,7 @@ def train_batches(
     """
     rows = Rows(batch_size, share)
     for source in sources:
-        if len(source) == 0:
-            raise ValueError(f"source {source.name} has no records; {getattr(source, 'report', '')}")
+        _check_not_empty(source)
     if weights is not None and (len(weights) != len(sources) or min(weights) <= 0):
         raise ValueError(f"weights {list(weights)} for {len(sources)} sources; expected one positive number each")
 
@@ -113,9 +100,9 @@ def train_batches(
     else:
         parts = [part.shuffle(seed=s).repeat() for part, s in zip(records, seeds, strict=True)]
         order = grain.MapDataset.mix(parts, weights)
-    samples = order[:_ENDLESS].random_map(_Prepared(prepare), seed=seed)
+    samples = order[:_ENDLESS].random_map(partial(_training_sample, prepare), seed=seed)
     sample_bytes = sum(array.nbytes for array in prepare.example().values())
-    return _iterate(rows.of(samples, start_step, _stack_training), workers, rows.local * sample_bytes)
+    return _iterate(rows.of(samples, start_step, _stack), workers, rows.local * sample_bytes)
 
 
 def eval_batches(
@@ -144,102 +131,84 @@ def eval_batches(
         RuntimeError: (at the end) not every record of this process came by exactly once.
     """
     rows = Rows(batch_size, share)
-    if len(source) == 0:
-        raise ValueError(f"source {source.name} has no records; {getattr(source, 'report', '')}")
-    count = -(-len(source) // batch_size)
-    records = grain.MapDataset.source(_Padded(source, count * batch_size, rows)).map(_PrepareEvaluation(prepare))
-    batches = rows.of(records, 0, _stack_evaluation)
+    _check_not_empty(source)
+    length = -(-len(source) // batch_size) * batch_size
+    samples = grain.MapDataset.range(length).map(partial(_evaluation_sample, source, prepare, rows))
     expected = sum(rows.scored(row) for row in range(len(source)))
-    batch_bytes = rows.local * prepare(np.zeros((1, 1, 3), np.uint8)).nbytes
-    return _counted(_iterate(batches, workers, batch_bytes), expected, source.name)
+    batch_bytes = rows.local * prepare(_BLACK).nbytes
+    return _counted(_iterate(rows.of(samples, 0, _stack), workers, batch_bytes), expected, source.name)
+
+
+def _check_not_empty(source: AnySource) -> None:
+    if len(source) == 0:
+        raise ValueError(f"source {source.name} has no records; {summary(source)}")
 
 
 class _Decodable:
     """Random access to decoded records; one that can't be decoded is replaced by the next one that can."""
 
-    def __init__(self, source: AnySource):
+    def __init__(self, source: AnySource) -> None:
         self.source = source
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: int) -> _Row:
+    def __getitem__(self, index: int) -> _Decoded:
         undecodable: list[str] = []
         for i in range(index, index + _MAX_UNDECODABLE):
             try:
                 record = self.source[i % len(self)]
-                return _Row(record, decode(record.image, record.name), undecodable)
+                return _Decoded(record, decode(record.image, record.name), undecodable)
             except ImageError as error:
                 undecodable.append(error.name)
                 last = error
         raise ImageError(self.source.name, f"{_MAX_UNDECODABLE} images in a row can't be decoded; the last: {last}")
 
 
-class _Padded:
-    """The decoded records of `source` and then rows without an image up to `length`."""
+def _training_sample(prepare: Prepare, decoded: _Decoded, rng: np.random.Generator) -> dict[str, Any]:
+    record, pixels, undecodable = decoded
+    return {**prepare(record, pixels, rng), "name": record.name, "undecodable": undecodable}
 
-    def __init__(self, source: WordSource, length: int, rows: Rows):
-        self.source = source
-        self.length = length
-        self.rows = rows
 
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> tuple[_Row, bool]:
-        black = np.zeros((1, 1, 3), np.uint8)
-        if index >= len(self.source):
-            return _Row(WordCrop(black, "", ""), black, []), False
-        scored = self.rows.scored(index)
+def _evaluation_sample(
+    source: WordSource, prepare: Callable[[np.ndarray], np.ndarray], rows: Rows, index: int
+) -> dict[str, Any]:
+    """Record `index` of `source`, or padding beyond its end."""
+    padding = index >= len(source)
+    valid = not padding and rows.scored(index)
+    record, pixels, undecodable = WordCrop(b"", "", ""), _BLACK, []
+    if not padding:
         try:
-            record = self.source[index]
+            record = source[index]
         except ImageError as error:
-            label = next(itertools.islice(self.source.labels(), index, None))
-            return _Row(WordCrop(black, label, error.name), black, [error.name] * scored), scored
+            record = WordCrop(b"", next(itertools.islice(source.labels(), index, None)), error.name)
         try:
-            return _Row(record, decode(record.image, record.name), []), scored
+            pixels = decode(record.image, record.name)
         except ImageError:
-            return _Row(record, black, [record.name] * scored), scored
-
-
-class _Prepared:
-    """Rows as samples."""
-
-    def __init__(self, prepare: Prepare):
-        self.prepare = prepare
-
-    def __call__(self, row: _Row, rng: np.random.Generator) -> _Sample:
-        return _Sample(self.prepare(row.record, row.pixels, rng), row.record.name, row.undecodable)
-
-
-class _PrepareEvaluation:
-    """A row with the views [v, H, W, 3] of its crop."""
-
-    def __init__(self, prepare: Callable[[np.ndarray], np.ndarray]):
-        self.prepare = prepare
-
-    def __call__(self, element: tuple[_Row, bool]) -> tuple[_Row, bool]:
-        row, valid = element
-        return row._replace(pixels=self.prepare(row.pixels)), valid
-
-
-# The strings of a batch stay lists: as numpy arrays of fixed-width strings they could be cut on the way
-# through shared memory.
-def _stack_training(samples: Sequence[_Sample]) -> dict:
-    arrays = {name: np.stack([sample.arrays[name] for sample in samples]) for name in samples[0].arrays}
-    undecodable = [name for sample in samples for name in sample.undecodable]
-    return {**arrays, "name": [sample.name for sample in samples], "undecodable": undecodable}
-
-
-def _stack_evaluation(elements: Sequence[tuple[_Row, bool]]) -> dict:
-    rows, valid = zip(*elements, strict=True)
+            undecodable = [record.name] * valid
+    image = prepare(pixels)
     return {
-        "image": np.stack([row.pixels for row in rows]),  # [b, v, H, W, 3]
-        "text": [row.record.label for row in rows],
-        "valid": np.array(valid),
-        "name": [row.record.name for row in rows],
-        "undecodable": [name for row in rows for name in row.undecodable],
+        "image": image,
+        "text": record.label,
+        "valid": np.bool_(valid),
+        "name": record.name,
+        "undecodable": undecodable,
     }
+
+
+def _stack(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A batch of samples: arrays stacked, lists joined, and a list of the values of anything else.
+
+    Strings stay lists: as numpy arrays of fixed-width strings they could be cut on the way through shared memory.
+    """
+    batch: dict[str, Any] = {}
+    for key, first in samples[0].items():
+        values = [sample[key] for sample in samples]
+        if isinstance(first, np.ndarray | np.generic):
+            batch[key] = np.stack(values)
+        else:
+            batch[key] = list(itertools.chain.from_iterable(values)) if isinstance(first, list) else values
+    return batch
 
 
 def _iterate(batches: grain.MapDataset, workers: int, batch_bytes: int) -> Generator[dict, None, None]:
@@ -247,8 +216,7 @@ def _iterate(batches: grain.MapDataset, workers: int, batch_bytes: int) -> Gener
     if not flags.FLAGS.is_parsed():  # grain reads its own flags, and in a notebook or a test nobody parses them
         flags.FLAGS.mark_as_parsed()
     if workers == 0:
-        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_BUFFERED_BATCHES)
-        dataset = batches.to_iter_dataset(options)
+        dataset = batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=_BUFFERED_BATCHES))
     else:
         _check_shared_memory(workers, batch_bytes)
         dataset = batches.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)).mp_prefetch(
@@ -284,26 +252,16 @@ def _counted(batches: Iterator[dict], expected: int, name: str) -> Iterator[dict
 
 def _start_worker(index: int, count: int) -> None:
     """Runs first in every worker process."""
-    # Ctrl-C reaches the whole process group; the main process ends its workers, they need not also complain.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     # A worker has no use for an accelerator, whose memory it would take from the main process.
     os.environ["JAX_PLATFORMS"] = "cpu"
     if "jax" in sys.modules:
         sys.modules["jax"].config.update("jax_platforms", "cpu")
     cv2.setNumThreads(1)  # the workers share the cores already
-    # A main process that is killed can't end its workers.
-    threading.Thread(target=_follow_parent, daemon=True).start()
-
-
-def _follow_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "only workers follow"
-    parent.join()
-    os._exit(1)
 
 
 def _check_shared_memory(workers: int, batch_bytes: int) -> None:
-    """Warns where the batches of the workers may not fit; the system would kill a worker without a word."""
+    """Warns where the batches of the workers may not fit; the system would kill a worker without a message."""
     if not os.path.isdir(_SHARED_MEMORY):
         return
     free = shutil.disk_usage(_SHARED_MEMORY).free

@@ -27,7 +27,7 @@ class Kind:
         contents: what its records are, in messages.
         open: (path, *arguments, problems=...) -> the source at a path, see `open_source` and `open_scenes`.
         arguments: options of a command -> `arguments` of `open`.
-        survey: (options, source, indices) -> what the records are like.
+        survey: options of `check` -> a function (source, indices), which says what the records are like.
         line: a record -> its line in the list of `peek`.
         sheet: (records, columns) -> an image of them; columns: their numbers in `peek` and in `synth`.
         legend: what the colours of a sheet mean.
@@ -41,7 +41,7 @@ class Kind:
     contents: str
     open: Callable[..., Any]
     arguments: Callable[[argparse.Namespace], tuple[str, ...]]
-    survey: Callable[[argparse.Namespace, Any, Iterable[int]], Survey]
+    survey: Callable[[argparse.Namespace], Callable[[Any, Iterable[int]], Survey]]
     line: Callable[[Any], str]
     sheet: Callable[[list[Any], int], Image.Image]
     columns: tuple[int, int]
@@ -68,10 +68,10 @@ class Opened:
 
 def check(kind: Kind, options: argparse.Namespace, opened: Opened) -> int:
     """Prints what is at `options.path` and what is wrong with it; 1 if no record of it is usable."""
-    source = opened.source
+    survey, source = kind.survey(options), opened.source
     _print_recognised(source)
     indices = range(len(source)) if options.limit is None else spread(len(source), options.limit)
-    result = kind.survey(options, source, progress(indices, "checking"))
+    result = survey(source, progress(indices, "checking"))
     print(result)
     if getattr(options, "draw", None):
         _draw(kind, list(readable(source, spread(len(source), _DRAWN), lambda _: None)), source, options.draw)

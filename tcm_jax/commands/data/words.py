@@ -1,7 +1,7 @@
 """Crops, for the commands on data."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tcm_jax.commands.data.common import Kind
 from tcm_jax.data.words import check
@@ -16,7 +16,7 @@ from tcm_jax.text.charset_spec import load_charset
 WRITERS = {"lmdb": write_lmdb, "array_record": write_array_record, "folder": write_label_folder}
 
 
-def _survey(options: argparse.Namespace, source: WordSource, indices: Iterable[int]) -> check.WordSurvey:
+def _survey(options: argparse.Namespace) -> Callable[[WordSource, Iterable[int]], check.WordSurvey]:
     label_filter = LabelFilter(
         load_charset(options.charset),
         max_length=options.max_length,
@@ -24,7 +24,7 @@ def _survey(options: argparse.Namespace, source: WordSource, indices: Iterable[i
         normalize_unicode=options.unicode,
         min_image_size=options.min_image_size,
     )
-    return check.survey(source, label_filter, indices)
+    return lambda source, indices: check.survey(source, label_filter, indices)
 
 
 def _render(options: argparse.Namespace) -> WordSource:

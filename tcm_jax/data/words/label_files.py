@@ -1,4 +1,4 @@
-"""Folders of word images with a label file: tab-separated, csv, jsonl, json, or the ICDAR word format."""
+"""Folders of crops with a label file: tab-separated, csv, jsonl, json, or the ICDAR word format."""
 
 import csv
 import io
@@ -7,18 +7,22 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
+from tcm_jax.data.text_files import decode_utf8, read_bytes
 from tcm_jax.files import as_path, atomic_folder, local_copy
 from tcm_jax.images.decoding import ImageError, encoded
 from tcm_jax.records import SourceError, WordCrop
 
 SUFFIXES = (".tsv", ".txt", ".csv", ".jsonl", ".json")
+_HEAD = 16_384  # bytes by which a label file is recognised
 _IMAGE_FOLDERS = ("", "images", "image", "imgs", "img")
-_IMAGE_COLUMNS = ("image", "filename", "file_name", "file", "path", "image_path", "img_path", "img")
-_LABEL_COLUMNS = ("text", "label", "words", "word", "transcription", "value")
+_COLUMNS = (  # names of the column of images, and of that of texts
+    ("image", "filename", "file_name", "file", "path", "image_path", "img_path", "img"),
+    ("text", "label", "words", "word", "transcription", "value"),
+)
 # 'word_1.png, "PROPER"', 'a/b.jpg word': an image name, a separator, the rest of the line.
 _LINE = re.compile(r"(?P<image>.+?\.(?:jpe?g|png|webp|bmp|gif|tiff?|ppm))(?P<separator>\s*[,\s]\s*)(?P<label>.*)", re.I)
 
@@ -26,13 +30,15 @@ Report = Callable[[int, str], None]  # line number, what is wrong
 
 
 class Row(NamedTuple):
+    """A crop that a label file lists: number of the line, path of the image, label."""
+
     line: int
     image: str
     label: str
 
 
 class LabelFileSource:
-    """Random access to the images that a label file lists, by paths relative to the file's folder.
+    """Random access to the images that a label file lists, by paths relative to the file's folder; a `WordSource`.
 
     The format follows from the content and the suffix:
     - .tsv: `image<TAB>text`; .csv: `image,text` with the usual quoting. A first line of column names is
@@ -44,7 +50,7 @@ class LabelFileSource:
 
     Args:
         path: the label file.
-        name: how the file is called in record names.
+        name: of the file, in record names; default: its own.
         problems: a list to add unusable lines to; without it the first one is an error.
 
     Raises:
@@ -53,16 +59,15 @@ class LabelFileSource:
 
     kind = "label file"
 
-    def __init__(self, path: str | Path, name: str | None = None, problems: list[str] | None = None):
+    def __init__(self, path: str | Path, name: str = "", problems: list[str] | None = None) -> None:
         self.path = local_words(path)
         self.name = name or self.path.name
         found: list[str] = []
         self.rows = read_rows(self.path, lambda line, problem: found.append(f"{self.path}:{line}: {problem}"))
-        if found and problems is None:
-            more = f" (and {len(found) - 1:,} more lines)" if len(found) > 1 else ""
-            raise SourceError(found[0] + more)
         if problems is not None:
             problems.extend(found)
+        elif found:
+            raise SourceError(found[0] + (f" (and {len(found) - 1:,} more lines)" if len(found) > 1 else ""))
         if not self.rows:
             raise SourceError(f"{self.path} lists no images; expected lines like 'images/1.jpg<TAB>text'")
         self._folder = _image_folder(self.path.parent, self.rows)
@@ -80,6 +85,7 @@ class LabelFileSource:
         return WordCrop(image, row.label, name)
 
     def labels(self) -> Iterator[str]:
+        """All labels in order."""
         return (row.label for row in self.rows)
 
 
@@ -91,102 +97,87 @@ def local_words(path: str | os.PathLike) -> Path:
 def has_images(path: Path) -> bool:
     """Whether `path` is a label file: one of its first rows names an existing image."""
     try:
-        rows = read_rows(path, lambda line, problem: None, limit=20)
+        rows = read_rows(path, lambda line, problem: None, _HEAD)
     except SourceError:
         return False
     folder = _image_folder(path.parent, rows)
     return any((folder / row.image).is_file() for row in rows)
 
 
-def read_rows(path: Path, report: Report, limit: int | None = None) -> list[Row]:
-    """The rows of a label file, at most about `limit`; `report` hears of every line that is none."""
-    text = _read_text(path, limit)
+def read_rows(path: Path, report: Report, limit: int = -1) -> list[Row]:
+    """The rows of a label file, or of the complete lines in its first `limit` bytes.
+
+    `report` is called with every line that is no row.
+
+    Raises:
+        SourceError: the file can't be read, or is not UTF-8, no JSON or no table.
+    """
+    suffix = path.suffix.lower()
+    data = read_bytes(path, -1 if suffix == ".json" else limit)
+    if len(data) == limit:
+        data = data[: data.rfind(b"\n") + 1]
+    text = decode_utf8(data, path)
     # Not str.splitlines, which also breaks at characters that can stand in a label.
-    lines = [line.rstrip("\r") for line in text.split("\n")]
-    match path.suffix.lower():
-        case ".json":
-            rows = _json_rows(path, text, report)
-        case ".jsonl":
-            rows = _jsonl_rows(lines, report)
-        case ".csv":
-            reader = csv.reader(io.StringIO(text, newline=""))
-            rows = _column_rows(((reader.line_num, fields) for fields in reader), report)
-        case ".tsv":
-            rows = _column_rows(((i, line.split("\t") if line else []) for i, line in enumerate(lines, 1)), report)
-        case _:
-            rows = _text_rows(lines, report)
+    lines = [(number, line.rstrip("\r")) for number, line in enumerate(text.split("\n"), start=1)]
+    filled = [(number, line) for number, line in lines if line.strip()]
     try:
-        return list(rows)
+        match suffix:
+            case ".json":
+                return list(_object_rows(_json_objects(path, text), report))
+            case ".jsonl":
+                return list(_object_rows(_jsonl_objects(filled, report), report))
+            case ".csv":
+                reader = csv.reader(io.StringIO(text, newline=""))
+                return list(_column_rows(((reader.line_num, fields) for fields in reader if fields), report))
+            case ".tsv":
+                return list(_column_rows(((number, line.split("\t")) for number, line in lines if line), report))
+            case _:
+                return list(_text_rows(filled, report))
     except csv.Error as error:
         raise SourceError(f"{path} is not a readable table: {error}") from error
 
 
-def _read_text(path: Path, limit: int | None) -> str:
-    try:
-        with open(path, "rb") as file:
-            # Only complete lines, so that a table can be recognised without reading all of it.
-            data = b"".join(
-                file.readlines() if limit is None or path.suffix == ".json" else file.readlines(200 * limit)
-            )
-        return data.decode("utf-8-sig")
-    except OSError as error:
-        raise SourceError(f"{path} can't be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise SourceError(
-            f"{path}:{line}: byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        ) from error
-
-
-def _text_rows(lines: list[str], report: Report) -> Iterator[Row]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+def _text_rows(lines: Iterable[tuple[int, str]], report: Report) -> Iterator[Row]:
+    for number, line in lines:
         image, tab, label = line.partition("\t")
-        if not tab:
-            match = _LINE.fullmatch(line)
-            if match is None:
-                report(number, f"{line[:80]!r}; expected 'image<TAB>text', 'image text' or 'image, \"text\"'")
-                continue
-            image, label = match["image"], match["label"]
+        if tab:
+            yield Row(number, image, label)
+        elif match := _LINE.fullmatch(line):
+            label = match["label"]
             if "," in match["separator"] and len(label) > 1 and label[0] == label[-1] == '"':
                 label = label[1:-1].replace('\\"', '"')
-        yield Row(number, image, label)
+            yield Row(number, match["image"], label)
+        else:
+            report(number, f"{line[:80]!r}; expected 'image<TAB>text', 'image text' or 'image, \"text\"'")
 
 
 def _column_rows(table: Iterable[tuple[int, list[str]]], report: Report) -> Iterator[Row]:
     """The rows of a table of line numbers and fields, with or without a first line of column names."""
     image_column, label_column, width = 0, 1, 2
-    first = True
-    for line, fields in table:
-        if not fields:
-            continue
-        names = [name.strip().lower() for name in fields]
-        image, label = _find(names, _IMAGE_COLUMNS), _find(names, _LABEL_COLUMNS)
-        if first and image is not None and label is not None:
+    for count, (line, fields) in enumerate(table):
+        names = [name.strip().lower() for name in fields] if count == 0 else []
+        image, label = (next((names.index(name) for name in known if name in names), None) for known in _COLUMNS)
+        if image is not None and label is not None:
             image_column, label_column, width = image, label, len(fields)
         elif len(fields) != width:
             hint = "; a text with the separator in it must be quoted" if len(fields) > width else ""
             report(line, f"{len(fields)} fields {fields[:4]}; expected {width}{hint}")
         else:
             yield Row(line, fields[image_column], fields[label_column])
-        first = False
 
 
-def _jsonl_rows(lines: list[str], report: Report) -> Iterator[Row]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+def _jsonl_objects(lines: Iterable[tuple[int, str]], report: Report) -> Iterator[tuple[int, Any]]:
+    for number, line in lines:
         try:
             row = json.loads(line)
         except ValueError as error:
             report(number, f"not JSON ({error}): {line[:80]!r}")
-            continue
-        yield from _object_row(number, row, report)
+        else:
+            yield number, row
 
 
-def _json_rows(path: Path, text: str, report: Report) -> Iterator[Row]:
-    """Rows of one JSON document; their "line" is the position of the entry, from 1."""
+def _json_objects(path: Path, text: str) -> Iterable[tuple[int, Any]]:
+    """The entries of one JSON document; their "line" is the position, from 1."""
     try:
         document = json.loads(text)
     except ValueError as error:
@@ -195,23 +186,18 @@ def _json_rows(path: Path, text: str, report: Report) -> Iterator[Row]:
         document = [{"image": image, "text": label} for image, label in document.items()]
     if not isinstance(document, list):
         raise SourceError(f'{path} holds {type(document).__name__}; expected {{"image": "text"}} or a list of objects')
-    for number, row in enumerate(document, start=1):
-        yield from _object_row(number, row, report)
+    return enumerate(document, start=1)
 
 
-def _object_row(number: int, row, report: Report) -> Iterator[Row]:
-    if isinstance(row, dict):
-        image = next((row[key] for key in _IMAGE_COLUMNS if key in row), None)
-        label = next((row[key] for key in _LABEL_COLUMNS if key in row), None)
+def _object_rows(objects: Iterable[tuple[int, Any]], report: Report) -> Iterator[Row]:
+    for number, row in objects:
+        values = row if isinstance(row, dict) else {}
+        image, label = (next((values[key] for key in known if key in values), None) for known in _COLUMNS)
         if isinstance(image, str) and isinstance(label, str):
             yield Row(number, image, label)
-            return
-    found = f"object with {list(row)[:8]}" if isinstance(row, dict) else json.dumps(row)[:80]
-    report(number, f'{found}; expected strings for image and text, {{"image": "a.jpg", "text": "word"}}')
-
-
-def _find(names: list[str], wanted: tuple[str, ...]) -> int | None:
-    return next((names.index(name) for name in wanted if name in names), None)
+        else:
+            found = f"object with {list(row)[:8]}" if isinstance(row, dict) else json.dumps(row)[:80]
+            report(number, f'{found}; expected strings for image and text, {{"image": "a.jpg", "text": "word"}}')
 
 
 def _image_folder(root: Path, rows: list[Row]) -> Path:
