@@ -1,13 +1,13 @@
-"""A tiny training run is killed again and again, and must end like one that was left alone.
+"""A tiny training run is killed again and again, and must end as one that was never killed.
 
     python benchmarks/kills.py [--kills 20] [--processes 1|2] [--seed 0]
 
 SIGKILL comes at random moments of every phase: the start, a step, the refill of the data by its worker process, a
-save, an evaluation. The victim is stopped first (SIGSTOP), so that the table tells for sure what it was doing, by what
-it has printed and what lies in its working directory. With two processes one of them is killed, and the other has to
-name it and end with status 75 in the stated time, or both are. After every kill the same command goes on. Prints a
-Markdown table; ends with an error if a restart does not resume from the newest complete checkpoint, or if parameters,
-optimizer state or metrics (with the hash of every batch's records) are in the end not those of the unbroken run.
+save, an evaluation. The victim is suspended first (SIGSTOP), so that its output and its working directory show for sure
+what it was doing. With two processes either one of them is killed, and the other must name it and end with status 75 in
+the stated time, or both are killed. After every kill the same command resumes. Prints a Markdown table; ends with an
+error if a restart does not resume from the newest complete checkpoint, or if parameters, optimizer state or metrics
+(with the hash of every batch's records) are in the end not those of the unbroken run.
 """
 
 import argparse
@@ -26,8 +26,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.training.conftest import CONFIG  # noqa: E402
-from tests.training.runs import (  # noqa: E402
+from tests.training.conftest import CONFIG
+from tests.training.runs import (
     ENVIRONMENT,
     LOST_SECONDS,
     NOTICE_SECONDS,
@@ -55,7 +55,7 @@ _CONFIG: dict[str, Any] = CONFIG | {
 
 @dataclass
 class Kill:
-    """What happened at one of them."""
+    """One kill and what followed."""
 
     victims: list[int]
     after: float  # seconds since the start
@@ -63,11 +63,11 @@ class Kill:
     step: int
     complete: int  # newest complete checkpoint afterwards, 0 if there is none
     others: str = "-"
-    resumed: int | None = None  # step after which the next start went on, None if that was killed before it could
+    resumed: int | None = None  # step after which the next start resumed, None if that was killed before it could
 
 
 def phases(run: Run) -> list[str]:
-    """What a run is doing."""
+    """The phases that a run is in."""
     text = run.text()
     if "compiled in" not in text:
         if run.resumed is not None:
@@ -78,7 +78,7 @@ def phases(run: Run) -> list[str]:
     every, total = run.config["eval"]["every"], run.config["steps"]
     if line["of"] == "train" and line["step"] in {*range(every, total, every), total}:
         found.append(EVALUATION)
-    elif any(_at_work(child) for process in run.processes for child in _children(process.pid)):
+    elif any(_is_running(child) for process in run.processes for child in _children(process.pid)):
         found.append(REFILL)
     return found or [STEP]
 
@@ -87,8 +87,8 @@ def _children(pid: int) -> list[int]:
     return [int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
 
 
-def _at_work(pid: int) -> bool:
-    """Whether a thread of the process is running or waits for a processor only."""
+def _is_running(pid: int) -> bool:
+    """Whether a thread of the process is running or waits only for a processor."""
     try:
         return any(
             stat.read_text().rpartition(")")[2].split()[0] == "R" for stat in Path(f"/proc/{pid}/task").glob("*/stat")
@@ -98,13 +98,13 @@ def _at_work(pid: int) -> bool:
 
 
 def kill(run: Run, victims: Sequence[int], aim: str, goal: int, wait: float) -> Kill:
-    """Kills processes of a run in the phase `aim`, after step `goal` and so many seconds later.
+    """Kills the processes `victims` of a run in the phase `aim`, `wait` seconds after it was seen past step `goal`.
 
-    The others must end with status 75 and name the one that is missing.
+    The others must end with status 75 and name the one that is missing; AssertionError if they don't.
     """
     if aim == START:
         run.until(lambda: time.monotonic() > run.started + wait or START not in phases(run))
-        if len(victims) < len(run.processes):  # one that never joined the others is waited for much longer
+        if len(victims) < len(run.processes):  # the others wait much longer for one that never joined them
             run.until(lambda: all(" of every batch" in run.text(i) for i in range(len(run.processes))))
     else:
         run.until(lambda: run.step >= goal and aim in phases(run))
@@ -131,10 +131,11 @@ def kill(run: Run, victims: Sequence[int], aim: str, goal: int, wait: float) -> 
     others = "-"
     for i in set(range(len(statuses))) - set(victims):
         lost = f"process {victims[0]} of {len(statuses)} ("
-        assert statuses[i] == 75 and lost in run.text(i), f"{statuses}; expected 75 and {lost!r}:\n{run.text(i)}"
+        named = statuses[i] == 75 and lost in run.text(i)
+        assert named, f"{statuses}; expected 75 and {lost!r}:\n{run.text(i)}"
         others = f"{statuses[i]} after {time.monotonic() - clock:.1f} s"
     while any(Path(f"/proc/{child}").exists() for child in children):  # workers end by themselves, once they have begun
-        assert time.monotonic() < clock + START_SECONDS, f"worker processes go on: {children}"
+        assert time.monotonic() < clock + START_SECONDS, f"worker processes still run: {children}"
         time.sleep(0.1)
     return Kill(list(victims), after, ", ".join(seen), step, max(checkpoints(run.workdir), default=0), others)
 
@@ -176,6 +177,7 @@ def _print_row(number: int, kill: Kill) -> None:
 
 
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="default 20")
     parser.add_argument("--processes", type=int, default=1, choices=(1, 2), help="default 1")

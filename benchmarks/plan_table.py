@@ -1,10 +1,10 @@
-"""The table of docs/scaling.md: what `tcm_jax.commands.plan` says of many configs, machines and meshes.
+"""The table of docs/scaling.md: the results of `tcm_jax.commands.plan` for many configs, machines and meshes.
 
     python -m benchmarks.plan_table --results plans.jsonl --markdown table.md
     python -m benchmarks.plan_table --results plans.jsonl --markdown table.md --only "huge.*v5e"
 
 Every row is a process of its own and takes minutes of compilation. Rows that are in the file of results are not
-compiled again, so the same command goes on where it was stopped; a row whose line is deleted is made anew.
+compiled again, so the same command resumes where it was stopped; a row whose line is deleted is compiled anew.
 """
 
 import argparse
@@ -34,9 +34,11 @@ class Row:
 
     @property
     def key(self) -> str:
+        """The row as text."""
         return json.dumps(asdict(self))
 
     def command(self, output: str) -> list[str]:
+        """The command that plans it and writes the numbers to `output`."""
         flags = [f"--config=configs/{self.config}", f"--topology={self.topology}", f"--json={output}"]
         flags += [f"--batch_per_chip={self.batch_per_chip}", *(f"--config.{setting}" for setting in self.settings)]
         return [sys.executable, "-m", "tcm_jax.plan", *flags]
@@ -44,15 +46,15 @@ class Row:
 
 def rows() -> list[Row]:
     """For every model fitting meshes, on slices of 16 and of 256 chips; the largest also where it does not fit."""
-    whole, cut = ("accumulate=1",), ("mesh.fsdp=16", "accumulate=1", "remat=full")
+    replicated, sharded = ("accumulate=1",), ("mesh.fsdp=16", "accumulate=1", "remat=full")
     everywhere = tuple(f"{chip}:{size}" for chip, sizes in SIZES.items() for size in sizes)
     recipes: list[tuple[str, int, tuple[str, ...], tuple[str, ...]]] = [
         ("clip4str_base.py:real", 64, (), everywhere),
         ("clip4str_large.py:real", 32, ("mesh.fsdp=16", "accumulate=1"), everywhere),
-        ("clip4str_huge.py:real", 8, whole, ("v5e:4x4",)),
-        ("clip4str_huge.py:real", 16, whole, ("v5e:4x4",)),
-        ("clip4str_huge.py:real", 8, cut, ("v5e:4x4", "v5e:16x16")),
-        ("clip4str_huge.py:real", 32, cut, tuple(t for t in everywhere if t != "v5e:16x16")),
+        ("clip4str_huge.py:real", 8, replicated, ("v5e:4x4",)),
+        ("clip4str_huge.py:real", 16, replicated, ("v5e:4x4",)),
+        ("clip4str_huge.py:real", 8, sharded, ("v5e:4x4", "v5e:16x16")),
+        ("clip4str_huge.py:real", 32, sharded, tuple(t for t in everywhere if t != "v5e:16x16")),
         ("tcm_db.py:ic15", 4, (), everywhere),
     ]
     return [
@@ -63,7 +65,7 @@ def rows() -> list[Row]:
 
 
 def make(row: Row) -> dict[str, Any] | None:
-    """The plan of a row; None if the command failed, which it has said."""
+    """The plan of a row; None if the command failed, whose message is on stderr."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "plan.json"
         done = subprocess.run(row.command(str(output)))
@@ -114,6 +116,7 @@ def efficiency(found: list[tuple[Row, dict[str, Any]]]) -> str:
 
 
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, required=True, help="JSON lines, one for each row; grows")
     parser.add_argument("--markdown", type=Path, required=True, help="file for the tables")

@@ -1,4 +1,4 @@
-"""What a process and those that it started use, as Linux counts it in /proc."""
+"""Memory and processor time of a process and its descendants, as Linux counts them in /proc."""
 
 import os
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ def descendants(pid: int) -> Iterator[int]:
 
 
 def memory(pid: int) -> float:
-    """MB of what a process has allocated, and its part of the memory that it shares with others.
+    """MB that a process has allocated, and its part of the memory that it shares with others.
 
-    That is its proportional set size without files: what the system keeps of libraries and mapped files, and counts to
-    which process, depends on what else runs.
+    This is its proportional set size (PSS) without files: which pages of libraries and mapped files the system keeps,
+    and for which process it counts them, depends on what else runs.
 
     Raises:
         FileNotFoundError, ProcessLookupError: it has ended.
@@ -32,6 +32,6 @@ def memory(pid: int) -> float:
 
 
 def processor_seconds(pid: int) -> float:
-    """Of all threads of a process, since its start."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # its name may hold blanks
+    """Seconds of processor time of all threads of a process, since its start."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # its name may contain spaces
     return (int(fields[11]) + int(fields[12])) / _TICK  # in user and in kernel mode

@@ -1,12 +1,12 @@
-"""Memory of a long training: a tiny recognizer for 10,000 steps, with validations and checkpoints on the way.
+"""Memory of a long training: a tiny recognizer for 10,000 steps, with validations and checkpoints in between.
 
     python -m benchmarks.soak [--steps 10000] [--workers 1] [--limit 1]
 
-Trains as a user does, in a process of its own, on JPEG words that lie in ArrayRecord shards, with augmentation. Every
-few seconds it looks at the memory of the training process and of its workers: `benchmarks.processes.memory`, in which
-pages that processes share count once. So that this is memory in use, the C library is told to have two heaps, not one
-for each of a hundred threads, and to return every second what is free: by itself it keeps hundreds of MB after a
-compilation, and gives them back at odd times.
+Trains as a user does, in a process of its own, on JPEG crops in ArrayRecord shards, with augmentation. Every few
+seconds it measures the memory of the training process and of its workers: `benchmarks.processes.memory`, in which
+pages that processes share count once. So that this is memory in use, the C library is set to have two heaps, not one
+for each of a hundred threads, and to return free memory every second: by itself it keeps hundreds of MB after a
+compilation, and returns them at unpredictable times.
 
 The slope is the median of those of all pairs of samples (Theil-Sen), as the copies that a checkpoint makes come and go,
 and the workers of a validation; the first fifth of the steps is left out. Exit status 1 above --limit. What is known to
@@ -55,7 +55,7 @@ main()
 
 @dataclass(frozen=True)
 class Sample:
-    """Steps done, and what the training process and its workers held then; sizes in MB."""
+    """Steps done, and the memory of the training process and its workers then; sizes in MB."""
 
     step: int
     main: float
@@ -76,7 +76,7 @@ def small_config(words: Path, steps: int, workers: int) -> dict[str, Any]:
     return config | {"steps": steps, "log_every": 20}
 
 
-def trained(folder: Path, steps: int, workers: int) -> Iterator[Sample]:
+def samples_of_training(folder: Path, steps: int, workers: int) -> Iterator[Sample]:
     """Samples of a training in `folder`, while it runs."""
     words, config, workdir = folder / "words", folder / "config.py", folder / "run"
     records = drawn_words(WORDS)
@@ -95,7 +95,7 @@ def trained(folder: Path, steps: int, workers: int) -> Iterator[Sample]:
         while process.poll() is None:
             time.sleep(INTERVAL)
             step = steps_done(workdir / "metrics.jsonl")
-            if step and (sample := look(process.pid, step)):
+            if step and (sample := measure(process.pid, step)):
                 yield sample
     finally:
         process.kill()
@@ -110,7 +110,7 @@ def steps_done(metrics: Path) -> int:
     return json.loads(lines[-1])["step"] if lines else 0
 
 
-def look(pid: int, step: int) -> Sample | None:
+def measure(pid: int, step: int) -> Sample | None:
     """A sample of process `pid` and all below it; None if one has just ended."""
     try:
         pids = [pid, *descendants(pid)]
@@ -122,13 +122,14 @@ def look(pid: int, step: int) -> Sample | None:
 
 
 def slope(steps: np.ndarray, sizes: np.ndarray) -> float:
-    """Theil-Sen, per 1,000 steps."""
+    """The Theil-Sen slope per 1,000 steps."""
     first, second = np.triu_indices(len(steps), 1)
     apart = steps[second] - steps[first]
     return float(np.median((sizes[second] - sizes[first])[apart > 0] / apart[apart > 0] * 1000))
 
 
 def main() -> int:
+    """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=10000, help="(default: 10000)")
     parser.add_argument("--workers", type=int, default=1, help="data.workers (default: 1)")
@@ -138,7 +139,7 @@ def main() -> int:
     print(" step  main MB  workers MB  processes  threads  open files", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         shown = 0
-        for s in trained(Path(folder), arguments.steps, arguments.workers):
+        for s in samples_of_training(Path(folder), arguments.steps, arguments.workers):
             samples.append(s)
             if s.step >= shown:
                 shown += arguments.steps // ROWS

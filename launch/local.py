@@ -5,9 +5,9 @@
 
 It is for trying out what a cluster will do: GPUs and TPUs of one machine need one process only. The processes find
 each other through JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID and exchange arrays with Gloo, which
-JAX brings along. Their lines get the process's number in front. Ctrl-C and SIGTERM are passed on to all. When one
-fails, the others have --grace seconds to end by themselves, then they are killed. The exit status is that of the first
-that failed (128 + the signal's number for one that was killed).
+is part of JAX. Their lines start with the process's number. Ctrl-C and SIGTERM are passed on to all. When one fails,
+the others have --grace seconds to end by themselves, then they are killed. The exit status is that of the first that
+failed (128 + the signal's number for one that was killed).
 """
 
 import argparse
@@ -20,13 +20,14 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any, TextIO
 
-GRACE_SECONDS = 90.0  # more than a run needs to find out that a process is lost
+GRACE_SECONDS = 90.0  # more than a run needs to notice that a process is lost
 
 
 def start(command: Sequence[str], processes: int, devices: int = 1, **options: Any) -> list[subprocess.Popen]:
-    """Starts the processes, each with so many simulated CPU devices; `options` are those of subprocess.Popen."""
+    """Starts the processes, each with `devices` simulated CPU devices; `options` are those of subprocess.Popen."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -49,7 +50,7 @@ def run(command: Sequence[str], processes: int, devices: int = 1, grace: float =
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     running = start(command, processes, devices, start_new_session=True, **pipe)
 
-    def pass_on(number: int, _) -> None:
+    def pass_on(number: int, _: FrameType | None) -> None:
         for process in running:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(number)
@@ -91,6 +92,7 @@ def _print_lines(number: int, stream: TextIO) -> None:
 
 
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-n", "--processes", type=int, default=2, help="default 2")
     parser.add_argument("--devices-per-process", type=int, default=1, metavar="N", help="default 1")

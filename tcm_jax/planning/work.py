@@ -109,8 +109,8 @@ def work(module: Module, devices: int = 1) -> Work:
 class _Counter:
     def __init__(self, module: Module, devices: int) -> None:
         self.module, self.devices, self.work = module, devices, Work()
-        # A collective that overlaps with other work appears in all fusions that it overlaps with, in loops too. Its channel
-        # marks them as one, which runs as often as its start: that comes first.
+        # A collective that overlaps with other work appears in all fusions that it overlaps with, in loops too. Its
+        # channel marks them as one, which runs as often as its start: that comes first.
         self._channels: set[str] = set()
         self._known: dict[str, tuple[float, float]] = {}
 

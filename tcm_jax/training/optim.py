@@ -51,15 +51,8 @@ class Optimizer:
     ema: float = 0.0
 
     def __post_init__(self) -> None:
-        for path, label in self.labels.items():
-            if label != FROZEN and label not in self.groups:
-                raise ValueError(f"{path} is in group {label!r}; known are {', '.join(self.groups)} and {FROZEN!r}")
         if set(self.labels.values()) <= {FROZEN}:
             raise ValueError("all parameters are frozen; nothing is left to train")
-        if self.clip_norm < 0:
-            raise ValueError(f"clip_norm is {self.clip_norm}; expected a positive number, or 0 for none")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema is {self.ema}; expected 0 <= ema < 1")
 
     def split(self, params: Tree) -> tuple[Tree, Tree]:
         """The trainable and the frozen parameters of a tree, a tree each."""

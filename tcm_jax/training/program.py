@@ -26,7 +26,7 @@ class TrainProgram:
     """One step of training.
 
     Args:
-        state, batch: shapes, dtypes and shardings of the arguments.
+        state: shapes, dtypes and shardings of the state; batch: shapes and dtypes of a batch.
         step: (state, batch) -> (new state, metrics), see `with_signals`.
     """
 
@@ -38,14 +38,20 @@ class TrainProgram:
 
     def lower(self) -> jax.stages.Lowered:
         """The step for JAX's compiler, its state donated. Arguments of other shapes or shardings raise an error."""
-        out = (_shardings(self.state), replicated(self.mesh))
+        inputs = (self._shardings, batch_sharding(self.mesh))
+        outputs = (self._shardings, replicated(self.mesh))
         with jax.set_mesh(self.mesh):
-            return jax.jit(self.step, donate_argnums=0, out_shardings=out).lower(self.state, self.batch)
+            step = jax.jit(self.step, donate_argnums=0, in_shardings=inputs, out_shardings=outputs)
+            return step.lower(self.state, self.batch)
 
     def first_state(self, variables: Tree) -> TrainState:
         """The state before the first update; `variables` are donated."""
-        make = jax.jit(lambda v: init_state(v, self.optimizer), donate_argnums=0, out_shardings=_shardings(self.state))
+        make = jax.jit(lambda v: init_state(v, self.optimizer), donate_argnums=0, out_shardings=self._shardings)
         return make(variables)
+
+    @property
+    def _shardings(self) -> TrainState:
+        return jax.tree.map(lambda x: x.sharding, self.state)
 
 
 def train_program(task: Task, mesh: Mesh, records: int) -> TrainProgram:
@@ -68,6 +74,7 @@ def train_program(task: Task, mesh: Mesh, records: int) -> TrainProgram:
     optimizer = task.optimizer(variables["params"], records)
     state = jax.eval_shape(lambda v: init_state(v, optimizer), variables)
     shardings = partition.shardings(state, variables["params"], task.partition_rules(), mesh)
+    state = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings)
     trainable, _ = optimizer.split(shardings.params)
 
     def constrain(gradients: Tree) -> Tree:
@@ -76,7 +83,7 @@ def train_program(task: Task, mesh: Mesh, records: int) -> TrainProgram:
     step = with_signals(make_step(task, optimizer, c.seed, c.accumulate, constrain))
     example = {**task.sample().example(), **{name: np.zeros((), dtype) for name, dtype in SIGNALS.items()}}
     batch = {name: jax.ShapeDtypeStruct((c.batch, *x.shape), x.dtype) for name, x in example.items()}
-    return TrainProgram(mesh, optimizer, _with_shardings(state, shardings), _with_batch_sharding(batch, mesh), step)
+    return TrainProgram(mesh, optimizer, state, batch, step)
 
 
 def predict_program(task: Task, mesh: Mesh, batch: int) -> jax.stages.Lowered:
@@ -84,7 +91,7 @@ def predict_program(task: Task, mesh: Mesh, batch: int) -> jax.stages.Lowered:
     predict, arrays = task.inference(batch)
     variables, shardings = _variables(task, mesh)
     with jax.set_mesh(mesh):
-        return jax.jit(predict).lower(_with_shardings(variables, shardings), _with_batch_sharding(arrays, mesh))
+        return jax.jit(predict, in_shardings=(shardings, batch_sharding(mesh))).lower(variables, arrays)
 
 
 def sharded_init(task: Task, mesh: Mesh) -> Callable[[jax.Array], Tree]:
@@ -111,15 +118,3 @@ def _variables(task: Task, mesh: Mesh) -> tuple[Any, Any]:
     """Shapes and shardings of the task's variables."""
     shapes = jax.eval_shape(task.init, jax.random.key(0))
     return shapes, partition.shardings(shapes, shapes["params"], task.partition_rules(), mesh)
-
-
-def _shardings(tree: Any) -> Any:
-    return jax.tree.map(lambda x: x.sharding, tree)
-
-
-def _with_shardings(shapes: Any, shardings: Any) -> Any:
-    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
-
-
-def _with_batch_sharding(shapes: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    return _with_shardings(dict(shapes), dict.fromkeys(shapes, batch_sharding(mesh)))

@@ -90,7 +90,8 @@ def test_a_run_for_each_row_and_seed(config, tmp_path):
         f"--workdir={last.workdir}",
     )
     assert last.config == load_config(f"{config},pp,no_auxiliary", last.arguments[1:3])
-    assert last.config["steps"] == 3 and last.config["model"]["auxiliary_weight"] == 0
+    assert last.config["steps"] == 3
+    assert last.config["model"]["auxiliary_weight"] == 0
 
 
 def test_the_table_by_hand(config, tmp_path):
@@ -150,7 +151,8 @@ def test_a_run_with_other_values_is_not_finished(config, tmp_path):
     (run,) = plan(config, ["pp"], 1, tmp_path, [], without_auxiliary=False)
     ablate.ablate([run], train({"pp": [0.5]}, []), tmp_path)
     (longer,) = plan(config, ["pp"], 1, tmp_path, ["--config.steps=20"], without_auxiliary=False)
-    assert run.result() is not None and longer.workdir == run.workdir
+    assert run.result() is not None
+    assert longer.workdir == run.workdir
     assert longer.result() is None
 
 
@@ -190,7 +192,8 @@ def test_a_signal_stops_all_runs_and_starts_no_more(config, tmp_path, capsys, mo
         "pp, seed 6": "not started",
         "full, seed 6": "not started",
     }
-    assert (tmp_path / "pp/seed5/saved").exists() and (tmp_path / "full/seed5/saved").exists()
+    assert (tmp_path / "pp/seed5/saved").exists()
+    assert (tmp_path / "full/seed5/saved").exists()
     assert "[bsl, seed 5] error: no luck\n" in capsys.readouterr().out
 
 

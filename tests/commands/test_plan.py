@@ -114,7 +114,7 @@ def test_slices_have_one_device_for_each_chip():
 
 
 @pytest.mark.parametrize("name", ["v5e", "v5e:3x3", "h100:8", "v99:2x2"])
-def test_unknown_topologies_are_told(name):
+def test_unknown_topologies_are_reported(name):
     with pytest.raises(TopologyError, match=re.escape(name)):
         topology(name)
 
@@ -149,7 +149,7 @@ def test_command_on_simulated_devices(tmp_path):
     assert set(numbers) >= {field.name for field in dataclasses.fields(plan.Plan)}
 
 
-def test_command_tells_what_is_wrong():
+def test_command_reports_what_is_wrong():
     options = ["--config=configs/clip4str_base.py:tiny", "--topology=gpu:8"]
     done = subprocess.run([sys.executable, "-m", "tcm_jax.plan", *options], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1

@@ -170,7 +170,8 @@ def test_tpu_vm_installs_the_package_and_the_recipes(cluster):
     assert result.returncode == 0, result.stderr
     copied = cluster.remote / "tcm_jax"
     assert (copied / "tcm_jax" / "train.py").read_text() == (ROOT / "tcm_jax" / "train.py").read_text()
-    assert (copied / "configs").is_dir() and (copied / "pyproject.toml").is_file()
+    assert (copied / "configs").is_dir()
+    assert (copied / "pyproject.toml").is_file()
     assert cluster.calls("python3")[-1][-1] == ".[tpu,gcs]"
     assert all("--worker=all" in call for call in cluster.calls("gcloud"))
 
@@ -226,16 +227,19 @@ def test_jobset_has_one_pod_for_each_host_of_the_slice(jobset):
 
 def test_jobset_starts_again_except_after_an_error_of_the_run(jobset):
     job, pod = parts(jobset)
-    assert job["backoffLimit"] == 0 and pod["restartPolicy"] == "Never"  # all pods or none
+    assert job["backoffLimit"] == 0
+    assert pod["restartPolicy"] == "Never"
     policy = jobset["spec"]["failurePolicy"]
     [rule] = policy["rules"]
     assert policy["maxRestarts"] > 0
     assert (rule["action"], rule["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
     [fatal] = job["podFailurePolicy"]["rules"]
     codes = fatal["onExitCodes"]
-    assert fatal["action"] == "FailJob" and codes["operator"] == "In"
+    assert fatal["action"] == "FailJob"
+    assert codes["operator"] == "In"
     assert codes["containerName"] == pod["containers"][0]["name"]
-    assert 1 in codes["values"] and not {75, 137, 143} & set(codes["values"])
+    assert 1 in codes["values"]
+    assert not {75, 137, 143} & set(codes["values"])
 
 
 def test_jobset_gives_data_workers_shared_memory_and_a_run_time_to_save(jobset):

@@ -1,4 +1,4 @@
-"""Training runs as processes of their own, to be killed and started again, and what they leave behind."""
+"""Training runs as processes of their own, to be killed and started again, and the files that they leave."""
 
 import contextlib
 import json
@@ -64,7 +64,7 @@ class Run:
         return "".join(self.lines[process])
 
     def wait(self, seconds: float) -> list[int]:
-        """The exit status of each process, -N if signal N ended it; subprocess.TimeoutExpired if one goes on."""
+        """The exit status of each process, -N if signal N ended it; subprocess.TimeoutExpired if one still runs."""
         deadline = time.monotonic() + seconds
         statuses = [process.wait(max(deadline - time.monotonic(), 0)) for process in self.processes]
         for reader in self._readers:
@@ -85,7 +85,7 @@ class Run:
 
     @property
     def resumed(self) -> int | None:
-        """The step after which it went on, 0 for a new run, None if that is not known yet."""
+        """The step after which it resumed, 0 for a new run, None if that is not known yet."""
         found = re.search(r"^(?:resuming after step ([\d,]+)|starting)$", self.text(), re.MULTILINE)
         return int((found[1] or "0").replace(",", "")) if found else None
 
@@ -101,8 +101,8 @@ def _read(stream: TextIO, lines: list[str]) -> None:
 
 
 def last(workdir: Path) -> dict[str, Any]:
-    """The last whole line of the metrics, of step 0 if there is none."""
-    return ([{"step": 0, "of": "train"}] + list(_metrics(workdir)))[-1]
+    """The last complete line of the metrics, of step 0 if there is none."""
+    return ([{"step": 0, "of": "train"}, *list(_metrics(workdir))])[-1]
 
 
 def metrics(workdir: Path) -> list[dict[str, Any]]:
@@ -113,7 +113,7 @@ def metrics(workdir: Path) -> list[dict[str, Any]]:
 def _metrics(workdir: Path) -> Iterator[dict[str, Any]]:
     with contextlib.suppress(FileNotFoundError), open(workdir / "metrics.jsonl") as file:
         for line in file:
-            if line.endswith("\n"):  # the last one may be on its way
+            if line.endswith("\n"):  # the last one may be incomplete
                 yield json.loads(line)
 
 
@@ -133,7 +133,7 @@ def saving(workdir: Path) -> bool:
 
 
 def assert_same(workdir: Path, unbroken: Path) -> None:
-    """Both runs ended with the same state and the same model, bit for bit, and said the same on the way."""
+    """Both runs ended with the same state and the same model, bit for bit, and wrote the same metrics."""
     assert metrics(workdir) == metrics(unbroken)
     weights = Path("last", "weights.safetensors")
     assert (workdir / weights).read_bytes() == (unbroken / weights).read_bytes()

@@ -42,7 +42,8 @@ def truncate(directory: Path) -> None:
 
 
 def assert_is(found: TrainState | None, step: int) -> None:
-    assert found is not None and int(found.step) == step
+    assert found is not None
+    assert int(found.step) == step
     np.testing.assert_array_equal(found.params["a"], state(step).params["a"])
 
 
@@ -117,15 +118,15 @@ def test_it_describes_itself(tmp_path):
     arrays = found.pop("arrays")
     assert found == metadata | {"format": "tcm_jax checkpoint/1", "step": 3, "score": 0.5, "mesh": {}}
     assert arrays["params/a"].pop("fingerprint") == int(fingerprint(state(3).params["a"]))
-    assert arrays["params/a"] == {"shape": [50, 40], "dtype": "float32"} and arrays["step"]["shape"] == []
+    assert arrays["params/a"] == {"shape": [50, 40], "dtype": "float32"}
+    assert arrays["step"]["shape"] == []
 
 
 def test_another_model_is_not_a_damaged_checkpoint(tmp_path):
     save(tmp_path, 1)
     other = TrainState(jnp.int32(0), {"a": jnp.zeros((50, 4)), "b": jnp.zeros(3, jnp.bfloat16)}, {}, {}, None)
-    with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
-        with pytest.raises(CheckpointError) as error:
-            checkpoints.restore(other)
+    with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints, pytest.raises(CheckpointError) as error:
+        checkpoints.restore(other)
     assert str(error.value).splitlines()[1:] == [
         "  params/a: float32 (50, 40) in the checkpoint, float32 (50, 4) in the run",
         "  params/b: missing in the checkpoint, bfloat16 (3,) in the run",
@@ -224,7 +225,11 @@ def test_full_disk_is_noticed_before_the_next_save(tmp_path, monkeypatch):
     full_disk(monkeypatch)
     with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
         checkpoints.save(1, state(1))
-        with pytest.raises(CheckpointError, match="step 1 .* the disk is full .* There is no earlier checkpoint"):
+
+        def check_for_ten_seconds() -> None:
             for _ in range(1000):
                 checkpoints.check()
                 time.sleep(0.01)
+
+        with pytest.raises(CheckpointError, match=r"step 1 .* the disk is full .* There is no earlier checkpoint"):
+            check_for_ten_seconds()

@@ -98,7 +98,8 @@ def test_other_meshes_and_numbers_of_devices(tmp_path):
     done = subprocess.run(command, cwd=ROOT, env=os.environ | flags, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     equal = json.loads(done.stdout.splitlines()[-1])
-    assert len(equal) == 12 and all(equal.values()), equal
+    assert len(equal) == 12, equal
+    assert all(equal.values()), equal
     for name in ("fsdp8", "mixed"):
         assert same_bits(restore(tmp_path / name, one), values(3))
     about = json.loads((tmp_path / "mixed" / "3" / "about" / "metadata").read_text())

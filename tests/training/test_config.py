@@ -57,7 +57,8 @@ def test_missing_sections_are_named(config):
 
 def test_charsets_by_name_become_characters(config):
     parsed = parse(change(config, "model.charset", "62")).config
-    assert len(parsed.model.charset) == 62 and len(parsed.eval.charset) == 36
+    assert len(parsed.model.charset) == 62
+    assert len(parsed.eval.charset) == 36
 
 
 def test_epochs_become_steps(config):

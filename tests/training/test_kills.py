@@ -28,7 +28,7 @@ ALONE = CONFIG | {
     "checkpoint": {"every": 2, "keep": 8},
     "eval": {"every": 5, "batch": 8, "sources": WORDS},
 }
-TOGETHER = ALONE | {"eval": CONFIG["eval"]}  # two or four of them share a machine: without evaluations
+SEVERAL = ALONE | {"eval": CONFIG["eval"]}  # two or four processes share a machine: without evaluations
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -71,12 +71,12 @@ def test_one_process_killed_three_times(tmp_path, killed, unbroken):
     assert_same(workdir, unbroken)
 
 
-def test_a_run_goes_on_with_two_processes_and_with_four(tmp_path, killed, unbroken):
+def test_a_run_resumes_with_two_processes_and_with_four(tmp_path, killed, unbroken):
     workdir = Path(shutil.copytree(killed, tmp_path / "run"))
     newest = checkpoints(workdir)[-1]
 
-    # One of two is killed: the other ends in time with status 75 and names it, which `kill` looks at.
-    with Run(TOGETHER, workdir, 2) as run:
+    # One of two is killed: the other ends in time with status 75 and names it, which `kill` checks.
+    with Run(SEVERAL, workdir, 2) as run:
         run.until(lambda: newest + 4 in checkpoints(workdir))
         kill(run, [1], STEP, newest + 5, wait=0)
     assert run.resumed == newest
@@ -86,7 +86,7 @@ def test_a_run_goes_on_with_two_processes_and_with_four(tmp_path, killed, unbrok
     for step in checkpoints(workdir):
         if step > newest + 2:
             shutil.rmtree(workdir / "checkpoints" / str(step))
-    with Run(TOGETHER, workdir, 2) as run:
+    with Run(SEVERAL, workdir, 2) as run:
         run.until(lambda: newest + 4 in checkpoints(workdir))
         run.processes[1].send_signal(signal.SIGTERM)
         assert run.wait(NOTICE_SECONDS) == [143, 143]
@@ -96,7 +96,7 @@ def test_a_run_goes_on_with_two_processes_and_with_four(tmp_path, killed, unbrok
     assert [int(found[1]) for found in said] == [checkpoints(workdir)[-1]] * 2
 
     # The batches are those of the unbroken run, the losses but for the order of additions.
-    with Run(TOGETHER, workdir, 4) as run:
+    with Run(SEVERAL, workdir, 4) as run:
         run.finish()
     assert run.resumed == int(said[0][1]) < 16
     assert records(workdir) == records(unbroken)

@@ -20,7 +20,7 @@ from tcm_jax.training.state import TrainState
 
 
 class Recorder:
-    """Stands for checkpoints and validation; notes what is called."""
+    """Takes the place of checkpoints and validation; records the calls."""
 
     def __init__(self, directory):
         self.directory, self.calls, self.steps = directory, [], []
@@ -130,7 +130,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, loss, bad):
         run(tmp_path, losses={bad: loss}, validate_every=0)
     message = str(error.value)
     assert message.startswith(f"step {bad}: the loss is {loss}, the gradient norm 2.0. The update was not made")
-    assert f"word-{bad}-0, word-{bad}-1" in message and message.endswith("and 2 more")
+    assert f"word-{bad}-0, word-{bad}-1" in message
+    assert message.endswith("and 2 more")
     assert "the newest checkpoint is that of step 2" in message
     assert error.value.recorder.calls == [("save", 2), ("wait",)]
     written = json.loads((tmp_path / f"nan_step_{bad}.json").read_text())
@@ -145,7 +146,7 @@ def test_a_signal_stops_after_the_step_and_saves(tmp_path, number, status):
             os.kill(os.getpid(), number)
 
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(Interrupted, match="stopped after step 3 of 5, which is saved in .*; the same") as error:
+    with pytest.raises(Interrupted, match=r"stopped after step 3 of 5, which is saved in .*; the same") as error:
         run(tmp_path, on_step=on_step)
     assert error.value.status == status
     assert error.value.recorder.calls == [("save", 2), ("save", 3), ("wait",)]

@@ -27,7 +27,8 @@ def test_loss_curves(recipe, meshes, held):
     assert done.returncode == 0, done.stderr
     curves = json.loads(done.stdout.splitlines()[-1])
     one = curves["one device"]
-    assert len({*one["records"]}) == 4 and np.ptp(one["loss"]) > 0.5  # four batches, and learning that matters
+    assert len({*one["records"]}) == 4
+    assert np.ptp(one["loss"]) > 0.5
     for name, curve in curves.items():
         print(name, {key: np.max(np.abs(np.divide(curve[key], one[key]) - 1)) for key in ("loss", "grad_norm")}, curve)
         assert curve["records"] == one["records"], name

@@ -89,7 +89,7 @@ def test_a_dimension_that_the_mesh_does_not_divide_is_not_sharded():
 
 def test_what_does_not_fit_is_listed():
     params = {"a": {"kernel": np.zeros((2, 2)), "scale": np.zeros(2), "other": np.zeros(3)}}
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match="the partition rules don't fit the model") as error:
         partition.specs(params, [("kernel$", P(None, "fsdp")), ("scale$", P(None, "fsdp")), ("bias$", P())])
     lines = str(error.value).splitlines()[1:]
     assert lines == [
@@ -122,7 +122,7 @@ def test_sizes_of_a_mesh(sizes, shape):
 
 @pytest.mark.parametrize("sizes", [{"fsdp": 3}, {"data": 4}, {"data": 2, "fsdp": 8}])
 def test_a_mesh_that_does_not_fit(sizes):
-    with pytest.raises(ValueError, match="config.mesh is data .* it does not fit 8 devices"):
+    with pytest.raises(ValueError, match=r"config.mesh is data .* it does not fit 8 devices"):
         MeshConfig(**sizes).shape(8)
 
 

@@ -114,7 +114,7 @@ def test_random_numbers_depend_on_seed_and_step_alone():
 def test_an_update_that_is_not_finite_is_not_made(value):
     bad = line_batch()
     bad["y"][1] = value
-    state, step, batch, optimizer = start(ema=0.5)
+    state, step, batch, _optimizer = start(ema=0.5)
     state, _ = step(state, batch)
     before = jax.tree.map(np.asarray, state)
     state, metrics = step(state, shard_batch(bad, make_mesh()))

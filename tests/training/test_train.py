@@ -41,7 +41,7 @@ def config(config) -> dict:
 
 
 def lines(workdir: Path) -> list[dict]:
-    """What metrics.jsonl says of the training, without what depends on the clock."""
+    """The lines of metrics.jsonl, without what depends on the clock."""
     found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     clock = ("time", "data_wait", "step_time", "images_per_second", "images_per_second_per_device")
     return [{k: v for k, v in line.items() if k not in clock} for line in found]
@@ -52,7 +52,7 @@ def weights(workdir: Path, name: str = "last") -> dict[str, np.ndarray]:
 
 
 def assert_same(workdir: Path, finished: Path) -> None:
-    """Both runs ended with the same weights, bit for bit, and said the same on the way."""
+    """Both runs ended with the same weights, bit for bit, and wrote the same metrics."""
     mine, expected = weights(workdir), weights(finished)
     assert mine.keys() == expected.keys()
     for path in expected:
@@ -78,7 +78,8 @@ def test_what_a_run_leaves(finished):
 
     assert json.loads((finished / "config.json").read_text())["batch"] == 8
     versions = json.loads((finished / "versions.json").read_text())
-    assert versions["jax"] == jax.__version__ and versions["device_kind"]
+    assert versions["jax"] == jax.__version__
+    assert versions["device_kind"]
     assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["4", "6"]
     assert list((finished / "tensorboard").glob("events*"))
 
@@ -114,7 +115,7 @@ def test_a_finished_run_has_nothing_to_do(finished, config, capsys):
 
 
 @pytest.mark.parametrize(("step", "number"), [(1, signal.SIGTERM), (4, signal.SIGINT)])
-def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch, config, finished, step, number):
+def test_an_interrupted_run_resumes_as_if_nothing_had_happened(tmp_path, monkeypatch, config, finished, step, number):
     write = RunLog.write
 
     def interrupt(self, done, *args, **kwargs):
@@ -172,7 +173,7 @@ def test_starting_from_a_model(tmp_path, config, finished, capsys):
 
 
 def test_a_directory_without_a_model_to_start_from(tmp_path, config):
-    with pytest.raises(ConfigError, match="config.init: .* has no .*weights.safetensors"):
+    with pytest.raises(ConfigError, match=r"config.init: .* has no .*weights.safetensors"):
         train.run(config | {"init": str(tmp_path)}, tmp_path / "run")
 
 
