@@ -123,7 +123,7 @@ def test_words_are_read_back_as_they_were(tmp_path):
     assert source[1].image == jpeg(1)
     assert source[1].name == "benchmarks/SVT:000000001 SVT:000000002"
     assert list(open_tfds(path, "CUTE80").labels()) == ["RONALDO"]
-    assert accounts["SVT"] == "3 words"
+    assert accounts["SVT"] == "3 records"
     assert "left out 1 without an image (CUTE80/labels.tsv:2 gone.jpg" in accounts["CUTE80"]
 
 

@@ -1,8 +1,8 @@
-"""TFDS builders of scenes and of word images.
+"""TFDS builders of annotated images and of crops.
 
 TFDS builds and reads without TensorFlow as long as files are ArrayRecord, images are given as image files, and
-features are ragged in one dimension at most. The polygons of a photo, lists of points of any length, are ragged in
-two; so all points of a photo stand in one array, with the number of points of each region.
+features are ragged in one dimension at most. The polygons of an image, lists of points of any length, are ragged in
+two; so all points of an image stand in one array, with the number of points of each region.
 """
 
 import abc
@@ -10,18 +10,23 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from tcm_jax.data.scenes.sources import open_scenes
+from tcm_jax.data.sources import summary
 from tcm_jax.data.tfds.layouts import SCENES, WORD_SETS, Layout
 from tcm_jax.data.words.sources import open_source
 from tcm_jax.images.decoding import ImageError, encoded
-from tcm_jax.records import AnnotatedImage, AnnotatedImageSource, SourceError, WordCrop, WordSource
+from tcm_jax.records import AnnotatedImage, AnnotatedImageSource, Source, SourceError, WordCrop, WordSource
 
-_SHOWN = 3  # places in an account
+_SHOWN = 3  # messages about records that are left out
+_IMAGE = {
+    "image": tfds.features.Image(shape=(None, None, 3), doc="the image file as the data set has it"),
+    "name": tfds.features.Text(),
+}
 
 
 @dataclass(eq=False)
@@ -35,7 +40,7 @@ class _FolderBuilder(tfds.core.GeneratorBasedBuilder):
     """A builder whose splits are sources of records.
 
     Records stay in the order of their source. Those whose image can't be read are left out, and counted in the
-    account of their split, a text in `info.metadata`.
+    summary of their split, a text in `info.metadata`.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -43,10 +48,10 @@ class _FolderBuilder(tfds.core.GeneratorBasedBuilder):
         "Extract the downloads of the data set into the manual folder; tcm_jax/data/tfds/layouts.py has the names "
         "of the folders."
     )
-    FEATURES: dict[str, Any]
+    FEATURES: ClassVar[dict[str, Any]]
 
     @abc.abstractmethod
-    def open(self, manual: Path, split: str, places: tuple[str, ...]) -> WordSource | AnnotatedImageSource:
+    def open(self, manual: Path, split: str, places: tuple[str, ...]) -> Source[Any]:
         """The records of a split, from its places below the manual folder."""
 
     @abc.abstractmethod
@@ -68,33 +73,30 @@ class _FolderBuilder(tfds.core.GeneratorBasedBuilder):
         sources = {split: self.open(manual, split, places) for split, places in present.items()}
         return {split: self._generate_examples(split, source) for split, source in sources.items()}
 
-    def _generate_examples(
-        self, split: str, source: WordSource | AnnotatedImageSource
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_examples(self, split: str, source: Source[Any]) -> Iterator[tuple[int, dict[str, Any]]]:
         unreadable = []
         for index in range(len(source)):
             try:
                 record = source[index]
             except ImageError as error:
                 unreadable.append(str(error))
-                continue
-            yield index, self.example(record)
-        account = str(getattr(source, "report", f"{len(source):,} words"))
+            else:
+                yield index, self.example(record)
+        text = summary(source)
         if unreadable:
             more = "; ..." if len(unreadable) > _SHOWN else ""
-            account += f"; left out {len(unreadable):,} without an image ({'; '.join(unreadable[:_SHOWN])}{more})"
+            text += f"; left out {len(unreadable):,} without an image ({'; '.join(unreadable[:_SHOWN])}{more})"
         if len(unreadable) == len(source):
-            raise SourceError(f"{split}: no record is left of {account}")
-        self.info.metadata[split] = account
+            raise SourceError(f"{split}: no record is left of {text}")
+        self.info.metadata[split] = text
 
 
 class SceneText(_FolderBuilder):
-    """Photos and the polygons, texts and don't-care marks of their words or lines."""
+    """Images, and the polygons, texts and don't-care marks of their words or lines."""
 
-    BUILDER_CONFIGS = [FolderConfig(name=name, layout=layout) for name, layout in SCENES.items()]
-    FEATURES = {
-        "image": tfds.features.Image(shape=(None, None, 3), doc="the image file as the data set has it"),
-        "name": tfds.features.Text(),
+    BUILDER_CONFIGS: ClassVar = [FolderConfig(name=name, layout=layout) for name, layout in SCENES.items()]
+    FEATURES: ClassVar = {
+        **_IMAGE,
         "points": tfds.features.Tensor(
             shape=(None, 2), dtype=np.float32, doc="x and y in pixels, of the polygons of all regions in a row"
         ),
@@ -104,6 +106,7 @@ class SceneText(_FolderBuilder):
     }
 
     def open(self, manual: Path, split: str, places: tuple[str, ...]) -> AnnotatedImageSource:
+        """The annotated images of a split; `SourceError` if images are missing."""
         format = self.builder_config.layout.format.format(split=split)
         if len(places) == 1:
             return open_scenes(manual / places[0], format)
@@ -116,32 +119,28 @@ class SceneText(_FolderBuilder):
         return source
 
     def example(self, record: AnnotatedImage) -> dict[str, Any]:
+        """The features of an annotated image."""
         polygons = [region.polygon for region in record.regions]
         return {
             "image": encoded(record.image),
             "name": record.name,
             "points": np.concatenate([np.empty((0, 2), np.float32), *polygons]),  # [points of all regions, 2]
-            "regions": [
-                {"num_points": len(region.polygon), "text": region.text, "ignore": region.ignore}
-                for region in record.regions
-            ],
+            "regions": [{"num_points": len(r.polygon), "text": r.text, "ignore": r.ignore} for r in record.regions],
         }
 
 
 class WordImages(_FolderBuilder):
-    """Images of single words and their texts."""
+    """Crops of single words and their texts."""
 
-    BUILDER_CONFIGS = [FolderConfig(name=name, layout=layout) for name, layout in WORD_SETS.items()]
-    FEATURES = {
-        "image": tfds.features.Image(shape=(None, None, 3), doc="the image file as the data set has it"),
-        "name": tfds.features.Text(),
-        "label": tfds.features.Text(doc="as the data set has it, not cleaned"),
-    }
+    BUILDER_CONFIGS: ClassVar = [FolderConfig(name=name, layout=layout) for name, layout in WORD_SETS.items()]
+    FEATURES: ClassVar = {**_IMAGE, "label": tfds.features.Text(doc="as the data set has it, not cleaned")}
 
     def open(self, manual: Path, split: str, places: tuple[str, ...]) -> WordSource:
+        """The crops of a split."""
         return open_source(manual / places[0])
 
     def example(self, record: WordCrop) -> dict[str, Any]:
+        """The features of a crop."""
         return {"image": encoded(record.image), "name": record.name, "label": record.label}
 
 
@@ -155,6 +154,7 @@ def build_tfds(name: str, manual_dir: str | os.PathLike, data_dir: str | os.Path
         name: builder and config, such as "scene_text/icdar2015"; "scene_text/folders" and "word_images/folders" make
             a split of every folder in the manual folder.
         manual_dir: the folder with the extracted downloads, see `layouts`.
+        data_dir: folder of data sets.
 
     Returns:
         The folder of the data set, for `open_tfds`, and for each split what was read and what was left out.

@@ -16,7 +16,7 @@ class Layout:
     """The files of one data set.
 
     Attributes:
-        splits: what each split is read from, below the manual folder: the photos and their annotations of scenes,
+        splits: what each split is read from, below the manual folder: the images and the annotations of scenes,
             one folder or file of words. Empty if every folder in the manual folder is a split of that name.
         format: of the scenes' annotations, see `open_scenes`; "{split}" stands for the name of the split.
     """
@@ -55,8 +55,8 @@ def _holds(place: Path) -> bool:
 
 
 def _folders(manual: Path) -> dict[str, tuple[str, ...]]:
-    names = sorted(entry.name for entry in manual.iterdir() if entry.is_dir()) if manual.is_dir() else []
-    names = [name for name in names if not name.startswith(".")]
+    entries = sorted(manual.iterdir()) if manual.is_dir() else []
+    names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
     if not names:
         raise SourceError(f"{manual.absolute()} holds no folders; expected one for each split, such as train")
     if wrong := [name for name in names if not re.fullmatch(r"\w+", name)]:
@@ -64,67 +64,37 @@ def _folders(manual: Path) -> dict[str, tuple[str, ...]]:
     return {name: (name,) for name in names}
 
 
-SCENES = {
-    "icdar2013": Layout(
-        {
-            "train": ("Challenge2_Training_Task12_Images", "Challenge2_Training_Task1_GT"),
-            "test": ("Challenge2_Test_Task12_Images", "Challenge2_Test_Task1_GT"),
-        },
-        "icdar2013",
-    ),
-    "icdar2015": Layout(
-        {
-            "train": ("ch4_training_images", "ch4_training_localization_transcription_gt"),
-            "test": ("ch4_test_images", "Challenge4_Test_Task1_GT"),
-        },
-        "icdar2015",
-    ),
+_SPLITS = (  # data set, format, split, images, annotations
+    ("icdar2013", "icdar2013", "train", "Challenge2_Training_Task12_Images", "Challenge2_Training_Task1_GT"),
+    ("icdar2013", "icdar2013", "test", "Challenge2_Test_Task12_Images", "Challenge2_Test_Task1_GT"),
+    ("icdar2015", "icdar2015", "train", "ch4_training_images", "ch4_training_localization_transcription_gt"),
+    ("icdar2015", "icdar2015", "test", "ch4_test_images", "Challenge4_Test_Task1_GT"),
     # The eight archives ch8_training_images_1.zip to _8.zip are extracted into one folder.
-    "mlt2017": Layout(
-        {
-            "train": ("ch8_training_images", "ch8_training_localization_transcription_gt_v2"),
-            "validation": ("ch8_validation_images", "ch8_validation_localization_transcription_gt_v2"),
-        },
-        "mlt",
-    ),
+    ("mlt2017", "mlt", "train", "ch8_training_images", "ch8_training_localization_transcription_gt_v2"),
+    ("mlt2017", "mlt", "validation", "ch8_validation_images", "ch8_validation_localization_transcription_gt_v2"),
     # As are ImagesPart1.zip and ImagesPart2.zip. The annotations of the test set were not published.
-    "mlt2019": Layout({"train": ("images", "train_gt_t13")}, "mlt"),
-    "total_text": Layout(
-        {
-            "train": ("Images/Train", "Groundtruth/Polygon/Train"),
-            "test": ("Images/Test", "Groundtruth/Polygon/Test"),
-        },
-        "total_text",
-    ),
-    "ctw1500": Layout(
-        {"train": ("train_images", "ctw1500_train_labels"), "test": ("test_images", "gt_ctw1500")}, "ctw1500"
-    ),
-    "msra_td500": Layout(
-        {"train": ("MSRA-TD500/train", "MSRA-TD500/train"), "test": ("MSRA-TD500/test", "MSRA-TD500/test")}, "td500"
-    ),
-    "hust_tr400": Layout({"train": ("HUST-TR400", "HUST-TR400")}, "td500"),
+    ("mlt2019", "mlt", "train", "images", "train_gt_t13"),
+    ("total_text", "total_text", "train", "Images/Train", "Groundtruth/Polygon/Train"),
+    ("total_text", "total_text", "test", "Images/Test", "Groundtruth/Polygon/Test"),
+    ("ctw1500", "ctw1500", "train", "train_images", "ctw1500_train_labels"),
+    ("ctw1500", "ctw1500", "test", "test_images", "gt_ctw1500"),
+    ("msra_td500", "td500", "train", "MSRA-TD500/train", "MSRA-TD500/train"),
+    ("msra_td500", "td500", "test", "MSRA-TD500/test", "MSRA-TD500/test"),
+    ("hust_tr400", "td500", "train", "HUST-TR400", "HUST-TR400"),
     # The annotations of the test set were not published.
-    "art": Layout({"train": ("train_images", "train_labels.json")}, "art"),
-    "synthtext": Layout({"train": ("SynthText", "SynthText/gt.mat")}, "synthtext"),
-    "curved_synthtext": Layout(
-        {
-            "words": ("syntext1/syntext_word_eng", "syntext1/train.json"),
-            "emcs": ("syntext2/emcs_imgs", "syntext2/train.json"),
-        },
-        "curved_synthtext",
-    ),
-    "textocr": Layout(
-        {
-            "train": ("train_images", "TextOCR_0.1_train.json"),
-            "validation": ("train_images", "TextOCR_0.1_val.json"),
-        },
-        "textocr",
-    ),
-    "coco_text": Layout(
-        {"train": ("train2014", "cocotext.v2.json"), "val": ("train2014", "cocotext.v2.json")}, "coco_text:{split}"
-    ),
-    "folders": Layout(),
-}
+    ("art", "art", "train", "train_images", "train_labels.json"),
+    ("synthtext", "synthtext", "train", "SynthText", "SynthText/gt.mat"),
+    ("curved_synthtext", "curved_synthtext", "words", "syntext1/syntext_word_eng", "syntext1/train.json"),
+    ("curved_synthtext", "curved_synthtext", "emcs", "syntext2/emcs_imgs", "syntext2/train.json"),
+    ("textocr", "textocr", "train", "train_images", "TextOCR_0.1_train.json"),
+    ("textocr", "textocr", "validation", "train_images", "TextOCR_0.1_val.json"),
+    ("coco_text", "coco_text:{split}", "train", "train2014", "cocotext.v2.json"),
+    ("coco_text", "coco_text:{split}", "val", "train2014", "cocotext.v2.json"),
+)
+SCENES: dict[str, Layout] = {}
+for _name, _format, _split, *_places in _SPLITS:
+    SCENES.setdefault(_name, Layout({}, _format)).splits[_split] = tuple(_places)
+SCENES["folders"] = Layout()
 
 # The folders of the LMDBs that PARSeq and CLIP4STR train and test on. Split names have no dots.
 WORD_SETS = {

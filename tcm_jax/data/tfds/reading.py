@@ -1,4 +1,4 @@
-"""Data sets that TFDS has built, read back as sources of scenes and of words."""
+"""Data sets that TFDS has built, read back as sources of annotated images and of crops."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ class _TfdsSource:
 
     kind = "TFDS"
 
-    def __init__(self, path: str | Path, split: str):
+    def __init__(self, path: str | Path, split: str) -> None:
         self._arguments = str(path), split
         builder = tfds.builder_from_directory(path)
         try:
@@ -38,7 +38,7 @@ class _TfdsSource:
 
 
 class TfdsScenes(_TfdsSource):
-    """The scenes of a split built by `SceneText`; a `AnnotatedImageSource`."""
+    """The images of a split built by `SceneText`; an `AnnotatedImageSource`."""
 
     holds = "scenes"
 
@@ -47,26 +47,27 @@ class TfdsScenes(_TfdsSource):
         return AnnotatedImage(example["image"], _regions(example), example["name"].decode())
 
     def regions(self, index: int) -> tuple[TextRegion, ...]:
-        return _regions(self._example(index))
+        """The regions of an image."""
+        return self[index].regions
 
     def image_name(self, index: int) -> str:
-        return self._example(index)["name"].decode()
+        """The name of an image."""
+        return self[index].name
 
 
 class TfdsWords(_TfdsSource):
-    """The words of a split built by `WordImages`; a `WordSource`."""
+    """The crops of a split built by `WordImages`; a `WordSource`."""
 
     holds = "words"
 
     def __getitem__(self, index: int) -> WordCrop:
         example = self._example(index)
-        return WordCrop(
-            example["image"], example["label"].decode(), f"{self.name}:{index:09d} {example['name'].decode()}"
-        )
+        name = f"{self.name}:{index:09d} {example['name'].decode()}"
+        return WordCrop(example["image"], example["label"].decode(), name)
 
     def labels(self) -> Iterator[str]:
         """All labels in order; the images are read too, as the format stores each record in one piece."""
-        return (self._example(index)["label"].decode() for index in range(len(self)))
+        return (self[index].label for index in range(len(self)))
 
 
 def open_tfds(path: str | Path, split: str) -> TfdsScenes | TfdsWords:
@@ -77,7 +78,7 @@ def open_tfds(path: str | Path, split: str) -> TfdsScenes | TfdsWords:
         split: a name, or a part such as "train[:90%]".
 
     Raises:
-        SourceError: there is no such data set or split, or it is none of scenes or words.
+        SourceError: there is no such data set or split, or it holds neither scenes nor words.
     """
     folder = _version(local_copy(path))
     features = set(tfds.builder_from_directory(folder).info.features or ())
@@ -100,9 +101,8 @@ def _version(path: Path) -> Path:
 
 def _regions(example: dict[str, Any]) -> tuple[TextRegion, ...]:
     regions = example["regions"]
-    ends = np.cumsum(np.asarray(regions["num_points"], int))[:-1]
-    polygons = np.split(example["points"], ends) if len(regions["text"]) else []
+    polygons = np.split(example["points"], np.cumsum(np.asarray(regions["num_points"], int)))  # and what remains: none
     return tuple(
         TextRegion(polygon, text.decode(), bool(ignore))
-        for polygon, text, ignore in zip(polygons, regions["text"], regions["ignore"], strict=True)
+        for polygon, text, ignore in zip(polygons, regions["text"], regions["ignore"], strict=False)
     )
