@@ -6,11 +6,11 @@
 #     launch/tpu_vm.sh create      # requests the slice and waits until it is there
 #     launch/tpu_vm.sh install     # copies the package and configs/ to every worker and installs; again after an edit
 #     launch/tpu_vm.sh run python -m tcm_jax.train --config configs/clip4str_base.py:real --workdir gs://BUCKET/base
-#     launch/tpu_vm.sh logs        # of worker 0, or of the worker given; Ctrl-C ends only the look
+#     launch/tpu_vm.sh logs        # of worker 0, or of the worker given; Ctrl-C does not stop the run
 #     launch/tpu_vm.sh stop        # SIGTERM: the run saves its state; returns when all workers have ended
 #     launch/tpu_vm.sh delete      # gives the slice back
 #
-# The same `run` command resumes: after stop, after a worker was lost (status 75), and, when a spot slice was taken away,
+# The same `run` command resumes: after stop, after a worker was lost (status 75), and, when a spot slice was preempted,
 # after delete, create, install. VERSION: v2-alpha-tpuv5-lite for v5e, v2-alpha-tpuv5 for v5p, v2-alpha-tpuv6e for v6e.
 set -euo pipefail
 
