@@ -8,22 +8,20 @@ TFDS names them, NAME.array_record-00000-of-00032.
 """
 
 import abc
-import contextlib
 import hashlib
 import json
 import os
 import re
 import struct
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from tcm_jax.data.text_files import read_bytes
-from tcm_jax.files import absolute, is_remote, upload
+from tcm_jax.files import absolute, atomic_file, is_remote
 from tcm_jax.records import SourceError
 
 # Every ArrayRecord file starts with this block header of the Riegeli format.
@@ -143,60 +141,38 @@ def pack(header: dict[str, Any], image: bytes) -> bytes:
     return _LENGTH.pack(len(data)) + data + image
 
 
-class Written(NamedTuple):
-    """What a written file holds: number of records, size in bytes and SHA-256 of the file."""
-
-    records: int
-    bytes: int
-    sha256: str
-
-
-def write_packed(records: Iterable[bytes], path: str | Path) -> Written:
+def write_packed(records: Iterable[bytes], path: str | Path) -> tuple[int, int, str]:
     """Writes `records`, bytes of `pack`, into the ArrayRecord file `path`, replacing it.
 
     The file appears when it is complete, and depends on the records alone. They are stored one by one and
     uncompressed, which random access wants; image files are compressed already.
 
+    Returns:
+        The number of records, and the size in bytes and the SHA-256 of the file.
+
     Raises:
         OSError: the disk is full, or the folder can't be written.
     """
+    path = absolute(path)
+    if not is_remote(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
-    with _file_to_fill(absolute(path)) as file:
+    with atomic_file(path, "wb") as file:
         try:
-            writer = ArrayRecordWriter(str(file), "group_size:1,uncompressed")
+            writer = ArrayRecordWriter(file.name, "group_size:1,uncompressed")  # opens the file itself
             for record in records:
                 writer.write(record)
                 count += 1
             writer.close()
         except RuntimeError as error:  # what the C++ writer raises, such as for a full disk
             raise OSError(f"{path} can't be written: {error}") from error
-        return Written(count, file.stat().st_size, sha256(file))
+        return count, os.path.getsize(file.name), sha256(Path(file.name))
 
 
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def _file_to_fill(path: Path) -> Iterator[Path]:
-    """As `atomic_file`, for a writer that opens its file itself and has to be given a name."""
-    if is_remote(path):
-        with tempfile.TemporaryDirectory(prefix="tcm_jax-") as folder:
-            yield Path(folder, path.name)
-            upload(Path(folder), path.parent)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    os.close(handle)
-    try:
-        yield Path(temporary)
-        os.chmod(temporary, 0o644)  # mkstemp's files are private
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _check_complete(files: Sequence[Path]) -> None:

@@ -9,6 +9,7 @@ machine, `tcm_jax.data.beam` on any runner of Apache Beam.
 import dataclasses
 import hashlib
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -192,8 +193,8 @@ def start(plan: ShardPlan) -> None:
             )
     if not is_remote(parts):
         parts.mkdir(parents=True, exist_ok=True)
-    for leftover in plan.folder.glob(f".{plan.folder.name}-*"):  # of processes that were killed
-        leftover.unlink()
+        for leftover in plan.folder.glob(f".{plan.folder.name}-*"):  # of processes that were killed
+            shutil.rmtree(leftover)
     if not (plan.folder / MANIFEST).exists():
         with atomic_file(parts / "job.json") as file:
             json.dump({"job": plan.job}, file)

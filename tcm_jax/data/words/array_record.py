@@ -35,4 +35,4 @@ def pack_word(record: WordCrop) -> bytes:
 
 def write_array_record(records: Iterable[WordCrop], path: str | Path) -> int:
     """Writes crops into the ArrayRecord file `path`, replacing it; returns their number."""
-    return write_packed(map(pack_word, records), path).records
+    return write_packed(map(pack_word, records), path)[0]

@@ -35,7 +35,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which can't fork
 
 
 class LmdbSource:
-    """Random access to a word LMDB, opened in each process when it is first read.
+    """Random access to a word LMDB, opened in each process when it is first read; a `WordSource`.
 
     Args:
         path: the file (`data.mdb`) or the folder that holds it.
@@ -47,7 +47,7 @@ class LmdbSource:
 
     kind = "word LMDB"
 
-    def __init__(self, path: str | Path, name: str | None = None):
+    def __init__(self, path: str | Path, name: str = "") -> None:
         path = local_copy(path)
         self.path = path / "data.mdb" if path.is_dir() else path
         self.name = name or (self.path.parent.name if self.path.name == "data.mdb" else self.path.name)
@@ -65,15 +65,14 @@ class LmdbSource:
         number = range(1, self._length + 1)[index]  # IndexError out of range
         name = f"{self.name}:{number:09d}"
         with self._environment().begin() as transaction:
-            image = transaction.get(b"image-%09d" % number)
-            label = transaction.get(b"label-%09d" % number)
+            image, label = (transaction.get(b"%s-%09d" % (kind, number)) for kind in (b"image", b"label"))
         text = self._text(label, number)
         if image is None:
             raise ImageError(name, f"key 'image-{number:09d}' is missing")
         return WordCrop(image, text, name)
 
     def labels(self) -> Iterator[str]:
-        """All labels in order, without touching the images."""
+        """All labels in order, without reading the images."""
         with self._environment().begin() as transaction, transaction.cursor() as cursor:
             cursor.set_range(b"label-%09d" % 1)
             entries = cursor.iternext()
@@ -108,8 +107,7 @@ class LmdbSource:
             if length == 0:
                 raise SourceError(f"{self.path} is empty: 'num-samples' is 0")
             if entries < 2 * length + 1 or transaction.get(b"label-%09d" % length) is None:
-                kinds = ("image", "label")
-                names = (f"{kind}-{number:09d}" for number in range(1, length + 1) for kind in kinds)
+                names = (f"{kind}-{number:09d}" for number in range(1, length + 1) for kind in ("image", "label"))
                 missing = next((name for name in names if transaction.get(name.encode()) is None), None)
                 raise SourceError(
                     f"{self.path} is incomplete: 'num-samples' is {length:,}, but key {missing!r} is missing "
@@ -134,13 +132,12 @@ def write_lmdb(records: Iterable[WordCrop], path: str | Path) -> int:
     Raises:
         FileExistsError: `path` exists.
     """
+    number = 0
     with atomic_folder(path) as folder:
         with lmdb.open(str(folder), map_size=_MAP_SIZE, sync=False) as environment:
-            number = 0
             transaction = environment.begin(write=True)
             for number, record in enumerate(records, start=1):
-                image = encoded(record.image)
-                transaction.put(b"image-%09d" % number, image)
+                transaction.put(b"image-%09d" % number, encoded(record.image))
                 transaction.put(b"label-%09d" % number, record.label.encode())
                 if number % _COMMIT_EVERY == 0:
                     transaction.commit()
