@@ -28,7 +28,7 @@ from tcm_jax.data.words.augment import RandAugment
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.data.words.lmdb import write_lmdb
 from tcm_jax.data.words.samples import RecognitionSample
-from tcm_jax.data.words.sources import FilteredSource, open_source
+from tcm_jax.data.words.sources import FilteredSource, open_word_crops
 from tcm_jax.records import WordCrop
 from tcm_jax.text.charset import CHARSET_94, CharsetTokenizer
 
@@ -103,7 +103,7 @@ def main() -> None:
         if path is None:
             path = Path(folder, "words")
             write_lmdb(drawn_words(4000), path)
-        source = FilteredSource(open_source(path), LabelFilter(CHARSET_94))
+        source = FilteredSource(open_word_crops(path), LabelFilter(CHARSET_94))
         print(f"{source.name}: {source.report}")
         print(f"workers  augmented  {COLUMNS}")
         for workers in arguments.workers:

@@ -26,7 +26,7 @@ from tcm_jax.data.scenes.write import write_scene_folder
 from tcm_jax.data.shard_workers import make_shards
 from tcm_jax.data.shards import Records, finish, plan_shards, read_manifest, start
 from tcm_jax.data.words.lmdb import write_lmdb
-from tcm_jax.data.words.sources import open_source
+from tcm_jax.data.words.sources import open_word_crops
 from tcm_jax.records import AnnotatedImage, TextRegion, WordCrop
 
 _DIFFERENT = 1000
@@ -77,7 +77,7 @@ def main() -> None:
         write_lmdb(repeated_words(arguments.words), Path(folder, "words"))
         write_scene_folder(noisy_photos(arguments.photos), Path(folder, "photos"))
         sources: dict[str, Records] = {
-            "words": open_source(Path(folder, "words")),
+            "words": open_word_crops(Path(folder, "words")),
             "photos": open_scenes(Path(folder, "photos")),
         }
         print(f"{os.cpu_count()} cores\nrecords  workers  records/s   MB/s  processor us/record")

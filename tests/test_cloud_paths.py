@@ -19,11 +19,11 @@ from tcm_jax.data.entries import Entry
 from tcm_jax.data.scenes.build import DetectionEntry, training_scenes
 from tcm_jax.data.scenes.write import write_scene_folder
 from tcm_jax.data.words.array_record import write_array_record
-from tcm_jax.data.words.build import evaluation_source
+from tcm_jax.data.words.build import evaluation_crops
 from tcm_jax.data.words.label_files import write_label_folder
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.data.words.lmdb import LmdbSource, write_lmdb
-from tcm_jax.data.words.sources import open_source
+from tcm_jax.data.words.sources import open_word_crops
 from tcm_jax.files import (
     RemoteError,
     absolute,
@@ -195,14 +195,14 @@ def test_words_of_every_form(bucket, tmp_path):
     words = LabelFilter(CHARSET_36)
     paths = ("folder", "folder/labels.tsv", "lmdb", "lmdb/data.mdb", "shards", "shards/words.array_record")
     for path in paths:
-        source = evaluation_source(Entry(path=path, where="entry"), words, CHARSET_36, root="gs://b/data")
+        source = evaluation_crops(Entry(path=path, where="entry"), words, CHARSET_36, root="gs://b/data")
         assert list(source.labels()) == ["w0", "w1", "w2"], path
         assert source[2].image == jpeg(2)
-    assert len(open_source("gs://b/data")) == 9
-    assert open_source("gs://b/data/folder").name == "folder/labels.tsv"
+    assert len(open_word_crops("gs://b/data")) == 9
+    assert open_word_crops("gs://b/data/folder").name == "folder/labels.tsv"
     assert LmdbSource("gs://b/data/lmdb").name == "lmdb"
     with pytest.raises(SourceError, match="entry: gs://b/data/none does not exist"):
-        evaluation_source(Entry(path="none", where="entry"), words, CHARSET_36, root="gs://b/data")
+        evaluation_crops(Entry(path="none", where="entry"), words, CHARSET_36, root="gs://b/data")
 
 
 def test_scenes_with_their_photos(bucket):

@@ -8,7 +8,7 @@ import pytest
 
 from tcm_jax import Detector
 from tcm_jax.commands import crops
-from tcm_jax.data.words.sources import open_source
+from tcm_jax.data.words.sources import open_word_crops
 from tcm_jax.images.decoding import decode, encode_png
 from tests.tiny_detector import write_tiny_detector
 
@@ -46,7 +46,7 @@ def photos(tmp_path):
 def cut(photos, *options) -> list[tuple[str, np.ndarray]]:
     destination = photos.parent / f"cut{len(list(photos.parent.iterdir()))}"
     crops.main([str(photos), str(destination), *options])
-    source = open_source(destination)
+    source = open_word_crops(destination)
     return [(record.label, decode(record.image, record.name)) for record in (source[i] for i in range(len(source)))]
 
 

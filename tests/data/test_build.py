@@ -3,7 +3,7 @@
 import pytest
 
 from tcm_jax.data.entries import Entry, parse_entries, weights
-from tcm_jax.data.words.build import evaluation_source, training_source
+from tcm_jax.data.words.build import evaluation_crops, training_crops
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.records import SourceError
 
@@ -20,31 +20,31 @@ def folder(tmp_path):
 
 
 def test_relative_paths_start_at_the_root(folder):
-    source = training_source(Entry(path="words"), LETTERS, folder)
+    source = training_crops(Entry(path="words"), LETTERS, folder)
     assert len(source) == 8
     assert list(source.labels())[:2] == ["worda", "wordb"]
     assert "dropped 2" in str(source.report)
 
 
 def test_max_samples_are_spread_evenly(folder):
-    source = evaluation_source(Entry(path="words", name="mine", max_samples=3), LETTERS, "abc", folder)
+    source = evaluation_crops(Entry(path="words", name="mine", max_samples=3), LETTERS, "abc", folder)
     assert source.name == "mine"
     assert list(source.labels()) == ["worda", "wordd", "wordg"]
 
 
 def test_held_out_records_are_for_evaluation_only(folder):
     entry = Entry(path="words", hold_out=3)
-    training, evaluation = training_source(entry, LETTERS, folder), evaluation_source(entry, LETTERS, "abc", folder)
+    training, evaluation = training_crops(entry, LETTERS, folder), evaluation_crops(entry, LETTERS, "abc", folder)
     assert list(evaluation.labels()) == ["wordc", "wordf"]  # and number 9, which the filter drops
     assert list(training.labels()) == ["worda", "wordb", "wordd", "worde", "wordg", "wordh"]
 
 
 def test_rendered_words_have_the_model_s_characters(tmp_path):
     entry = Entry(synthetic={"size": 5, "difficulty": 0.0})
-    source = training_source(entry, LETTERS)
+    source = training_crops(entry, LETTERS)
     assert len(source) == 5
     assert all(label.isalpha() and label.islower() for label in source.labels())
-    assert len(evaluation_source(entry, LETTERS, LETTERS.charset)) == 5
+    assert len(evaluation_crops(entry, LETTERS, LETTERS.charset)) == 5
 
 
 @pytest.mark.parametrize(
@@ -58,12 +58,12 @@ def test_rendered_words_have_the_model_s_characters(tmp_path):
 def test_errors_name_the_entry(folder, entry, message):
     (parsed,) = parse_entries([entry], "config.data.train", Entry)
     with pytest.raises(SourceError, match=message):
-        training_source(parsed, LETTERS, folder)
+        training_crops(parsed, LETTERS, folder)
 
 
 def test_nothing_left_after_the_filter_is_an_error(folder):
     with pytest.raises(SourceError, match=r"list\[0\]: words/labels.tsv has no usable record; kept 0"):
-        training_source(*parse_entries([{"path": "words"}], "list", Entry), LabelFilter("xyz", 2), folder)
+        training_crops(*parse_entries([{"path": "words"}], "list", Entry), LabelFilter("xyz", 2), folder)
 
 
 @pytest.mark.parametrize(

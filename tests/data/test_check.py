@@ -7,7 +7,7 @@ from tcm_jax.data.sources import spread
 from tcm_jax.data.words.check import contact_sheet, survey
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.data.words.lmdb import write_lmdb
-from tcm_jax.data.words.sources import open_source
+from tcm_jax.data.words.sources import open_word_crops
 from tcm_jax.records import WordCrop
 from tcm_jax.text.charset import CHARSET_36
 
@@ -108,7 +108,7 @@ def test_build_copies_what_can_be_read(tmp_path, capsys, form, name):
     code, text = run(capsys, "build", tmp_path / "words", tmp_path / name, "--to", form)
     assert code == 0
     assert f"{name}: 2 records, 1 left out\nleft out: " in text and "c.jpg" in text
-    built = open_source(tmp_path / name)
+    built = open_word_crops(tmp_path / name)
     assert [(record.label, record.image) for record in built] == [("Caf\u00e9", jpeg(0)), ("b c", jpeg(1))]
 
 

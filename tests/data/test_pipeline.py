@@ -12,7 +12,7 @@ from tcm_jax.data.pipeline import eval_batches, train_batches
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.data.words.lmdb import write_lmdb
 from tcm_jax.data.words.samples import RecognitionSample
-from tcm_jax.data.words.sources import FilteredSource, open_source
+from tcm_jax.data.words.sources import FilteredSource, open_word_crops
 from tcm_jax.distributed.share import Share
 from tcm_jax.images.decoding import ImageError, decode, resize
 from tcm_jax.recognition.views import CropViews, with_margin
@@ -99,7 +99,7 @@ def test_a_process_holds_any_parts_of_a_batch(parts):
 def test_workers_change_nothing(tmp_path):
     made = [WordCrop(jpeg(i), "w", f"{'long' * i}/name") for i in range(9)]  # names of different lengths stay whole
     write_lmdb(made, tmp_path / "words")
-    source = FilteredSource(open_source(tmp_path / "words"), LabelFilter(CHARSET_36))
+    source = FilteredSource(open_word_crops(tmp_path / "words"), LabelFilter(CHARSET_36))
     expected = train(source, 5, augment=shift)
     assert_same(train(source, 5, augment=shift, workers=2), expected)
 
@@ -230,7 +230,7 @@ PROGRAM = """
 import sys
 from tcm_jax.data.pipeline import train_batches
 from tcm_jax.data.words.samples import RecognitionSample
-from tcm_jax.data.words.sources import open_source
+from tcm_jax.data.words.sources import open_word_crops
 from tcm_jax.text.charset import CHARSET_36, CharsetTokenizer
 
 def platforms(image, rng):
@@ -240,7 +240,7 @@ def platforms(image, rng):
 
 if __name__ == "__main__":
     sample = RecognitionSample(CharsetTokenizer(CHARSET_36), (8, 8), augment=platforms)
-    for batch in train_batches([open_source(sys.argv[1])], sample, batch_size=2, seed=0, workers=1):
+    for batch in train_batches([open_word_crops(sys.argv[1])], sample, batch_size=2, seed=0, workers=1):
         print("batch", flush=True)
         sys.stdin.readline()
         raise KeyboardInterrupt

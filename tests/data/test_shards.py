@@ -17,10 +17,10 @@ from tcm_jax.data.array_record import set_name, write_packed
 from tcm_jax.data.scenes.sources import open_scenes
 from tcm_jax.data.scenes.write import write_scene_folder
 from tcm_jax.data.shards import finish, make_shard, plan_shards, start
-from tcm_jax.data.words.array_record import ArrayRecordSource, write_array_record
+from tcm_jax.data.words.array_record import ArrayRecordCrops, write_array_record
 from tcm_jax.data.words.benchmarks import benchmark_sets
 from tcm_jax.data.words.label_files import write_label_folder
-from tcm_jax.data.words.sources import open_source
+from tcm_jax.data.words.sources import open_word_crops
 from tcm_jax.records import AnnotatedImage, SourceError, TextRegion
 from tests.fake_bucket import install_empty
 
@@ -54,14 +54,14 @@ def test_words_come_back_in_order_from_all_shards(tmp_path, capsys):
     assert shard(source, tmp_path / "packed", "--shards", 3, "--workers", 2) == 0
     names = [f"packed-0000{i}-of-00003.arrayrecord" for i in range(3)]
     assert sorted(os.listdir(tmp_path / "packed")) == ["manifest.json", *names]
-    read = open_source(tmp_path / "packed")
-    assert isinstance(read, ArrayRecordSource) and read.name == "packed"
+    read = open_word_crops(tmp_path / "packed")
+    assert isinstance(read, ArrayRecordCrops) and read.name == "packed"
     assert list(read.labels()) == [read[i].label for i in range(10)] == [f"w{i}" for i in range(10)]
     assert [read[i].image for i in range(10)] == [jpeg(i) for i in range(10)]
     assert read[9].name.startswith("packed:000000009 words/labels.tsv:10 ")
     output = capsys.readouterr().out
     assert "words/labels.tsv: 10 records\n" in output and "MB in 3 shards" in output
-    assert [len(open_source(tmp_path / "packed" / name)) for name in names] == [3, 3, 4]
+    assert [len(open_word_crops(tmp_path / "packed" / name)) for name in names] == [3, 3, 4]
     assert [(made.name, len(made)) for made in benchmark_sets(tmp_path / "packed")] == [("packed", 10)]
 
 
@@ -95,7 +95,7 @@ def test_scenes_come_back_with_their_regions(tmp_path, capsys):
     assert run_data("check", tmp_path / "packed") == 0
     assert "recognised: ArrayRecord packed: 5 photos" in capsys.readouterr().out
     with pytest.raises(SourceError, match=r"record 0 has another layout \(KeyError\('label'\)\)"):
-        open_source(tmp_path / "packed")
+        open_word_crops(tmp_path / "packed")
 
 
 def test_several_sources_follow_each_other(tmp_path, capsys):
@@ -110,7 +110,7 @@ def test_several_sources_follow_each_other(tmp_path, capsys):
 def test_a_missing_shard_is_named(tmp_path):
     shard(words(tmp_path / "words"), tmp_path / "packed", "--shards", 3)
     shard(scenes(tmp_path / "photos"), tmp_path / "scenes", "--shards", 3)
-    for name, open_set in (("packed", open_source), ("scenes", open_scenes)):
+    for name, open_set in (("packed", open_word_crops), ("scenes", open_scenes)):
         (tmp_path / name / f"{name}-00001-of-00003.arrayrecord").unlink()
         with pytest.raises(SourceError, match=f"lacks 1 of 3 shards: {name}-00001-of-00003.arrayrecord"):
             open_set(tmp_path / name)
@@ -156,11 +156,11 @@ def test_an_interrupted_shard_leaves_nothing_and_the_rest_follows(tmp_path):
         make_shard(source, plan, 1, interrupt)
     assert sorted(os.listdir(tmp_path / "packed")) == [".parts", first.file]
     with pytest.raises(SourceError, match="lacks 1 of 2 shards"):
-        open_source(tmp_path / "packed")
+        open_word_crops(tmp_path / "packed")
     with pytest.raises(SourceError, match="1 of 2 shards were made"):
         finish(plan, [first])
     finish(plan, [make_shard(source, plan, i) for i in (1, 0)])
-    assert len(open_source(tmp_path / "packed")) == 6
+    assert len(open_word_crops(tmp_path / "packed")) == 6
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
@@ -240,7 +240,7 @@ def test_nothing_readable_is_an_error(tmp_path, capsys):
 def test_sets_of_files_by_either_way_of_naming(tmp_path):
     for name in ("a.array_record-00000-of-00002", "a.array_record-00001-of-00002", "b.arrayrecord"):
         write_array_record(records(2), tmp_path / name)
-    source = open_source(tmp_path)
+    source = open_word_crops(tmp_path)
     assert [part.name for part in source.sources] == [f"{tmp_path.name}/a", f"{tmp_path.name}/b.arrayrecord"]
     assert len(source) == 6
     assert set_name("a.array_record-00000-of-00002") == set_name("a-00000-of-00002.arrayrecord") == "a"

@@ -6,10 +6,10 @@ import pytest
 from word_files import ListSource, folder, jpeg, raw_lmdb, records
 
 from tcm_jax.data.sources import ConcatSource
-from tcm_jax.data.words.array_record import ArrayRecordSource, write_array_record
+from tcm_jax.data.words.array_record import ArrayRecordCrops, write_array_record
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.data.words.lmdb import LmdbSource, write_lmdb
-from tcm_jax.data.words.sources import FilteredSource, open_source
+from tcm_jax.data.words.sources import FilteredSource, open_word_crops
 from tcm_jax.images.decoding import ImageError, decode
 from tcm_jax.records import SourceError, WordCrop
 from tcm_jax.text.charset import CHARSET_36
@@ -28,7 +28,7 @@ def test_what_is_written_is_read(tmp_path, write, name):
     ]
     assert write(iter(made), tmp_path / "deep" / name) == 3
     assert os.listdir(tmp_path / "deep") == [name]  # no temporary file is left
-    source = open_source(tmp_path / "deep" / name)
+    source = open_word_crops(tmp_path / "deep" / name)
     assert labels_of(source) == [record.label for record in made]
     assert [source[i].image for i in range(3)] == [record.image for record in made]
     assert source.name == name
@@ -39,7 +39,7 @@ def test_what_is_written_is_read(tmp_path, write, name):
 def test_arrays_are_written_without_loss(tmp_path):
     pixels = decode(jpeg(7))
     write_lmdb([WordCrop(pixels, "x", "")], tmp_path / "words")
-    assert (decode(open_source(tmp_path / "words")[0].image) == pixels).all()
+    assert (decode(open_word_crops(tmp_path / "words")[0].image) == pixels).all()
 
 
 @pytest.mark.parametrize(("write", "name"), [(write_lmdb, "words"), (write_array_record, "words.array_record")])
@@ -63,9 +63,9 @@ def test_lmdb_by_file_by_folder_and_by_any_folder_above(tmp_path):
     write_lmdb(records(2), tmp_path / "train" / "real" / "B")
     write_lmdb(records(3), tmp_path / "train" / "real" / "A")
     inside = tmp_path / "train" / "real" / "A"
-    assert len(open_source(inside)) == len(open_source(inside / "data.mdb")) == len(LmdbSource(inside)) == 3
-    assert open_source(inside)[1].name == "A:000000002"
-    everything = open_source(tmp_path / "train")
+    assert len(open_word_crops(inside)) == len(open_word_crops(inside / "data.mdb")) == len(LmdbSource(inside)) == 3
+    assert open_word_crops(inside)[1].name == "A:000000002"
+    everything = open_word_crops(tmp_path / "train")
     assert labels_of(everything) == ["w0", "w1", "w2", "w0", "w1"]  # A comes before B
     assert everything[3].name == "train/real/B:000000001"
     with pytest.raises(IndexError):
@@ -80,7 +80,7 @@ def first_label(source) -> str:
 def test_sources_work_in_other_processes(tmp_path, method):
     write_lmdb(records(2), tmp_path / "words")
     write_array_record(records(2), tmp_path / "words.array_record")
-    sources = [LmdbSource(tmp_path / "words"), ArrayRecordSource(tmp_path / "words.array_record")]
+    sources = [LmdbSource(tmp_path / "words"), ArrayRecordCrops(tmp_path / "words.array_record")]
     assert [first_label(source) for source in sources] == ["w0", "w0"]  # open in this process
     with multiprocessing.get_context(method).Pool(1) as pool:
         assert pool.map(first_label, sources) == ["w0", "w0"]
@@ -89,10 +89,10 @@ def test_sources_work_in_other_processes(tmp_path, method):
 
 def test_a_replaced_lmdb_is_read_anew(tmp_path):
     write_lmdb(records(1), tmp_path / "words")
-    assert len(open_source(tmp_path / "words")) == 1
+    assert len(open_word_crops(tmp_path / "words")) == 1
     (tmp_path / "words").rename(tmp_path / "old")
     write_lmdb(records(2), tmp_path / "words")
-    assert labels_of(open_source(tmp_path / "words")) == ["w0", "w1"]
+    assert labels_of(open_word_crops(tmp_path / "words")) == ["w0", "w1"]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_replaced_lmdb_is_read_anew(tmp_path):
 )
 def test_a_broken_lmdb_says_what_is_missing(tmp_path, entries, problem):
     with pytest.raises(SourceError, match="words.*" + problem):
-        open_source(raw_lmdb(tmp_path / "words", entries))
+        open_word_crops(raw_lmdb(tmp_path / "words", entries))
 
 
 def test_single_broken_lmdb_records(tmp_path):
@@ -121,7 +121,7 @@ def test_single_broken_lmdb_records(tmp_path):
         "label-000000001": b"\xff",
         "label-000000002": b"b",
     }
-    source = open_source(raw_lmdb(tmp_path / "words", entries | {"meta": b""}))
+    source = open_word_crops(raw_lmdb(tmp_path / "words", entries | {"meta": b""}))
     with pytest.raises(SourceError, match="label-000000001 is not UTF-8"):
         source[0]
     with pytest.raises(ImageError, match="words:000000002: key 'image-000000002' is missing"):
@@ -131,17 +131,17 @@ def test_single_broken_lmdb_records(tmp_path):
 def test_no_lmdb_at_all(tmp_path):
     (tmp_path / "data.mdb").write_bytes(b"nothing of the kind" * 100)
     with pytest.raises(SourceError, match="data.mdb is not a readable LMDB"):
-        open_source(tmp_path)
+        open_word_crops(tmp_path)
 
 
 def test_broken_array_records(tmp_path):
     path = tmp_path / "words.array_record"
     write_array_record([], path)
     with pytest.raises(SourceError, match="words.array_record is empty"):
-        open_source(path)
+        open_word_crops(path)
     path.write_bytes(b"something else")
     with pytest.raises(SourceError, match="not an ArrayRecord file"):
-        ArrayRecordSource(path)
+        ArrayRecordCrops(path)
 
 
 @pytest.mark.parametrize(
@@ -159,20 +159,20 @@ def test_broken_array_records(tmp_path):
     ],
 )  # fmt: skip
 def test_label_files(tmp_path, name, content, expected):
-    source = open_source(folder(tmp_path, name, content))
+    source = open_word_crops(folder(tmp_path, name, content))
     assert labels_of(source) == expected
     assert source[0].image == jpeg(0)
 
 
 def test_records_of_a_label_file_are_named_by_line(tmp_path):
     folder(tmp_path / "set", "labels.tsv", "image\ttext\nsub/a b.jpg\tone\n", images=("sub/a b.jpg",))
-    assert open_source(tmp_path / "set" / "labels.tsv")[0].name == "labels.tsv:2 sub/a b.jpg"
-    assert open_source(tmp_path)[0].name.endswith("/set/labels.tsv:2 sub/a b.jpg")
+    assert open_word_crops(tmp_path / "set" / "labels.tsv")[0].name == "labels.tsv:2 sub/a b.jpg"
+    assert open_word_crops(tmp_path)[0].name.endswith("/set/labels.tsv:2 sub/a b.jpg")
 
 
 def test_images_may_lie_in_a_folder_that_the_label_file_does_not_name(tmp_path):
     folder(tmp_path, "labels.json", '{"a.jpg": "one"}', images=("images/a.jpg",))
-    assert open_source(tmp_path)[0].image == jpeg(0)
+    assert open_word_crops(tmp_path)[0].image == jpeg(0)
 
 
 @pytest.mark.parametrize(
@@ -196,20 +196,20 @@ def test_images_may_lie_in_a_folder_that_the_label_file_does_not_name(tmp_path):
 )
 def test_a_broken_label_file_is_named_with_its_line(tmp_path, name, content, problem):
     with pytest.raises(SourceError, match=problem):
-        open_source(folder(tmp_path, name, content))
+        open_word_crops(folder(tmp_path, name, content))
 
 
 def test_problems_can_be_collected_and_the_rest_used(tmp_path):
     folder(tmp_path / "good", "labels.csv", "a.jpg,x\nb.jpg\n")
     raw_lmdb(tmp_path / "empty", {"num-samples": b"0"})
     problems = []
-    assert labels_of(open_source(tmp_path, problems)) == ["x"]
+    assert labels_of(open_word_crops(tmp_path, problems)) == ["x"]
     assert len(problems) == 2
     assert "data.mdb is empty" in problems[0] and "labels.csv:2" in problems[1]
 
 
 def test_a_missing_image_is_an_error_of_its_record(tmp_path):
-    source = open_source(folder(tmp_path, "labels.tsv", "a.jpg\tx\nc.jpg\ty\n"))
+    source = open_word_crops(folder(tmp_path, "labels.tsv", "a.jpg\tx\nc.jpg\ty\n"))
     with pytest.raises(ImageError, match=r"labels.tsv:2 c.jpg: can't read .*No such file"):
         source[1]
 
@@ -217,26 +217,26 @@ def test_a_missing_image_is_an_error_of_its_record(tmp_path):
 def test_several_tables_in_one_folder(tmp_path):
     folder(tmp_path, "coords.txt", "a.jpg,1,2,3,4\n")
     folder(tmp_path, "gt.txt", 'a.jpg, "word"\n')
-    assert labels_of(open_source(tmp_path)) == ["word"]  # the usual name wins
+    assert labels_of(open_word_crops(tmp_path)) == ["word"]  # the usual name wins
     (tmp_path / "gt.txt").rename(tmp_path / "val.txt")
     with pytest.raises(SourceError, match="several label files, give the path of one: coords.txt, val.txt"):
-        open_source(tmp_path)
+        open_word_crops(tmp_path)
 
 
 def test_wrong_places(tmp_path):
     folder(tmp_path / "set", "labels.tsv", "images/a.jpg\tx\n", images=("images/a.jpg",))
     with pytest.raises(SourceError, match="no label file.* labels.tsv lies one level up, so give .*set$"):
-        open_source(tmp_path / "set" / "images")
+        open_word_crops(tmp_path / "set" / "images")
     with pytest.raises(SourceError, match="a.jpg is a single file without records; give its folder"):
-        open_source(tmp_path / "set" / "images" / "a.jpg")
+        open_word_crops(tmp_path / "set" / "images" / "a.jpg")
     with pytest.raises(
         SourceError, match=f"set/typo/x does not exist; the nearest folder that does is {tmp_path}/set$"
     ):
-        open_source(tmp_path / "set" / "typo" / "x")
+        open_word_crops(tmp_path / "set" / "typo" / "x")
     (tmp_path / "bare").mkdir()
     with pytest.raises(SourceError, match="bare holds no files; expected an LMDB"):
-        open_source(tmp_path / "bare")
-    assert labels_of(open_source(tmp_path)) == ["x"]  # from above, all is found
+        open_word_crops(tmp_path / "bare")
+    assert labels_of(open_word_crops(tmp_path)) == ["x"]  # from above, all is found
 
 
 def test_filtered_source_keeps_what_can_be_learned():

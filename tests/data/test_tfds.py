@@ -12,7 +12,7 @@ from tcm_jax.data.entries import Entry, parse_entries
 from tcm_jax.data.scenes.build import DetectionEntry, training_scenes
 from tcm_jax.data.tfds import SceneText, TfdsScenes, TfdsWords, WordImages, build_tfds, open_tfds
 from tcm_jax.data.tfds.layouts import SCENES, Layout
-from tcm_jax.data.words.build import training_source
+from tcm_jax.data.words.build import training_crops
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.data.words.lmdb import write_lmdb
 from tcm_jax.records import SourceError
@@ -245,10 +245,10 @@ def test_entries_of_a_config_name_a_split(tmp_path):
     words = {"path": "tfds/word_images/benchmarks", "split": "SVT"}
     letters = LabelFilter(CHARSET_36, 5)
     assert len(training_scenes(DetectionEntry(**scenes), tmp_path)) == 3
-    assert list(training_source(Entry(**words), letters, tmp_path).labels()) == ["w0", "w1", "w2"]
+    assert list(training_crops(Entry(**words), letters, tmp_path).labels()) == ["w0", "w1", "w2"]
     with pytest.raises(SourceError, match="benchmarks holds words; expected scenes"):
         training_scenes(DetectionEntry(**words), tmp_path)
     with pytest.raises(SourceError, match="icdar2015 holds scenes; expected words"):
-        training_source(Entry(**scenes), letters, tmp_path)
+        training_crops(Entry(**scenes), letters, tmp_path)
     with pytest.raises(ValueError, match="split is of a path"):
         parse_entries([{"synthetic": {"size": 3}, "split": "train"}], "config.data.train", DetectionEntry)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tcm_jax.commands.data import main
-from tcm_jax.data.words.sources import open_source
+from tcm_jax.data.words.sources import open_word_crops
 from tcm_jax.images.decoding import decode
 from tcm_jax.images.fonts import FontLibrary
 from tcm_jax.render.degradation import degrade
@@ -253,7 +253,7 @@ def test_the_preview_writes_a_sheet_or_a_folder(tmp_path, capsys):
     assert Image.open(tmp_path / "sheet.png").size == (1320, 184)  # two rows of six cells
     assert "9 words from 61 fonts" in capsys.readouterr().out
     assert main([*arguments, str(tmp_path / "words")]) == 0
-    words, source = SyntheticWords(CHARSET_36, difficulty=0.5, size=9), open_source(tmp_path / "words")
+    words, source = SyntheticWords(CHARSET_36, difficulty=0.5, size=9), open_word_crops(tmp_path / "words")
     assert list(source.labels()) == list(words.labels())
     np.testing.assert_array_equal(decode(source[3].image), words[3].image)
     with pytest.raises(SystemExit, match="words exists"):  # an existing folder is not overwritten

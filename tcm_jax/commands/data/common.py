@@ -25,7 +25,7 @@ class Kind:
     Attributes:
         name: "words" or "scenes".
         contents: what its records are, in messages.
-        open: (path, *arguments, problems=...) -> the source at a path, see `open_source` and `open_scenes`.
+        open: (path, *arguments, problems=...) -> the source at a path, see `open_word_crops` and `open_scenes`.
         arguments: options of a command -> `arguments` of `open`.
         survey: options of `check` -> a function (source, indices), which says what the records are like.
         line: a record -> its line in the list of `peek`.

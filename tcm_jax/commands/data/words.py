@@ -9,7 +9,7 @@ from tcm_jax.data.words.array_record import write_array_record
 from tcm_jax.data.words.label_files import write_label_folder
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.data.words.lmdb import write_lmdb
-from tcm_jax.data.words.sources import open_source
+from tcm_jax.data.words.sources import open_word_crops
 from tcm_jax.records import WordSource
 from tcm_jax.text.charset_spec import load_charset
 
@@ -45,7 +45,7 @@ def _render(options: argparse.Namespace) -> WordSource:
 WORDS = Kind(
     name="words",
     contents="crops",
-    open=open_source,
+    open=open_word_crops,
     arguments=lambda options: (),
     survey=_survey,
     line=lambda record: f"{record.label!r}  {record.name}",

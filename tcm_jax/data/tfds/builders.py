@@ -18,7 +18,7 @@ import tensorflow_datasets as tfds
 from tcm_jax.data.scenes.sources import open_scenes
 from tcm_jax.data.sources import summary
 from tcm_jax.data.tfds.layouts import SCENES, WORD_SETS, Layout
-from tcm_jax.data.words.sources import open_source
+from tcm_jax.data.words.sources import open_word_crops
 from tcm_jax.images.decoding import ImageError, encoded
 from tcm_jax.records import AnnotatedImage, AnnotatedImageSource, Source, SourceError, WordCrop, WordSource
 
@@ -137,7 +137,7 @@ class WordImages(_FolderBuilder):
 
     def open(self, manual: Path, split: str, places: tuple[str, ...]) -> WordSource:
         """The crops of a split."""
-        return open_source(manual / places[0])
+        return open_word_crops(manual / places[0])
 
     def example(self, record: WordCrop) -> dict[str, Any]:
         """The features of a crop."""

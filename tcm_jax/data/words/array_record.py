@@ -9,7 +9,7 @@ from tcm_jax.images.decoding import encoded
 from tcm_jax.records import WordCrop
 
 
-class ArrayRecordSource(ArrayRecordFiles):
+class ArrayRecordCrops(ArrayRecordFiles):
     """Random access to the crops of an ArrayRecord file or a set of shards; a `WordSource`."""
 
     header = '{"label", "name"}'
@@ -28,11 +28,11 @@ class ArrayRecordSource(ArrayRecordFiles):
             raise TypeError("label and name must be strings")
 
 
-def pack_word(record: WordCrop) -> bytes:
+def pack_word_crop(record: WordCrop) -> bytes:
     """The bytes of a crop; an image given as an array becomes a PNG."""
     return pack({"label": record.label, "name": record.name}, encoded(record.image))
 
 
 def write_array_record(records: Iterable[WordCrop], path: str | Path) -> int:
     """Writes crops into the ArrayRecord file `path`, replacing it; returns their number."""
-    return write_packed(map(pack_word, records), path)[0]
+    return write_packed(map(pack_word_crop, records), path)[0]

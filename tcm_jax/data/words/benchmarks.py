@@ -6,7 +6,7 @@ from pathlib import Path
 from tcm_jax.data.array_record import is_array_record, set_name
 from tcm_jax.data.sources import ConcatSource, parts
 from tcm_jax.data.words.label_files import local_words
-from tcm_jax.data.words.sources import FilteredSource, open_source
+from tcm_jax.data.words.sources import FilteredSource, open_word_crops
 from tcm_jax.records import WordSource
 from tcm_jax.text.charset import CHARSET_36
 
@@ -42,7 +42,7 @@ def benchmark_sets(path: str | Path) -> list[WordSource]:
     """
     path = local_words(path)
     sets: dict[str, list[WordSource]] = {}
-    for part in parts(open_source(path)):
+    for part in parts(open_word_crops(path)):
         sets.setdefault(_set_name(path, part.path), []).append(part)
     names = [*(name for name in WORDS if name in sets), *(name for name in sets if name not in WORDS)]
     return [ConcatSource(sets[name], name) for name in names]

@@ -6,11 +6,11 @@ from typing import Any
 from tcm_jax.data.entries import Entry, check_not_empty, open_entry
 from tcm_jax.data.sources import at_most
 from tcm_jax.data.words.labels import LabelFilter
-from tcm_jax.data.words.sources import FilteredSource, open_source
+from tcm_jax.data.words.sources import FilteredSource, open_word_crops
 from tcm_jax.records import WordSource
 
 
-def training_source(entry: Entry, label_filter: LabelFilter, root: str | Path = "") -> WordSource:
+def training_crops(entry: Entry, label_filter: LabelFilter, root: str | Path = "") -> WordSource:
     """The records of an entry that a recognizer can learn from.
 
     Args:
@@ -29,7 +29,7 @@ def training_source(entry: Entry, label_filter: LabelFilter, root: str | Path = 
     return source if entry.synthetic else _filtered(entry, source, label_filter, held_out=False)
 
 
-def evaluation_source(entry: Entry, label_filter: LabelFilter, charset: str, root: str | Path = "") -> FilteredSource:
+def evaluation_crops(entry: Entry, label_filter: LabelFilter, charset: str, root: str | Path = "") -> FilteredSource:
     """The records of an entry with labels in the characters of the test: the held-out ones, at most `max_samples`.
 
     Args:
@@ -37,7 +37,7 @@ def evaluation_source(entry: Entry, label_filter: LabelFilter, charset: str, roo
         root: where relative paths start.
 
     Raises:
-        SourceError: as of `training_source`.
+        SourceError: as of `training_crops`.
     """
     source = _filtered(entry, _open(entry, charset, label_filter.max_length, root), label_filter, held_out=True)
     source.index = at_most(source.index, entry.max_samples)
@@ -51,7 +51,7 @@ def _open(entry: Entry, charset: str, max_length: int, root: str | Path) -> Word
 
         return SyntheticWords(**{"charset": charset, "max_length": max_length, **arguments})
 
-    return open_entry(entry, root, "words", render, open_source)
+    return open_entry(entry, root, "words", render, open_word_crops)
 
 
 def _filtered(entry: Entry, source: WordSource, label_filter: LabelFilter, held_out: bool) -> FilteredSource:

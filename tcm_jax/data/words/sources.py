@@ -1,6 +1,6 @@
 """Sources of crops: what a path holds, and filtering by label.
 
-Everything a user needs from here: `open_source(path)` recognises word LMDBs, ArrayRecord files, sets of shards and
+Everything a user needs from here: `open_word_crops(path)` recognises word LMDBs, ArrayRecord files, sets of shards and
 folders with a label file; `FilteredSource` keeps what a recognizer can learn from and says what it dropped.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from tcm_jax.data.array_record import has_signature, is_array_record, is_shard, set_name, shard_sets
 from tcm_jax.data.sources import ConcatSource, select_held_out
 from tcm_jax.data.words import label_files
-from tcm_jax.data.words.array_record import ArrayRecordSource
+from tcm_jax.data.words.array_record import ArrayRecordCrops
 from tcm_jax.data.words.label_files import LabelFileSource
 from tcm_jax.data.words.labels import FilterReport, LabelFilter
 from tcm_jax.data.words.lmdb import LmdbSource
@@ -86,10 +86,10 @@ class FilteredSource:
             return "with an unreadable image"
 
 
-def open_source(path: str | Path, problems: list[str] | None = None) -> WordSource:
+def open_word_crops(path: str | Path, problems: list[str] | None = None) -> WordSource:
     """The records at `path`, whatever their form; several data sets below it are joined in path order.
 
-    Recognised by content: a word LMDB (`LmdbSource`), ArrayRecord files (`ArrayRecordSource`, the shards of a set
+    Recognised by content: a word LMDB (`LmdbSource`), ArrayRecord files (`ArrayRecordCrops`, the shards of a set
     as one), a label file or a folder with one (`LabelFileSource`). Folders are searched downwards until something is
     found.
 
@@ -127,12 +127,12 @@ def _open(part: Path | list[Path], path: Path, root: str, problems: list[str] | 
     """The source of one part of `path`. Its name is as "train/real" below the root "train"."""
     if isinstance(part, list):
         folder, name = Path(root, part[0].parent.relative_to(path)), set_name(part[0].name)
-        return ArrayRecordSource(part, str(folder if folder.name == name else folder / name))
+        return ArrayRecordCrops(part, str(folder if folder.name == name else folder / name))
     below = Path(root, part.relative_to(path))
     name = "" if part == path else str(below.parent if part.name == "data.mdb" else below)
     if part.suffix.lower() in label_files.SUFFIXES:
         return LabelFileSource(part, name, problems)
-    return ArrayRecordSource(part, name) if has_signature(part) else LmdbSource(part, name)
+    return ArrayRecordCrops(part, name) if has_signature(part) else LmdbSource(part, name)
 
 
 def _search(path: Path, problems: list[str]) -> Iterator[Path | list[Path]]:
