@@ -1,7 +1,7 @@
 """Regenerates tcm_jax/text/clip_bpe.npz, the merge table of CLIP's byte-pair encoding.
 
     pip download --no-deps open_clip_torch==3.3.0
-    python -m convert.bpe_table open_clip_torch-3.3.0-py3-none-any.whl
+    python -m tcm_jax.convert.bpe_table open_clip_torch-3.3.0-py3-none-any.whl
 
 The wheel (MIT licence, kept beside the table) carries bpe_simple_vocab_16e6.txt.gz, the same bytes as in
 openai/CLIP. Its 48,894 merges are stored as pairs of token ids; every token's spelling follows from them.
@@ -31,6 +31,7 @@ def merge_pairs(lines: list[str]) -> np.ndarray:
 
 
 def main() -> None:
+    """Writes the table and the licence from the wheel that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("wheel", type=Path, help="open_clip_torch wheel from PyPI")
     args = parser.parse_args()

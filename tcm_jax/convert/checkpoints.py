@@ -24,7 +24,7 @@ import safetensors
 import safetensors.numpy
 
 from tcm_jax.convert.engine import ConversionError
-from tcm_jax.convert.torch_files import import_torch, read_torch, read_torchscript
+from tcm_jax.convert.torch_files import TorchFile, import_torch, read_torch, read_torchscript
 from tcm_jax.files import as_path, atomic_file, local_copy
 
 Container = Literal["safetensors", "torch", "torchscript"]
@@ -45,7 +45,8 @@ class Checkpoint:
     """What was read.
 
     Args:
-        files: all files of it.
+        files: all files of it, which weights came from.
+        container: kind of the files.
         tensors: floating-point ones in float32, the others as they are.
         dtypes: numpy name of the dtype that a key has in the file.
         hyper_parameters: those of a Lightning checkpoint.
@@ -60,7 +61,11 @@ class Checkpoint:
     config: str = ""
 
     def companion(self, name: str, *keys: str) -> dict[str, Any]:
-        """The object at `keys` in the JSON file `name` beside the weights; empty if there is none."""
+        """The object at `keys` in the JSON file `name` beside the weights; empty if there is none.
+
+        Raises:
+            ConversionError: the file is no JSON, or what lies there is no object.
+        """
         path = self.files[0].with_name(name)
         if not path.is_file():
             return {}
@@ -68,9 +73,8 @@ class Checkpoint:
             values = json.loads(path.read_text("utf-8"))
         except ValueError as error:
             raise ConversionError(f"{path} is no JSON: {error}") from error
-        for key in (None, *keys):
-            if key is not None:
-                values = values.get(key) or {}
+        for key in ("", *keys):
+            values = values.get(key) or {} if key else values
             if not isinstance(values, dict):
                 raise ConversionError(f"{path}: {key or 'it'} is a {type(values).__name__}, expected an object")
         return values
@@ -124,23 +128,17 @@ def _read_split(index: Path) -> Checkpoint:
 
 def _read_file(path: Path) -> Checkpoint:
     container = _container(path)
-    hyper_parameters: dict[str, Any] = {}
-    config = ""
-    if container == "safetensors":
-        tensors = _read_safetensors(path)
-    elif container == "torchscript":
-        tensors = read_torchscript(path)
+    if container == "torch":
+        content = read_torch(path)
     else:
-        tensors, hyper_parameters, config = read_torch(path)
-    if not tensors:
+        content = TorchFile(_read_safetensors(path) if container == "safetensors" else read_torchscript(path))
+    if not content.tensors:
         raise ConversionError(f"{path} holds no tensors")
-    dtypes = {key: x.dtype.name for key, x in tensors.items()}
-    arrays = {key: _as_float32(x) for key, x in tensors.items()}
-    return Checkpoint((path,), container, arrays, dtypes, hyper_parameters, config)
-
-
-def _as_float32(array: np.ndarray) -> np.ndarray:
-    return array if array.dtype.kind in "iub" else array.astype(np.float32, copy=False)
+    dtypes = {key: x.dtype.name for key, x in content.tensors.items()}
+    arrays = {
+        key: x if x.dtype.kind in "iub" else x.astype(np.float32, copy=False) for key, x in content.tensors.items()
+    }
+    return Checkpoint((path,), container, arrays, dtypes, content.hyper_parameters, content.config)
 
 
 def _container(path: Path) -> Container:
@@ -171,7 +169,7 @@ def _container(path: Path) -> Container:
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
         with safetensors.safe_open(path, framework="np") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dictionary
     except (safetensors.SafetensorError, TypeError, ValueError) as error:
         raise ConversionError(f"{path} is a broken or unsupported safetensors file: {error}") from error
 

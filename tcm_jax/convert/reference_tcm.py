@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tcm_jax.convert.reference import State, attention_pool, batch_norm, conv, linear, norm, resnet_stages, transformer
+from tcm_jax.convert.reference import StateDict, attend, resnet_stages, text_transformer
 from tcm_jax.detection.db import DBNet
 from tcm_jax.detection.fce import FCENet
 from tcm_jax.detection.model import DetectionConfig
@@ -19,7 +19,7 @@ from tcm_jax.models.tcm import TCMConfig
 from tcm_jax.text import bpe
 
 
-def forward(s: State, config: DetectionConfig, images: Tensor) -> dict[str, Tensor]:
+def forward(s: StateDict, config: DetectionConfig, images: Tensor) -> dict[str, Tensor]:
     """Every stage of a detector by name, in the order of the computation.
 
     Args:
@@ -29,7 +29,7 @@ def forward(s: State, config: DetectionConfig, images: Tensor) -> dict[str, Tens
     stages = resnet_stages(s, "backbone.", tcm.clip, images)
     results = {f"c{i}": stage for i, stage in enumerate(stages, start=2)}
     if tcm.text_matching:
-        tokens = attention_pool(s, "backbone.attnpool", tcm.clip.vision_heads, stages[-1])  # [b, 1 + n, d]
+        tokens = s.attention_pool("backbone.attnpool", tcm.clip.vision_heads, stages[-1])  # [b, 1 + n, d]
         results |= {"global feature": tokens[:, 0], "dense features": tokens[:, 1:]}
         raw, text, similarity = match(s, tcm, tokens)
         results |= {"text embedding": raw, "text embedding, refined": text}
@@ -39,7 +39,7 @@ def forward(s: State, config: DetectionConfig, images: Tensor) -> dict[str, Tens
     return results | HEADS[config.family](s, config.detector, stages)
 
 
-def match(s: State, config: TCMConfig, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def match(s: StateDict, config: TCMConfig, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Text embedding [b, d] before and after the refinements, and cosine similarities of the image tokens [b, n].
 
     Args:
@@ -61,7 +61,7 @@ def match(s: State, config: TCMConfig, tokens: Tensor) -> tuple[Tensor, Tensor, 
     return raw, refined[:, 0], similarity
 
 
-def text_embedding(s: State, config: TCMConfig, image: Tensor) -> Tensor:
+def text_embedding(s: StateDict, config: TCMConfig, image: Tensor) -> Tensor:
     """The text tower on the prompt, [1, d]; [b, d] if it depends on the global image features [b, d]."""
     x, end = s["contexts"], s["contexts"].shape[1] - 1  # [1, t, width]; the position that is read
     if config.prompt:
@@ -71,56 +71,51 @@ def text_embedding(s: State, config: TCMConfig, image: Tensor) -> Tensor:
         x = torch.cat([words[:, :1], x, words[:, 1:]], 1)
     if config.language_prompt:
         query, name = s["meta_query"][None] if config.fast else image, "prompt_generator.prompt_proj"
-        y = F.relu(linear(s, f"{name}.1", norm(s, f"{name}.0", query)))
-        x = x + linear(s, f"{name}.4", norm(s, f"{name}.3", y))[:, None]
-    t, clip = x.shape[1], config.clip
-    x = x + s["text_encoder.positional_embedding"][:t]
-    mask = torch.ones(t, t, dtype=torch.bool).tril()
-    x = transformer(s, "text_encoder.transformer", x, clip.text_layers, clip.text_heads, clip.activation, mask)
-    return norm(s, "text_encoder.ln_final", x[:, end]) @ s["text_encoder.text_projection"]
+        y = F.relu(s.linear(f"{name}.1", s.norm(f"{name}.0", query)))
+        x = x + s.linear(f"{name}.4", s.norm(f"{name}.3", y))[:, None]
+    x = text_transformer(s, "text_encoder.", config.clip, x)
+    return s.norm("text_encoder.ln_final", x[:, end]) @ s["text_encoder.text_projection"]
 
 
-def context_decoder(s: State, name: str, config: TCMConfig, x: Tensor, memory: Tensor) -> Tensor:
-    """x [b, q, d] looks at memory [b, m, d], in a small width."""
+def context_decoder(s: StateDict, name: str, config: TCMConfig, x: Tensor, memory: Tensor) -> Tensor:
+    """Attention of x [b, q, d] over memory [b, m, d], in a small width."""
 
-    def attend(layer: str, x: Tensor, memory: Tensor) -> Tensor:
+    def attention(layer: str, x: Tensor, memory: Tensor) -> Tensor:
         query, key, value = (
-            (y @ s[f"{layer}.{n}_proj.weight"].T).unflatten(-1, (config.decoder_heads, -1)).transpose(1, 2)
-            for n, y in (("q", x), ("k", memory), ("v", memory))
+            F.linear(y, s[f"{layer}.{n}_proj.weight"]) for n, y in (("q", x), ("k", memory), ("v", memory))
         )
-        y = F.scaled_dot_product_attention(query, key, value)
-        return linear(s, f"{layer}.proj", y.transpose(1, 2).flatten(-2))
+        return s.linear(f"{layer}.proj", attend(query, key, value, config.decoder_heads))
 
-    memory = linear(s, f"{name}.memory_proj.1", norm(s, f"{name}.memory_proj.0", memory))
-    memory = norm(s, f"{name}.memory_proj.2", memory)
-    x = linear(s, f"{name}.text_proj.1", norm(s, f"{name}.text_proj.0", x))
+    memory = s.linear(f"{name}.memory_proj.1", s.norm(f"{name}.memory_proj.0", memory))
+    memory = s.norm(f"{name}.memory_proj.2", memory)
+    x = s.linear(f"{name}.text_proj.1", s.norm(f"{name}.text_proj.0", x))
     for i in range(config.decoder_layers):
         layer = f"{name}.decoder.{i}"
-        y = norm(s, f"{layer}.norm1", x)
-        x = x + attend(f"{layer}.self_attn", y, y)
-        x = x + attend(f"{layer}.cross_attn", norm(s, f"{layer}.norm2", x), memory)
-        y = F.gelu(linear(s, f"{layer}.mlp.0", norm(s, f"{layer}.norm3", x)))
-        x = x + linear(s, f"{layer}.mlp.3", y)
-    return linear(s, f"{name}.out_proj.1", norm(s, f"{name}.out_proj.0", x))
+        y = s.norm(f"{layer}.norm1", x)
+        x = x + attention(f"{layer}.self_attn", y, y)
+        x = x + attention(f"{layer}.cross_attn", s.norm(f"{layer}.norm2", x), memory)
+        y = F.gelu(s.linear(f"{layer}.mlp.0", s.norm(f"{layer}.norm3", x)))
+        x = x + s.linear(f"{layer}.mlp.3", y)
+    return s.linear(f"{name}.out_proj.1", s.norm(f"{name}.out_proj.0", x))
 
 
-def pyramid(s: State, stages: list[Tensor]) -> list[Tensor]:
-    """Lateral convolutions, and every level added to the next finer one."""
-    levels = [conv(s, f"neck.lateral_convs.{i}.conv", stage) for i, stage in enumerate(stages)]
+def pyramid(s: StateDict, stages: list[Tensor]) -> list[Tensor]:
+    """Feature pyramid: lateral convolutions, and every level added to the next finer one."""
+    levels = [s.conv(f"neck.lateral_convs.{i}.conv", stage) for i, stage in enumerate(stages)]
     for i in range(len(levels) - 1, 0, -1):
         levels[i - 1] = levels[i - 1] + F.interpolate(levels[i], levels[i - 1].shape[2:])
     return levels
 
 
-def db(s: State, detector: DBNet, stages: list[Tensor]) -> dict[str, Tensor]:
+def db(s: StateDict, detector: DBNet, stages: list[Tensor]) -> dict[str, Tensor]:
     """FPNC and DBHead: probability, threshold and binary map, [b, 3, h, w]."""
-    levels = [conv(s, f"neck.smooth_convs.{i}.conv", level) for i, level in enumerate(pyramid(s, stages))]
+    levels = [s.conv(f"neck.smooth_convs.{i}.conv", level) for i, level in enumerate(pyramid(s, stages))]
     x = torch.cat([F.interpolate(level, levels[0].shape[2:]) for level in levels], 1)
 
     def branch(name: str) -> Tensor:
-        y = F.relu(batch_norm(s, f"{name}.1", conv(s, f"{name}.0", x)))
+        y = F.relu(s.batch_norm(f"{name}.1", s.conv(f"{name}.0", x)))
         y = F.conv_transpose2d(y, s[f"{name}.3.weight"], s[f"{name}.3.bias"], stride=2)
-        y = F.relu(batch_norm(s, f"{name}.4", y))
+        y = F.relu(s.batch_norm(f"{name}.4", y))
         return torch.sigmoid(F.conv_transpose2d(y, s[f"{name}.6.weight"], s[f"{name}.6.bias"], stride=2))
 
     probability, threshold = branch("bbox_head.binarize"), branch("bbox_head.threshold")
@@ -128,10 +123,10 @@ def db(s: State, detector: DBNet, stages: list[Tensor]) -> dict[str, Tensor]:
     return {"maps": torch.cat([probability, threshold, binary], 1)}
 
 
-def pan(s: State, detector: PAN, stages: list[Tensor]) -> dict[str, Tensor]:
+def pan(s: StateDict, detector: PAN, stages: list[Tensor]) -> dict[str, Tensor]:
     """FPEM_FFM and PANHead: logits of text and kernel, and embedding, [b, 6, h / 4, w / 4]."""
     levels = [
-        F.relu(batch_norm(s, f"neck.reduce_conv_c{i}.1", conv(s, f"neck.reduce_conv_c{i}.0", stage)))
+        F.relu(s.batch_norm(f"neck.reduce_conv_c{i}.1", s.conv(f"neck.reduce_conv_c{i}.0", stage)))
         for i, stage in enumerate(stages, start=2)
     ]
     total = [torch.zeros_like(level) for level in levels]
@@ -140,15 +135,15 @@ def pan(s: State, detector: PAN, stages: list[Tensor]) -> dict[str, Tensor]:
         total = [a + b for a, b in zip(total, levels, strict=True)]
     sides = total[0].shape[2:]
     total = [total[0], *(F.interpolate(y, sides, mode="bilinear", align_corners=False) for y in total[1:])]
-    return {"maps": conv(s, "bbox_head.out_conv", torch.cat(total, 1))}
+    return {"maps": s.conv("bbox_head.out_conv", torch.cat(total, 1))}
 
 
-def _fpem(s: State, name: str, levels: list[Tensor]) -> list[Tensor]:
-    """Finer levels get what the coarser ones know, then the other way round."""
+def _fpem(s: StateDict, name: str, levels: list[Tensor]) -> list[Tensor]:
+    """One FPEM: coarser levels are added to finer ones, then the other way round."""
 
     def separable(layer: str, x: Tensor, stride: int) -> Tensor:
-        y = conv(s, f"{name}.{layer}.depthwise_conv", x, stride, groups=x.shape[1])
-        return F.relu(batch_norm(s, f"{name}.{layer}.bn", conv(s, f"{name}.{layer}.pointwise_conv", y)))
+        y = s.conv(f"{name}.{layer}.depthwise_conv", x, stride, groups=x.shape[1])
+        return F.relu(s.batch_norm(f"{name}.{layer}.bn", s.conv(f"{name}.{layer}.pointwise_conv", y)))
 
     def add(coarse: Tensor, fine: Tensor) -> Tensor:
         return F.interpolate(coarse, fine.shape[2:]) + fine
@@ -161,14 +156,14 @@ def _fpem(s: State, name: str, levels: list[Tensor]) -> list[Tensor]:
     return levels
 
 
-def fce(s: State, detector: FCENet, stages: list[Tensor]) -> dict[str, Tensor]:
+def fce(s: StateDict, detector: FCENet, stages: list[Tensor]) -> dict[str, Tensor]:
     """FPN and FCEHead: class logits [b, 4, h, w] and Fourier coefficients of every level."""
     results = {}
     for i, level in enumerate(pyramid(s, stages)):
-        x = conv(s, f"neck.fpn_convs.{i}.conv", level)
-        results[f"classes p{i + 3}"] = conv(s, "bbox_head.out_conv_cls", x)
-        results[f"coefficients p{i + 3}"] = conv(s, "bbox_head.out_conv_reg", x)
+        x = s.conv(f"neck.fpn_convs.{i}.conv", level)
+        results[f"classes p{i + 3}"] = s.conv("bbox_head.out_conv_cls", x)
+        results[f"coefficients p{i + 3}"] = s.conv("bbox_head.out_conv_reg", x)
     return results
 
 
-HEADS: dict[str, Callable[[State, Any, list[Tensor]], dict[str, Tensor]]] = {"db": db, "pan": pan, "fce": fce}
+HEADS: dict[str, Callable[[StateDict, Any, list[Tensor]], dict[str, Tensor]]] = {"db": db, "pan": pan, "fce": fce}

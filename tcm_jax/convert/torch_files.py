@@ -5,6 +5,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,8 @@ import numpy as np
 from tcm_jax.convert.engine import ConversionError
 
 
-def import_torch(path: Path):
+def import_torch(path: Path) -> ModuleType:
+    """The module `torch`, to read or write `path` with. Raises ConversionError if it is not installed."""
     try:
         import torch
     except ImportError as error:
@@ -27,6 +29,9 @@ def read_torchscript(path: Path) -> dict[str, np.ndarray]:
     """Tensors of a TorchScript archive. Its methods are compiled but not called.
 
     A `__setstate__` would be called while loading, so an archive that has one is refused.
+
+    Raises:
+        ConversionError: the archive is broken or refused, or PyTorch is not installed.
     """
     torch = import_torch(path)
     try:
@@ -42,51 +47,35 @@ def read_torchscript(path: Path) -> dict[str, np.ndarray]:
 class _Inert:
     """Stands for an object of the training program. It takes any construction and state, and does nothing."""
 
-    state: Any
+    state: Any = None
 
-    def __new__(cls, *args):
-        inert = super().__new__(cls)
-        inert.state = {}
-        return inert
+    def __new__(cls, *args: Any) -> "_Inert":
+        return super().__new__(cls)
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
 
 class _Dictionary:
-    """Stands for another kind of dictionary."""
+    """Stands for another kind of dictionary, whatever it is constructed from; PyTorch fills plain ones only."""
 
-    def __new__(cls, *args):
+    def __new__(cls, *args: Any) -> dict:  # type: ignore[misc]
         return {}
 
 
 # Objects that Lightning and OmegaConf leave beside the weights. Nothing here is imported or called: the
 # stand-ins take their places. (PyTorch before 2.4 pickled a method of OneCycleLR as getattr(scheduler, name),
-# and with the scheduler the whole optimizer.) What is not in this list is refused.
+# and with the scheduler the entire optimizer.) What is not in this list is refused.
+_INERT = """
+    argparse.Namespace pathlib.PosixPath typing.Any
+    builtins.dict builtins.getattr builtins.int builtins.list builtins.str
+    numpy._core.multiarray.scalar numpy.core.multiarray.scalar numpy.dtype
+    omegaconf.base.ContainerMetadata omegaconf.base.Metadata omegaconf.nodes.AnyNode
+    omegaconf.dictconfig.DictConfig omegaconf.listconfig.ListConfig
+    torch.optim.adamw.AdamW torch.optim.lr_scheduler.OneCycleLR
+"""
 STAND_INS: dict[str, type] = {
-    **dict.fromkeys(
-        (
-            "argparse.Namespace",
-            "builtins.dict",
-            "builtins.getattr",
-            "builtins.int",
-            "builtins.list",
-            "builtins.str",
-            "numpy._core.multiarray.scalar",
-            "numpy.core.multiarray.scalar",
-            "numpy.dtype",
-            "omegaconf.base.ContainerMetadata",
-            "omegaconf.base.Metadata",
-            "omegaconf.dictconfig.DictConfig",
-            "omegaconf.listconfig.ListConfig",
-            "omegaconf.nodes.AnyNode",
-            "pathlib.PosixPath",
-            "torch.optim.adamw.AdamW",
-            "torch.optim.lr_scheduler.OneCycleLR",
-            "typing.Any",
-        ),
-        _Inert,
-    ),
+    **dict.fromkeys(_INERT.split(), _Inert),
     "collections.defaultdict": _Dictionary,
     "pytorch_lightning.utilities.parsing.AttributeDict": _Dictionary,
 }
@@ -106,12 +95,16 @@ class TorchFile(NamedTuple):
     """State dict, hyper-parameters of a Lightning checkpoint, text of the configuration in an mmcv checkpoint."""
 
     tensors: dict[str, np.ndarray]
-    hyper_parameters: dict[str, Any]
-    config: str
+    hyper_parameters: Mapping[str, Any] = {}
+    config: str = ""
 
 
 def read_torch(path: Path) -> TorchFile:
-    """A file of torch.save."""
+    """Contents of a file of torch.save.
+
+    Raises:
+        ConversionError: the file is broken, holds no state dict or asks for code, or PyTorch is not installed.
+    """
     torch = import_torch(path)
     stand_ins = [(stand_in, name) for name, stand_in in STAND_INS.items()]
     try:
@@ -141,10 +134,12 @@ def read_torch(path: Path) -> TorchFile:
         hyper_parameters = _plain(hyper_parameters)
     except RecursionError as error:
         raise ConversionError(f"{path}: the hyper-parameters contain themselves") from error
-    if not isinstance(hyper_parameters, dict):
-        hyper_parameters = {}
     config = meta.get("config") if isinstance(meta, dict) else None
-    return TorchFile(_arrays(path, content), hyper_parameters, config if isinstance(config, str) else "")
+    return TorchFile(
+        tensors=_arrays(path, content),
+        hyper_parameters=hyper_parameters if isinstance(hyper_parameters, dict) else {},
+        config=config if isinstance(config, str) else "",
+    )
 
 
 def _arrays(path: Path, state: Mapping[str, Any]) -> dict[str, np.ndarray]:

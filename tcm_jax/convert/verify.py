@@ -14,7 +14,9 @@ from tcm_jax.convert.architecture import Architecture, clip_of
 from tcm_jax.detection.model import DetectionConfig, DetectionModel
 from tcm_jax.models.clip import CLIP, CLIPConfig
 from tcm_jax.models.clip4str import CLIP4STR, CLIP4STRConfig
+from tcm_jax.models.decoder import Decoder
 from tcm_jax.models.decoding import decode
+from tcm_jax.models.tcm import TCM, TCMOutput
 from tcm_jax.pretrained import Pretrained
 from tcm_jax.text import bpe
 from tcm_jax.text.charset import CharsetTokenizer
@@ -22,6 +24,8 @@ from tcm_jax.text.charset import CharsetTokenizer
 TOLERANCE = 2e-4  # of the largest absolute value
 BATCH = 4
 DETECTOR_IMAGES = (2, 96, 160)
+Stages = dict[str, jax.Array]
+Variables = Mapping[str, Any]
 TEXTS = ("street", "exit 24", "coffee shop", "a")
 
 
@@ -35,18 +39,17 @@ class Difference:
 
     @property
     def passed(self) -> bool:
-        return self.relative <= TOLERANCE  # False for NaN
-
-
-def _difference(stage: str, ours: jax.Array, theirs: torch.Tensor) -> Difference:
-    expected = theirs.numpy().astype(np.float64)
-    absolute = float(np.abs(np.asarray(ours, np.float64) - expected).max())
-    return Difference(stage, absolute, absolute / max(float(np.abs(expected).max()), 1e-30))
+        """Whether the relative difference is within `TOLERANCE`; False for NaN."""
+        return self.relative <= TOLERANCE
 
 
 @torch.no_grad()
 def verify(model: Pretrained, architecture: Architecture, seed: int = 0) -> list[Difference]:
-    """Runs random images and a few texts through both; matrix products at full float32 precision."""
+    """Runs random images and a few texts through both; matrix products at full float32 precision.
+
+    Args:
+        model: what `architecture`, which holds the PyTorch tensors, was converted to.
+    """
     config = architecture.config
     s = reference.tensors(architecture.tensors, architecture.layout == "huggingface")
     rng = np.random.default_rng(seed)
@@ -64,83 +67,77 @@ def verify(model: Pretrained, architecture: Architecture, seed: int = 0) -> list
         ]
 
 
+def _compare(actual: Stages, expected: Mapping[str, torch.Tensor]) -> list[Difference]:
+    """The stages of `expected`, where maps have their channels first."""
+    rows = []
+    for stage, tensor in expected.items():
+        theirs = (tensor.permute(0, 2, 3, 1) if tensor.ndim == 4 else tensor).numpy().astype(np.float64)
+        absolute = float(np.abs(np.asarray(actual[stage], np.float64) - theirs).max())
+        rows.append(Difference(stage, absolute, absolute / max(float(np.abs(theirs).max()), 1e-30)))
+    return rows
+
+
 def _channels_first(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.asarray(images.transpose(0, 3, 1, 2), order="C"))
 
 
 def _clip(
-    s: reference.State,
+    s: reference.StateDict,
     prefix: str,
     config: CLIPConfig,
-    variables: Mapping[str, Any],
+    variables: Variables,
     images: np.ndarray,
     context_length: int,
 ) -> list[Difference]:
-    model, pixels = CLIP(config), _channels_first(images)
+    """Both towers."""
+    model, ids = CLIP(config), bpe.tokenize(TEXTS, context_length, truncate=True)
 
-    def encode(variables, images):
-        return model.apply(variables, images, method="encode_image", mutable=["intermediates"])
+    def ours(variables: Variables, images: jax.Array, ids: jax.Array) -> Stages:
+        tokens, sown = model.apply(variables, images, method="encode_image", mutable=["intermediates"])
+        stages = {"image embedding" if config.is_resnet else "image tokens": tokens}
+        if not config.is_resnet:
+            stages["patches, ln_pre"] = sown["intermediates"]["visual"]["ln_pre_out"][0]
+        return stages | {"text tokens": model.apply(variables, ids, method="encode_text")}
 
-    tokens, sown = jax.jit(encode)(variables, images)
-    if config.is_resnet:
-        rows = [_difference("image embedding", tokens, reference.resnet_embedding(s, config, pixels))]
-    else:
-        patches = sown["intermediates"]["visual"]["ln_pre_out"][0]
-        expected = reference.image_tokens(s, prefix, config, pixels) @ s[f"{prefix}visual.proj"]
-        rows = [
-            _difference("patches, ln_pre", patches, reference.embed_patches(s, prefix, config, pixels)),
-            _difference("image tokens", tokens, expected),
-        ]
-    ids = bpe.tokenize(TEXTS, context_length, truncate=True)
-    text = jax.jit(lambda v, ids: model.apply(v, ids, method="encode_text"))(variables, ids)
-    expected = reference.text_tokens(s, prefix, config, torch.tensor(ids, dtype=torch.long))
-    return [*rows, _difference("text tokens", text, expected)]
+    actual = jax.jit(ours)(variables, images, ids)
+    known = torch.tensor(ids, dtype=torch.long)
+    return _compare(actual, reference.clip_stages(s, prefix, config, _channels_first(images), known))
 
 
 def _decoders(
-    s: reference.State,
-    config: CLIP4STRConfig,
-    variables: Mapping[str, Any],
-    images: np.ndarray,
-    rng: np.random.Generator,
+    s: reference.StateDict, config: CLIP4STRConfig, variables: Variables, images: np.ndarray, rng: np.random.Generator
 ) -> list[Difference]:
-    """Both decoders on random words, then whole decodings."""
-    model, reader, tokenizer = CLIP4STR(config), reference.Reader(s, config), CharsetTokenizer(config.charset)
+    """Both decoders on random words, then complete decodings."""
+    model, tokenizer = CLIP4STR(config), CharsetTokenizer(config.charset)
     lengths = rng.integers(1, config.max_label_length + 1, BATCH)
     words = ["".join(rng.choice(list(config.charset), n)) for n in lengths]
     labels = tokenizer.encode(words, config.max_label_length)
     ids = np.where(labels == tokenizer.pad_id, tokenizer.eos_id, labels)[:, :-1]  # [b, t]
     t = ids.shape[1]
 
-    def ours(variables, images, ids):
-        def call(method, *args):
-            return model.apply(variables, *args, method=method)
-
+    def ours(variables: Variables, images: jax.Array, ids: jax.Array) -> Stages:
+        bound = model.bind(variables)
         mask = jnp.tri(t, dtype=bool)[None, None]
-        tokens = call("encode_image", images)
+        tokens = bound.encode_image(images)
         memory = {"visual": [tokens]}
         if config.use_language_model:
-            caption = call("encode_caption", call("captions", ids[:, 1:], t - 1))
-            memory["cross"] = [call("cross_image_tokens", tokens), caption]
-        return {
-            branch: call(
-                "decode",
-                branch,
-                ids[:, None],
-                [call("project_memory", branch, m[:, None]) for m in parts],
-                mask,
-                mask,
-            )[:, 0]
-            for branch, parts in memory.items()
-        }
+            caption = bound.encode_caption(bound.captions(ids[:, 1:], t - 1))
+            memory["cross"] = [bound.cross_image_tokens(tokens), caption]
 
-    logits = jax.jit(ours)(variables, images, ids)
-    pixels, known = _channels_first(images), torch.tensor(ids, dtype=torch.long)
+        def decode_all(decoder: Decoder, parts: list[jax.Array]) -> jax.Array:
+            memories = [decoder.project_memory(part[:, None]) for part in parts]
+            return decoder(ids[:, None], memories, mask, mask)[:, 0]
+
+        return {f"{branch} decoder": decode_all(bound.decoder(branch), parts) for branch, parts in memory.items()}
+
+    reader, pixels = reference.TorchCLIP4STR(s, config), _channels_first(images)
+    known = torch.tensor(ids, dtype=torch.long)
     visual, cross = reader.image_memory(pixels)
-    rows = [_difference("visual decoder", logits["visual"], reader.teacher_forced("visual", known, visual))]
+    expected = {"visual decoder": reader.teacher_forced("visual", known, visual)}
     if config.use_language_model:
         memory = torch.cat([cross, reader.caption_memory(known[:, 1:])], 1)
-        rows.append(_difference("cross decoder", logits["cross"], reader.teacher_forced("cross", known, memory)))
+        expected["cross decoder"] = reader.teacher_forced("cross", known, memory)
+    rows = _compare(jax.jit(ours)(variables, images, ids), expected)
 
     decoded = jax.jit(lambda v, images: decode(model, v, images).logits)(variables, images)
     strings = tokenizer.decode(np.asarray(decoded).argmax(-1))
@@ -149,15 +146,15 @@ def _decoders(
 
 
 def _detector(
-    s: reference.State, config: DetectionConfig, variables: Mapping[str, Any], images: np.ndarray
+    s: reference.StateDict, config: DetectionConfig, variables: Variables, images: np.ndarray
 ) -> list[Difference]:
     """Every stage from the backbone to the head's outputs."""
     model = DetectionModel(config).model
 
-    def run(model, images):
+    def run(model: TCM, images: jax.Array) -> tuple[Any, TCMOutput]:
         return model.backbone(images, dense=config.tcm.text_matching), model(images)
 
-    def ours(variables, images):
+    def ours(variables: Variables, images: jax.Array) -> Stages:
         (features, output), sown = model.apply(variables, images, method=run, mutable=["intermediates"])
         stages = {f"c{i}": stage for i, stage in enumerate(features.stages, start=2)}
         if config.tcm.text_matching:
@@ -171,12 +168,7 @@ def _detector(
             stages |= {f"classes p{i}": level.logits, f"coefficients p{i}": level.coefficients}
         return stages
 
-    expected = reference_tcm.forward(s, config, _channels_first(images))
-    actual = jax.jit(ours)(variables, images)
-    return [
-        _difference(name, actual[name], theirs.permute(0, 2, 3, 1) if theirs.ndim == 4 else theirs)
-        for name, theirs in expected.items()
-    ]
+    return _compare(jax.jit(ours)(variables, images), reference_tcm.forward(s, config, _channels_first(images)))
 
 
 def report(rows: list[Difference]) -> str:
