@@ -16,8 +16,8 @@ from tcm_jax.commands.evaluate import main as evaluate
 from tcm_jax.commands.evaluate.outputs import results_path
 from tcm_jax.commands.images import find_images, picture_paths
 from tcm_jax.data.entries import Entry
-from tcm_jax.data.scenes.build import DetectionEntry, training_scenes
-from tcm_jax.data.scenes.write import write_scene_folder
+from tcm_jax.data.scenes.build import DetectionEntry, training_images
+from tcm_jax.data.scenes.write import write_annotated_folder
 from tcm_jax.data.words.array_record import write_array_record
 from tcm_jax.data.words.build import evaluation_crops
 from tcm_jax.data.words.label_files import write_label_folder
@@ -207,10 +207,10 @@ def test_words_of_every_form(bucket, tmp_path):
 
 def test_scenes_with_their_photos(bucket):
     region = TextRegion(np.array([[1, 1], [9, 1], [9, 5], [1, 5]], np.float32), "word", False)
-    write_scene_folder([AnnotatedImage(jpeg(i), (region,), f"photo{i}.jpg") for i in range(3)], "gs://b/scenes/test")
+    write_annotated_folder([AnnotatedImage(jpeg(i), (region,), f"photo{i}.jpg") for i in range(3)], "gs://b/scenes/test")
     assert bucket.uploads[-1] == "gs://b/scenes/test/labels.jsonl"
     for path in ("scenes/test", "scenes/test/labels.jsonl"):
-        source = training_scenes(DetectionEntry(path=path, where="entry"), root="gs://b")
+        source = training_images(DetectionEntry(path=path, where="entry"), root="gs://b")
         assert source.name == "test"
         assert len(source) == 3
         assert source[1].image == jpeg(1)

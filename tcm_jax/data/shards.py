@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tcm_jax.data.array_record import sha256, shard_name, write_packed
-from tcm_jax.data.scenes.array_record import MANIFEST, pack_scene
+from tcm_jax.data.scenes.array_record import MANIFEST, pack_annotated_image
 from tcm_jax.data.sources import spread
 from tcm_jax.data.words.array_record import pack_word_crop
 from tcm_jax.files import absolute, as_path, atomic_file, is_remote
@@ -152,7 +152,7 @@ def packed(record: WordCrop | AnnotatedImage) -> bytes:
         ImageError: its image is no image file. Only the header of the file is read.
     """
     image_size(record.image, record.name)
-    return pack_word_crop(record) if isinstance(record, WordCrop) else pack_scene(record)
+    return pack_word_crop(record) if isinstance(record, WordCrop) else pack_annotated_image(record)
 
 
 def make_shard(source: Source[Any], plan: ShardPlan, number: int, tick: Callable[[], None] = lambda: None) -> Shard:

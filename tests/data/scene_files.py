@@ -27,8 +27,8 @@ def read(format, path: Path, part: str = "", problems: list[str] | None = None, 
     assert [other.name for other in FORMATS if other.recognises(head)] == [format.name]
     annotations = format.read(path, part, problems, report or AnnotationReport())
     return {
-        photo: [(np.asarray(polygon).tolist(), text, ignore) for polygon, text, ignore, _ in annotations.found(i)]
-        for i, photo in enumerate(annotations.photos)
+        photo: [(np.asarray(polygon).tolist(), text, ignore) for polygon, text, ignore, _ in annotations.instances(i)]
+        for i, photo in enumerate(annotations.images)
     }
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from word_files import records, run_data
 
-from tcm_jax.data.scenes.write import write_scene_folder
+from tcm_jax.data.scenes.write import write_annotated_folder
 from tcm_jax.data.words.label_files import write_label_folder
 from tcm_jax.records import AnnotatedImage
 
@@ -20,7 +20,8 @@ def test_the_pipeline_makes_the_shards_that_the_processes_make(tmp_path, capsys,
     if kind == "words":
         write_label_folder(records(10), source)
     else:
-        write_scene_folder([AnnotatedImage(record.image, (), f"{record.label}.jpg") for record in records(10)], source)
+        images = [AnnotatedImage(record.image, (), f"{record.label}.jpg") for record in records(10)]
+        write_annotated_folder(images, source)
     command = ("shard", source, "--shards", 3)
     assert run_data(*command, tmp_path / "here" / "packed") == 0
     assert run_data(*command, tmp_path / "beam" / "packed", "--beam", "--runner=DirectRunner") == 0

@@ -116,7 +116,7 @@ def test_synthtext_faulty_photos_and_unequal_numbers_of_words_are_left_out_and_c
 
 def test_synthtext_broken_files(tmp_path):
     path = gt_mat(tmp_path / "gt.mat", [("1/a.jpg", boxes(1).transpose(1, 0, 2), ["a"]), ("1/b.jpg", boxes(1), ["b"])])
-    with pytest.raises(SourceError, match=r"gt.mat: photo 1: '1/a.jpg' with wordBB \[4, 2.*expected a name and"):
+    with pytest.raises(SourceError, match=r"gt.mat: image 1: '1/a.jpg' with wordBB \[4, 2.*expected a name and"):
         read(SYNTHTEXT, path)
     problems: list[str] = []
     assert list(read(SYNTHTEXT, path, problems=problems)) == ["1/b.jpg"]

@@ -10,8 +10,8 @@ from PIL import Image
 from word_files import folder, jpeg, run
 
 from tcm_jax.data.scenes.check import survey
-from tcm_jax.data.scenes.sources import open_scenes
-from tcm_jax.data.scenes.write import write_scene_folder
+from tcm_jax.data.scenes.sources import open_annotated_images
+from tcm_jax.data.scenes.write import write_annotated_folder
 from tcm_jax.data.tfds import open_tfds
 from tcm_jax.images.decoding import ImageError
 from tcm_jax.images.drawing import annotation_sheet, draw_polygons
@@ -148,13 +148,13 @@ def test_a_written_folder_is_read_back(tmp_path):
         scene("two/IMG_1.JPG", number=1),
         AnnotatedImage(np.full((20, 40, 3), 7, np.uint8), (box(0, 0, 9, 9),), "synthetic scenes/train:0:7"),
     ]
-    assert write_scene_folder(made, tmp_path / "new") == 3
+    assert write_annotated_folder(made, tmp_path / "new") == 3
     names = ["images/img_1.jpg", "images/IMG_1-2.JPG", "images/train_0_7.png"]
     rows = [json.loads(line) for line in (tmp_path / "new" / "labels.jsonl").read_text("utf-8").splitlines()]
     assert [row["image"] for row in rows] == names
     assert (rows[2]["width"], rows[2]["height"]) == (40, 20)
     assert rows[0]["instances"][0]["polygon"] == [[1.25, 2], [30.1, 2], [30.1, 20], [1.25, 20]]
-    read = open_scenes(tmp_path / "new")
+    read = open_annotated_images(tmp_path / "new")
     for i, (record, name) in enumerate(zip(made, names, strict=True)):
         assert read.image_name(i).endswith(name)
         assert [(r.text, r.ignore) for r in read[i].regions] == [(r.text, r.ignore) for r in record.regions]
@@ -162,7 +162,7 @@ def test_a_written_folder_is_read_back(tmp_path):
             np.testing.assert_array_equal(region.polygon, expected.polygon)
     assert read[0].image == made[0].image
     with pytest.raises(FileExistsError):
-        write_scene_folder(made, tmp_path / "new")
+        write_annotated_folder(made, tmp_path / "new")
 
 
 def test_check_of_a_folder_of_photos(tmp_path, capsys):
@@ -217,7 +217,7 @@ def test_build_writes_a_folder_of_scenes(tmp_path, capsys):
     code, text = run(capsys, "build", path, tmp_path / "new")
     assert code == 0
     assert "new: 1 records, 1 left out\nleft out: " in text and "img_2.jpg" in text
-    built = open_scenes(tmp_path / "new")
+    built = open_annotated_images(tmp_path / "new")
     assert [record.image for record in built] == [jpeg(0, 200, 100)]
     assert built.regions(0)[0].text == "EXIT"
     code, text = run(capsys, "build", path, tmp_path / "other", "--to", "lmdb")
@@ -240,7 +240,7 @@ def test_synth_renders_scenes(tmp_path, capsys):
     options = ("synth", "--scenes", "-n", 2, "--image-size", 96, 128, "--words", 2, 4, "--difficulty", 0)
     code, text = run(capsys, *options, "-o", tmp_path / "new")
     assert code == 0 and "new: 2 scenes from " in text
-    made = open_scenes(tmp_path / "new")
+    made = open_annotated_images(tmp_path / "new")
     assert len(made) == 2
     assert Image.open(io.BytesIO(made[0].image)).size == (128, 96)
     assert run(capsys, *options, "-o", tmp_path / "sheet.png")[0] == 0
@@ -253,7 +253,7 @@ def test_tfds_builds_a_data_set(tmp_path, capsys):
     icdar2015(tmp_path / "manual" / "own", img_1="5,5,90,5,90,40,5,40,EXIT\n5,5,5,5,5,5,5,5,gone\n")
     code, text = run(capsys, "tfds", "scene_text/folders", tmp_path / "manual", tmp_path / "tfds")
     assert code == 0
-    assert "own: 1 photos, 1 text instances (0 of them ignored); dropped 1 without area (gt_img_1.txt:2)\n" in text
+    assert "own: 1 images, 1 text instances (0 of them ignored); dropped 1 without area (gt_img_1.txt:2)\n" in text
     assert len(open_tfds(tmp_path / "tfds/scene_text/folders", "own")) == 1
     code, text = run(capsys, "tfds", "scene_text/icdar", tmp_path, tmp_path / "tfds")
     assert code == 1 and "no data set is called 'scene_text/icdar'; there are scene_text/icdar2013, " in text

@@ -95,7 +95,9 @@ def test_ctw1500_training_xml():
     problems = []
     [(points, text, ignore)] = parse("ctw1500", BOM + XML.encode(), problems, "0200.xml")
     assert (np.ravel(points).tolist(), text, ignore) == (CIRCLE, "OLATHE & CO", False)
-    assert problems == ["0200.xml: box 2: <segs>1,2,3</segs> (3 numbers instead of 28); expected 28 integers"]
+    assert problems == [
+        "0200.xml: box 2: {'label': '###', 'segs': '1,2,3'} (3 numbers instead of 28); expected <segs> with 28 integers"
+    ]
 
 
 def test_ctw1500_xml_that_is_cut_off():

@@ -6,10 +6,9 @@ import numpy as np
 from scene_files import BOX, CORNERS, boxes, coco_text, curved, gt_mat, word_on_curves, write
 from word_files import jpeg
 
-from tcm_jax.data.scenes.formats.base import ListedAnnotations
 from tcm_jax.data.scenes.formats.packed import PackedAnnotations
-from tcm_jax.data.scenes.regions import AnnotationReport
-from tcm_jax.data.scenes.sources import open_scenes
+from tcm_jax.data.scenes.regions import AnnotationReport, usable_regions
+from tcm_jax.data.scenes.sources import open_annotated_images
 
 
 def test_sets_are_opened_from_their_folders(tmp_path):
@@ -32,11 +31,11 @@ def test_sets_are_opened_from_their_folders(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
         write(tmp_path / name, document)
         path.write_bytes(jpeg(1))
-        opened[name.split("/")[0]] = open_scenes((tmp_path / name).parent, format or "auto")
+        opened[name.split("/")[0]] = open_annotated_images((tmp_path / name).parent, format or "auto")
     (tmp_path / "synth/8").mkdir(parents=True)
     (tmp_path / "synth/8/b.jpg").write_bytes(jpeg(1))
     gt_mat(tmp_path / "synth/gt.mat", [("8/a.jpg", boxes(1), ["a"]), ("8/b.jpg", boxes(1, 2), ["a b"])])
-    opened["synth"] = open_scenes(tmp_path / "synth")
+    opened["synth"] = open_annotated_images(tmp_path / "synth")
 
     assert {name: (source.kind, len(source), len(source[0].regions)) for name, source in opened.items()} == {
         "art": ("art", 1, 1),
@@ -45,9 +44,9 @@ def test_sets_are_opened_from_their_folders(tmp_path):
         "coco": ("coco_text", 1, 1),
         "synth": ("synthtext", 1, 2),
     }
-    assert opened["art"].report.dropped == {"annotation without a photo": 2}
+    assert opened["art"].report.dropped == {"annotation without an image": 2}
     assert opened["synth"].image_name(0) == "synth/8/b.jpg"
-    assert str(opened["textocr"].report).startswith("1 photos, 1 text instances (1 of them ignored)")
+    assert str(opened["textocr"].report).startswith("1 images, 1 text instances (1 of them ignored)")
 
 
 def test_few_of_many_annotated_photos_are_found(tmp_path):
@@ -56,7 +55,7 @@ def test_few_of_many_annotated_photos_are_found(tmp_path):
     write(tmp_path / "train_labels.json", {f"gt_{i}": [word] for i in range(300)})
     (tmp_path / "night").mkdir()
     (tmp_path / "night/gt_250.jpg").write_bytes(jpeg(1))
-    source = open_scenes(tmp_path)
+    source = open_annotated_images(tmp_path)
     assert [source.image_name(i) for i in range(len(source))] == [f"{tmp_path.name}/night/gt_250.jpg"]
 
 
@@ -78,19 +77,24 @@ def test_packed_annotations_are_those_given_and_count_as_each_by_itself():
         words = [(shapes[k].astype(np.float32), "wört"[: k % 5], bool(k % 2)) for k in chosen]
         photos.append((f"{number}.jpg", words))
     packed = pickle.loads(pickle.dumps(PackedAnnotations(iter(photos))))
-    assert packed.photos == [f"{number}.jpg" for number in range(40)]
+    assert packed.images == [f"{number}.jpg" for number in range(40)]
     for index, (photo, words) in enumerate(photos):
-        found = list(packed.found(index))
+        found = list(packed.instances(index))
         assert [entry[1:] for entry in found] == [
             (text, ignore, f"{photo}:{k}") for k, (_, text, ignore) in enumerate(words, start=1)
         ]
         for entry, (polygon, _, _) in zip(found, words, strict=True):
             np.testing.assert_array_equal(entry[0], polygon)
 
-    slowly = ListedAnnotations(packed.photos, [list(packed.found(i)) for i in range(40)])
     for chosen_photos in ([], [0], range(40), [39, 3, 17]):
         expected, report = AnnotationReport(), AnnotationReport()
-        slowly.count(chosen_photos, expected)
+        for index in chosen_photos:
+            usable_regions(packed.instances(index), expected)
         packed.count(chosen_photos, report)
         assert report == expected
     assert report.dropped  # there was something to find
+
+    with_places = [("a.jpg", [(*word, f"gt.txt:{7 * k}") for k, word in enumerate(words)]) for _, words in photos]
+    kept = PackedAnnotations(with_places, keep_places=True)
+    for index, (_, words) in enumerate(photos):
+        assert [entry[3] for entry in kept.instances(index)] == [f"gt.txt:{7 * k}" for k in range(len(words))]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from word_files import jpeg
 
-from tcm_jax.data.scenes.sources import open_scenes
+from tcm_jax.data.scenes.sources import open_annotated_images
 from tcm_jax.images.decoding import ImageError
 from tcm_jax.records import SourceError
 
@@ -40,7 +40,7 @@ def test_photos_and_annotations_in_two_folders(tmp_path):
             "gt/gt_img_10.txt": f"{QUAD},ten\n",
         },
     )
-    source = open_scenes(root)
+    source = open_annotated_images(root)
     assert (source.kind, source.name, len(source)) == ("icdar2015", "ic15", 2)
     assert names(source) == ["ic15/imgs/img_2.jpg", "ic15/imgs/img_10.jpg"]  # as people count
     scene = source[0]
@@ -48,7 +48,7 @@ def test_photos_and_annotations_in_two_folders(tmp_path):
     assert [(region.text, region.ignore) for region in scene.regions] == [("two", False), ("###", True)]
     assert scene.regions[0].polygon.dtype == np.float32
     assert scene.regions[0].polygon.tolist() == [[1, 2], [30, 2], [30, 9], [1, 9]]
-    assert str(source.report) == "2 photos, 3 text instances (1 of them ignored)"
+    assert str(source.report) == "2 images, 3 text instances (1 of them ignored)"
     with pytest.raises(IndexError):
         source[2]
 
@@ -72,49 +72,50 @@ def test_photos_and_annotations_in_two_folders(tmp_path):
     ],
 )
 def test_annotations_beside_photos_are_recognised_by_name_and_content(tmp_path, photo, annotation, text, kind):
-    source = open_scenes(write(tmp_path, {photo: "", annotation: text}))
+    source = open_annotated_images(write(tmp_path, {photo: "", annotation: text}))
     assert (source.kind, len(source)) == (kind, 1)
-    assert open_scenes(tmp_path, kind).kind == kind
+    assert open_annotated_images(tmp_path, kind).kind == kind
 
 
 def test_a_labels_file_by_its_folder_and_by_its_name(tmp_path):
     lines = [row("images/a.jpg", [[1, 2], [9, 2], [9.5, 8]], [[0, 0], [5, 0], [5, 5]]), row("images/b.jpg")]
     root = write(tmp_path / "set", {"images/a.jpg": "", "images/b.jpg": "", "labels.jsonl": "\n".join(lines)})
     for path in (root, root / "labels.jsonl"):
-        source = open_scenes(path)
+        source = open_annotated_images(path)
         assert (source.kind, names(source)) == ("jsonl", ["set/images/a.jpg", "set/images/b.jpg"])
         assert [(region.text, region.ignore) for region in source.regions(0)] == [("w0", False), ("w1", True)]
         assert source.regions(0)[0].polygon.tolist() == [[1, 2], [9, 2], [9.5, 8]]
         assert source[1].regions == ()  # a photo without text
-        assert str(source.report) == "2 photos, 2 text instances (1 of them ignored)"
+        assert str(source.report) == "2 images, 2 text instances (1 of them ignored)"
 
 
 def test_photos_of_a_labels_file_may_be_elsewhere(tmp_path):
     files = {"photos/day/a.jpg": "", "photos/night/a.jpg": "", "annotations/labels.jsonl": row("a.jpg")}
     root = write(tmp_path / "set", files)
-    assert names(open_scenes(root)) == ["set/photos/day/a.jpg"]
-    source = open_scenes(root, images="photos/night", annotations="annotations/labels.jsonl")
+    assert names(open_annotated_images(root)) == ["set/photos/day/a.jpg"]
+    source = open_annotated_images(root, images="photos/night", annotations="annotations/labels.jsonl")
     assert names(source) == ["set/photos/night/a.jpg"]
     assert source[0].image == jpeg(1)
-    assert names(open_scenes(root / "annotations", images="../photos/night")) == ["annotations/../photos/night/a.jpg"]
+    source = open_annotated_images(root / "annotations", images="../photos/night")
+    assert names(source) == ["annotations/../photos/night/a.jpg"]
 
 
 def test_what_has_no_counterpart_is_counted(tmp_path):
     files = {"img_1.jpg": "", "img_3.jpg": "", "gt_img_1.txt": f"{QUAD},word", "gt_img_9.txt": f"{QUAD},word"}
-    source = open_scenes(write(tmp_path / "ic15", files))
+    source = open_annotated_images(write(tmp_path / "ic15", files))
     assert len(source) == 1
     assert "1 without an annotation (img_3.jpg)" in str(source.report)
-    assert "1 annotation without a photo (gt_img_9.txt)" in str(source.report)
+    assert "1 annotation without an image (gt_img_9.txt)" in str(source.report)
     labels = "\n".join([row("images/a.jpg"), row("images/gone.jpg", [[1, 2], [9, 2], [9, 8]])])
-    source = open_scenes(write(tmp_path / "lines", {"images/a.jpg": "", "labels.jsonl": labels}))
+    source = open_annotated_images(write(tmp_path / "lines", {"images/a.jpg": "", "labels.jsonl": labels}))
     assert str(source.report) == (
-        "1 photos, 0 text instances (0 of them ignored); dropped 1 annotation without a photo (images/gone.jpg)"
+        "1 images, 0 text instances (0 of them ignored); dropped 1 annotation without an image (images/gone.jpg)"
     )
 
 
 def test_an_empty_annotation_file_is_a_photo_without_text(tmp_path):
     files = {"img_1.jpg": "", "img_2.jpg": "", "gt_img_1.txt": "\r\n", "gt_img_2.txt": f"{QUAD},word"}
-    source = open_scenes(write(tmp_path, files))
+    source = open_annotated_images(write(tmp_path, files))
     assert [len(source.regions(i)) for i in range(2)] == [0, 1]
 
 
@@ -127,7 +128,7 @@ def test_polygons_that_cannot_be_used_are_dropped_and_counted(tmp_path):
         "0,0,9,9,9,0,0,9,crossing",
         "-50,-50,-10,-50,-10,-40,-50,-40,outside",
     ]
-    source = open_scenes(write(tmp_path, {"img_1.jpg": "", "gt_img_1.txt": "\n".join(lines)}))
+    source = open_annotated_images(write(tmp_path, {"img_1.jpg": "", "gt_img_1.txt": "\n".join(lines)}))
     assert [region.text for region in source.regions(0)] == ["good", "crossing", "outside"]
     assert source.report.where == {
         "without area": ["gt_img_1.txt:2", "gt_img_1.txt:3"],
@@ -139,9 +140,9 @@ def test_malformed_lines_are_an_error_or_problems(tmp_path):
     files = {"img_1.jpg": "", "gt_img_1.txt": f"{QUAD},word\n{QUAD},a\n1,2,3\n", "img_2.jpg": "", "gt_img_2.txt": "x"}
     root = write(tmp_path, files)
     with pytest.raises(SourceError, match=r"gt_img_1.txt:3: '1,2,3' \(3 fields instead of 9\); expected x1,y1"):
-        open_scenes(root)
+        open_annotated_images(root)
     problems = []
-    source = open_scenes(root, problems=problems)
+    source = open_annotated_images(root, problems=problems)
     assert [len(source.regions(i)) for i in range(2)] == [2, 0]
     assert [problem.split(": ")[0] for problem in problems] == [f"{root}/gt_img_1.txt:3", f"{root}/gt_img_2.txt:1"]
 
@@ -150,29 +151,29 @@ def test_a_photo_whose_annotation_cannot_be_decoded_is_left_out(tmp_path):
     root = write(tmp_path, {"img_1.jpg": "", "gt_img_1.txt": f"{QUAD},word", "img_2.jpg": ""})
     (root / "gt_img_2.txt").write_bytes(f"{QUAD},caf\xe9".encode("latin-1"))
     problems = []
-    assert names(open_scenes(root, problems=problems)) == [f"{root.name}/img_1.jpg"]
+    assert names(open_annotated_images(root, problems=problems)) == [f"{root.name}/img_1.jpg"]
     assert problems == [f"{root}/gt_img_2.txt:1: byte 0xe9 is not UTF-8; save the file as UTF-8"]
     with pytest.raises(SourceError, match="not UTF-8"):
-        open_scenes(root)
+        open_annotated_images(root)
 
 
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("{", "JSONDecodeError"),
-        ('{"instances": []}', "KeyError\\('image'\\)"),
-        ('{"image": "a.jpg", "instances": [{"text": "a"}]}', "KeyError\\('polygon'\\)"),
+        ("{", "Expecting property name"),
+        ('{"instances": []}', "no 'image'; found instances"),
+        ('{"image": "a.jpg", "instances": [{"text": "a"}]}', "no 'polygon'; found text"),
         ('{"image": "a.jpg", "instances": [{"polygon": [[1, 2], [3]]}]}', "expected x and y of all points"),
-        ('{"image": "a.jpg", "instances": [{"polygon": [], "ignore": "no"}]}', "'no' is neither true nor false"),
-        ('{"image": 7, "instances": []}', "7 is no string"),
+        ('{"image": "a.jpg", "instances": [{"polygon": [], "ignore": "no"}]}', "'ignore' is 'no'; expected true or false"),
+        ('{"image": 7, "instances": []}', "'image' is 7; expected a string"),
     ],
 )
 def test_malformed_rows_of_a_labels_file(tmp_path, line, problem):
     root = write(tmp_path, {"a.jpg": "", "labels.jsonl": f"{row('a.jpg')}\n{line}\n"})
     with pytest.raises(SourceError, match=f"labels.jsonl:2: .*{problem}.*; expected {{"):
-        open_scenes(root)
+        open_annotated_images(root)
     problems = []
-    open_scenes(root, problems=problems)
+    open_annotated_images(root, problems=problems)
     assert len(problems) == 1
 
 
@@ -187,41 +188,41 @@ BOTH_SPLITS = {
 def test_two_splits_below_one_folder_are_told_apart_by_name(tmp_path):
     root = write(tmp_path, BOTH_SPLITS)
     with pytest.raises(SourceError, match=r"may belong to .*imgs/test/img_1.jpg and to .*training.*images=..."):
-        open_scenes(root)
+        open_annotated_images(root)
     with pytest.raises(SourceError, match=r"img_1.jpg has two annotations, .*annotations=..."):
-        open_scenes(root, images="imgs/test")
-    source = open_scenes(root, images="imgs/test", annotations="annotations/test")
+        open_annotated_images(root, images="imgs/test")
+    source = open_annotated_images(root, images="imgs/test", annotations="annotations/test")
     assert [region.text for region in source.regions(0)] == ["test"]
     assert names(source) == [f"{root.name}/imgs/test/img_1.jpg"]
 
 
 def test_photos_to_train_and_to_test_are_not_mixed(tmp_path):
     files = {"train/1.jpg": "", "train/1.txt": f"{QUAD},a", "test/2.jpg": "", "test/2.txt": f"{QUAD},b"}
-    with pytest.raises(SourceError, match=r"photos to train \(train\) and to test \(test\)"):
-        open_scenes(write(tmp_path, files))
-    assert len(open_scenes(tmp_path / "train")) == 1
+    with pytest.raises(SourceError, match=r"images to train \(train\) and to test \(test\)"):
+        open_annotated_images(write(tmp_path, files))
+    assert len(open_annotated_images(tmp_path / "train")) == 1
 
 
 @pytest.mark.parametrize(
     ("files", "arguments", "problem"),
     [
-        ({}, {}, "has no photos"),
-        ({"a.jpg": ""}, {}, "has 1 photos, such as a.jpg, but .* no annotations of any format"),
-        ({"a.jpg": "", "b.txt": f"{QUAD},word"}, {}, "such as b.txt, is called as one of the 1 photos"),
+        ({}, {}, "has no images"),
+        ({"a.jpg": ""}, {}, "has 1 images, such as a.jpg, but .* no annotations of any format"),
+        ({"a.jpg": "", "b.txt": f"{QUAD},word"}, {}, "such as b.txt, is named as one of the 1 images"),
         ({"a.jpg": "", "a.txt": "free text"}, {}, "a.txt begins with b'free text', which is none of the formats"),
         ({"a.jpg": "", "a.txt": "free text"}, {"format": "jsonl"}, "no annotation file of the format jsonl"),
         ({"a.jpg": "", "a.txt": "free text"}, {"format": "voc"}, "unknown format 'voc'"),
         ({"a.jpg": "", "a.txt": "free text"}, {"format": "mlt:val"}, "format mlt has no part 'val'"),
         ({"a.jpg": "", "x/a.txt": f"{QUAD},1", "y/a.txt": f"{QUAD},1"}, {}, "a.jpg has two annotations"),
         ({"a.jpg": "", "a.jsonl": row("a.jpg"), "b.jsonl": row("a.jpg")}, {}, "name one .*: a.jsonl, b.jsonl"),
-        ({"a.jpg": "", "a.jsonl": row("b.jpg")}, {}, "none of the 1 photos that .*a.jsonl names, such as b.jpg, is in"),
+        ({"a.jpg": "", "a.jsonl": row("b.jpg")}, {}, "none of the 1 images that .*a.jsonl names, such as b.jpg, is in"),
         ({"a.jpg": "", "a.txt": "x"}, {"annotations": "a.txt"}, "a.txt is not recognised as a file that annotates"),
         ({"a.jpg": "", "a.txt": "x"}, {"images": "photos"}, "photos does not exist"),
     ],
 )
 def test_what_cannot_be_opened_says_why(tmp_path, files, arguments, problem):
     with pytest.raises(SourceError, match=problem):
-        open_scenes(write(tmp_path, files), **arguments)
+        open_annotated_images(write(tmp_path, files), **arguments)
 
 
 def test_a_part_of_a_set_has_to_be_chosen(tmp_path):
@@ -234,19 +235,19 @@ def test_a_part_of_a_set_has_to_be_chosen(tmp_path):
     }
     root = write(tmp_path, {"a.jpg": "", "cocotext.v2.json": json.dumps(document)})
     with pytest.raises(SourceError, match="several parts; choose one by the format coco_text:train or coco_text:val"):
-        open_scenes(root, "coco_text")
-    assert [region.text for region in open_scenes(root, "coco_text:val").regions(0)] == ["a"]
+        open_annotated_images(root, "coco_text")
+    assert [region.text for region in open_annotated_images(root, "coco_text:val").regions(0)] == ["a"]
 
 
 def test_a_photo_that_vanished(tmp_path):
-    source = open_scenes(write(tmp_path, {"img_1.jpg": "", "gt_img_1.txt": f"{QUAD},word"}))
+    source = open_annotated_images(write(tmp_path, {"img_1.jpg": "", "gt_img_1.txt": f"{QUAD},word"}))
     (tmp_path / "img_1.jpg").unlink()
     with pytest.raises(ImageError, match="img_1.jpg: can't read .*No such file"):
         source[0]
 
 
 def test_sources_are_pickled(tmp_path):
-    source = open_scenes(write(tmp_path, {"img_1.jpg": "", "gt_img_1.txt": f"{QUAD},word"}))
+    source = open_annotated_images(write(tmp_path, {"img_1.jpg": "", "gt_img_1.txt": f"{QUAD},word"}))
     copy = pickle.loads(pickle.dumps(source))
     assert copy.image_name(0) == source.image_name(0)
     assert copy.regions(0)[0].text == "word"

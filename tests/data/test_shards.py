@@ -14,8 +14,8 @@ import pytest
 from word_files import ListSource, jpeg, records, run_data
 
 from tcm_jax.data.array_record import set_name, write_packed
-from tcm_jax.data.scenes.sources import open_scenes
-from tcm_jax.data.scenes.write import write_scene_folder
+from tcm_jax.data.scenes.sources import open_annotated_images
+from tcm_jax.data.scenes.write import write_annotated_folder
 from tcm_jax.data.shards import finish, make_shard, plan_shards, start
 from tcm_jax.data.words.array_record import ArrayRecordCrops, write_array_record
 from tcm_jax.data.words.benchmarks import benchmark_sets
@@ -41,7 +41,7 @@ def scenes(path, count: int = 5):
         AnnotatedImage(jpeg(i), (TextRegion(BOX + i, f"w{i}"), TextRegion(BOX, "", True))[: i + 1], f"img_{i}.jpg")
         for i in range(count)
     ]
-    write_scene_folder(made, path)
+    write_annotated_folder(made, path)
     return path
 
 
@@ -84,16 +84,16 @@ def test_the_manifest_accounts_for_everything(tmp_path, capsys):
 def test_scenes_come_back_with_their_regions(tmp_path, capsys):
     source = scenes(tmp_path / "photos")
     assert shard(source, tmp_path / "packed", "--shards", 2) == 0
-    read, original = open_scenes(tmp_path / "packed"), open_scenes(source)
+    read, original = open_annotated_images(tmp_path / "packed"), open_annotated_images(source)
     assert (read.kind, read.name) == ("ArrayRecord", "packed")
-    assert str(read.report) == str(original.report) == "5 photos, 9 text instances (4 of them ignored)"
+    assert str(read.report) == str(original.report) == "5 images, 9 text instances (4 of them ignored)"
     for i in range(5):
         assert (read.image_name(i), read[i].image) == (original.image_name(i), original[i].image)
         for region, expected in zip(read.regions(i), original.regions(i), strict=True):
             assert (region.text, region.ignore) == (expected.text, expected.ignore)
             assert region.polygon.dtype == np.float32 and (region.polygon == expected.polygon).all()
     assert run_data("check", tmp_path / "packed") == 0
-    assert "recognised: ArrayRecord packed: 5 photos" in capsys.readouterr().out
+    assert "recognised: ArrayRecord packed: 5 images" in capsys.readouterr().out
     with pytest.raises(SourceError, match=r"record 0 has another layout \(KeyError\('label'\)\)"):
         open_word_crops(tmp_path / "packed")
 
@@ -102,15 +102,15 @@ def test_several_sources_follow_each_other(tmp_path, capsys):
     sources = scenes(tmp_path / "one", 2), scenes(tmp_path / "two", 3)
     next((sources[1] / "images").iterdir()).rename(tmp_path / "gone.jpg")
     assert shard(*sources, tmp_path / "packed", "--shards", 2, "--scenes") == 0
-    read = open_scenes(tmp_path / "packed")
+    read = open_annotated_images(tmp_path / "packed")
     assert [read.image_name(i)[:3] for i in range(4)] == ["one", "one", "two", "two"]
-    assert "two: 2 photos" in (output := capsys.readouterr().out) and "1 annotation without a photo" in output
+    assert "two: 2 images" in (output := capsys.readouterr().out) and "1 annotation without an image" in output
 
 
 def test_a_missing_shard_is_named(tmp_path):
     shard(words(tmp_path / "words"), tmp_path / "packed", "--shards", 3)
     shard(scenes(tmp_path / "photos"), tmp_path / "scenes", "--shards", 3)
-    for name, open_set in (("packed", open_word_crops), ("scenes", open_scenes)):
+    for name, open_set in (("packed", open_word_crops), ("scenes", open_annotated_images)):
         (tmp_path / name / f"{name}-00001-of-00003.arrayrecord").unlink()
         with pytest.raises(SourceError, match=f"lacks 1 of 3 shards: {name}-00001-of-00003.arrayrecord"):
             open_set(tmp_path / name)
@@ -119,8 +119,8 @@ def test_a_missing_shard_is_named(tmp_path):
 def test_scenes_without_their_manifest_are_not_complete(tmp_path):
     shard(scenes(tmp_path / "photos"), tmp_path / "packed", "--shards", 2)
     (tmp_path / "packed" / "manifest.json").unlink()
-    with pytest.raises(SourceError, match="manifest.json is missing, which comes last"):
-        open_scenes(tmp_path / "packed")
+    with pytest.raises(SourceError, match="manifest.json is missing, which is written last"):
+        open_annotated_images(tmp_path / "packed")
 
 
 def test_finished_shards_are_kept_and_damaged_ones_made_again(tmp_path):
@@ -194,7 +194,7 @@ def test_a_stopped_command_goes_on_where_it_was(tmp_path, sent):
 def test_shards_in_an_object_store(tmp_path, monkeypatch):
     monkeypatch.setenv("TCM_JAX_CACHE", str(tmp_path / "cache"))
     store = install_empty()
-    source = open_scenes(scenes(tmp_path / "photos"))
+    source = open_annotated_images(scenes(tmp_path / "photos"))
     plans = [plan_shards(source, destination, 2) for destination in (tmp_path / "packed", "gs://b/packed")]
     for plan in plans:
         start(plan)
@@ -203,7 +203,7 @@ def test_shards_in_an_object_store(tmp_path, monkeypatch):
         finish(plan, made)
     uploaded = {name.removeprefix("/b/packed/"): file.getvalue() for name, file in store.store.items()}
     assert uploaded == contents(tmp_path / "packed")
-    read = open_scenes("gs://b/packed")
+    read = open_annotated_images("gs://b/packed")
     assert read.name == "packed" and read[4].image == source[4].image
     start(plans[1])
     finish(plans[1], [make_shard(source, plans[1], i) for i in range(2)])

@@ -9,7 +9,7 @@ import pytest
 from word_files import folder, jpeg, records
 
 from tcm_jax.data.entries import Entry, parse_entries
-from tcm_jax.data.scenes.build import DetectionEntry, training_scenes
+from tcm_jax.data.scenes.build import DetectionEntry, training_images
 from tcm_jax.data.tfds import SceneText, TfdsScenes, TfdsWords, WordImages, build_tfds, open_tfds
 from tcm_jax.data.tfds.layouts import SCENES, Layout
 from tcm_jax.data.words.build import training_crops
@@ -47,7 +47,7 @@ def test_scenes_are_read_back_as_they_were(tmp_path):
     path, accounts = build_tfds("scene_text/icdar2015", icdar2015(tmp_path / "manual"), tmp_path / "tfds")
     assert path == tmp_path / "tfds/scene_text/icdar2015/1.0.0"
     assert accounts == {
-        "train": "3 photos, 3 text instances (1 of them ignored); dropped 1 without area (gt_img_10.txt:2)"
+        "train": "3 images, 3 text instances (1 of them ignored); dropped 1 without area (gt_img_10.txt:2)"
     }
     source = open_tfds(path, "train")
     assert isinstance(source, TfdsScenes)
@@ -164,7 +164,7 @@ def test_missing_photos_are_listed(tmp_path):
     manual = icdar2015(tmp_path / "manual")
     for name in ("img_2.jpg", "img_10.jpg"):
         (manual / "ch4_training_images" / name).unlink()
-    with pytest.raises(SourceError, match=r"lacks 2 annotated photos \(gt_img_2.txt, gt_img_10.txt\)"):
+    with pytest.raises(SourceError, match=r"lacks 2 annotated images \(gt_img_2.txt, gt_img_10.txt\)"):
         build_tfds("scene_text/icdar2015", manual, tmp_path / "tfds")
     assert list((tmp_path / "tfds/scene_text/icdar2015").iterdir()) == []
 
@@ -244,10 +244,10 @@ def test_entries_of_a_config_name_a_split(tmp_path):
     scenes = {"path": "tfds/scene_text/icdar2015", "split": "train"}
     words = {"path": "tfds/word_images/benchmarks", "split": "SVT"}
     letters = LabelFilter(CHARSET_36, 5)
-    assert len(training_scenes(DetectionEntry(**scenes), tmp_path)) == 3
+    assert len(training_images(DetectionEntry(**scenes), tmp_path)) == 3
     assert list(training_crops(Entry(**words), letters, tmp_path).labels()) == ["w0", "w1", "w2"]
     with pytest.raises(SourceError, match="benchmarks holds words; expected scenes"):
-        training_scenes(DetectionEntry(**words), tmp_path)
+        training_images(DetectionEntry(**words), tmp_path)
     with pytest.raises(SourceError, match="icdar2015 holds scenes; expected words"):
         training_crops(Entry(**scenes), letters, tmp_path)
     with pytest.raises(ValueError, match="split is of a path"):

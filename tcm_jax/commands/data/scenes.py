@@ -4,8 +4,8 @@ import argparse
 
 from tcm_jax.commands.data.common import Kind
 from tcm_jax.data.scenes.check import survey
-from tcm_jax.data.scenes.sources import open_scenes
-from tcm_jax.data.scenes.write import write_scene_folder
+from tcm_jax.data.scenes.sources import open_annotated_images
+from tcm_jax.data.scenes.write import write_annotated_folder
 from tcm_jax.images.decoding import image_size
 from tcm_jax.images.drawing import annotation_sheet
 from tcm_jax.records import AnnotatedImage, AnnotatedImageSource
@@ -34,7 +34,7 @@ def _render(options: argparse.Namespace) -> AnnotatedImageSource:
 SCENES = Kind(
     name="scenes",
     contents="annotated images",
-    open=open_scenes,
+    open=open_annotated_images,
     arguments=lambda options: (options.format, options.images, options.annotations),
     survey=lambda options: survey,
     line=_line,
@@ -42,7 +42,7 @@ SCENES = Kind(
     columns=(3, 3),
     legend="; green texts count, orange ones are ignored",
     render=_render,
-    writers={"scenes": write_scene_folder},
+    writers={"scenes": write_annotated_folder},
     folder="scenes",
     check=lambda record: image_size(record.image, record.name),
 )

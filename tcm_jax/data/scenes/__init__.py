@@ -1,0 +1,1 @@
+"""Annotated images for detectors: formats, sources, ArrayRecord files, checks and augmentation."""

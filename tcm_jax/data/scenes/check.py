@@ -13,7 +13,7 @@ from PIL import Image
 from tcm_jax.data.check import Survey, distribution, most_common
 from tcm_jax.records import AnnotatedImage, AnnotatedImageSource, TextRegion
 
-_TINY = 8  # pixels of the shorter side: nothing is left to read
+_TINY = 8  # pixels of the shorter side, below which text is illegible
 _ORIENTATION = 0x0112  # the EXIF tag
 
 
@@ -59,20 +59,20 @@ def survey(source: AnnotatedImageSource, indices: Iterable[int]) -> AnnotationSu
     result = AnnotationSurvey()
     for record, size in result.read(source, indices):
         result.usable += size is not None
-        if isinstance(record.image, bytes) and size is not None and _turned(record.image):
+        if isinstance(record.image, bytes) and size is not None and _is_rotated(record.image):
             result.note("image: with an EXIF orientation, which is ignored", record.name)
         _inspect_regions(result, record, size)
     return result
 
 
-def _inspect_regions(result: AnnotationSurvey, scene: AnnotatedImage, size: tuple[int, int] | None) -> None:
-    result.counts.append((len(scene.regions), sum(region.ignore for region in scene.regions)))
+def _inspect_regions(result: AnnotationSurvey, record: AnnotatedImage, size: tuple[int, int] | None) -> None:
+    result.counts.append((len(record.regions), sum(region.ignore for region in record.regions)))
     outlines: dict[bytes, str] = {}
-    for number, region in enumerate(scene.regions, start=1):
-        where = f"{scene.name} #{number}"
+    for number, region in enumerate(record.regions, start=1):
+        where = f"{record.name} #{number}"
         result.corners[len(region.polygon)] += 1
         if not region.ignore:
-            height = _shorter_side(region)
+            height = min(cv2.minAreaRect(region.polygon)[1])
             result.heights.append(height)
             result.texts[region.text] += 1
             if height < _TINY:
@@ -85,15 +85,11 @@ def _inspect_regions(result: AnnotationSurvey, scene: AnnotatedImage, size: tupl
             result.note("text: same outline as another", f"{where} = {first}")
 
 
-def _turned(image: bytes) -> bool:
+def _is_rotated(image: bytes) -> bool:
     try:
         return Image.open(io.BytesIO(image)).getexif().get(_ORIENTATION, 1) != 1
     except Exception:  # the EXIF data may be damaged in any way; the image was decoded without them
         return False
-
-
-def _shorter_side(region: TextRegion) -> float:
-    return min(cv2.minAreaRect(region.polygon)[1])
 
 
 def _outside(region: TextRegion, size: tuple[int, int]) -> str:

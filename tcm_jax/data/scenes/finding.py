@@ -1,4 +1,4 @@
-"""Where photos and their annotations are, and which belong together."""
+"""Finds images and their annotation files, and pairs them."""
 
 import itertools
 import os
@@ -6,148 +6,135 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeVar
 
 import numpy as np
 
-from tcm_jax.data.scenes.formats.base import AnnotationFormat, SetFormat
+from tcm_jax.data.scenes.formats.base import AnnotationFormat, Format, SetFormat
 from tcm_jax.data.scenes.regions import AnnotationReport
 from tcm_jax.data.text_files import read_bytes
 from tcm_jax.images.inputs import IMAGE_SUFFIXES
 from tcm_jax.records import SourceError
 
-_SAMPLE = 20  # files that tell the format
-_HEAD = 4096  # bytes that tell the format of a file for a whole set
+AnyFormat = TypeVar("AnyFormat", bound=Format)
+
+_SAMPLE = 20  # files that decide on the format
+_HEAD = 4096  # bytes that decide on the format of a file for a whole data set
+_BLANK = b"\xef\xbb\xbf \t\r\n"
 _SPLITS = re.compile(r"(?<![a-z])(train|test)")  # in names of folders
 _SEPARATE = "the images and the annotations of one split can be named (images=..., annotations=...)"
+NO_IMAGE, _NO_ANNOTATION = "annotation without an image", "without an annotation"
 
 
-class Paired(NamedTuple):
-    """Photos of a format with one annotation file for each photo, and those files."""
-
-    format: AnnotationFormat
-    files: list[tuple[Path, Path]]
-
-
-def set_file(place: Path, formats: Sequence[SetFormat], sure: bool) -> tuple[SetFormat, Path] | None:
-    """The file that annotates all photos, and its format: `place` itself, or a file in it or one folder deeper.
+def find_set_file(place: Path, formats: Sequence[SetFormat], sure: bool) -> tuple[SetFormat, Path] | None:
+    """The file that annotates all images, and its format: `place` itself, or a file in it or one folder deeper.
 
     Args:
-        sure: the format is known, so that a single file with its suffix is the one whatever its contents.
+        sure: the format is known, so that a single file with its suffix is accepted whatever its contents.
 
     Raises:
         SourceError: there are several, or `place` is a file of no known format.
     """
-    if place.is_file():
-        found = _recognised([place], formats, sure)
-        if not found:
-            raise SourceError(
-                f"{place} is not recognised as a file that annotates many photos; expected one of the formats "
-                f"{', '.join(format.name for format in formats)}, and for the other formats a folder"
-            )
-        return found[0]
+    suffixes = {suffix for format in formats for suffix in format.suffixes}
     for pattern in ("*", "*/*"):
-        suffixes = {suffix for format in formats for suffix in format.suffixes}
-        files = sorted(file for file in place.glob(pattern) if file.suffix.lower() in suffixes and file.is_file())
-        found = _recognised([file for file in files if not file.name.startswith(".")], formats, sure)
+        below = (file for file in sorted(place.glob(pattern)) if file.suffix.lower() in suffixes and file.is_file())
+        files = [place] if place.is_file() else [file for file in below if not file.name.startswith(".")]
+        found = [(known, file) for file in files if (known := _recognise(file, read_bytes(file, _HEAD), formats))]
+        if not found and sure and len(files) == 1:
+            found = [(formats[0], files[0])]
         if len(found) > 1:
             names = ", ".join(file.relative_to(place).as_posix() for _, file in found[:_SAMPLE])
             raise SourceError(f"{place} has several annotation files, name one (annotations=...): {names}")
         if found:
             return found[0]
+    if place.is_file():
+        raise SourceError(
+            f"{place} is not recognised as a file that annotates many images; expected one of the formats "
+            f"{', '.join(format.name for format in formats)}, and for the other formats a folder"
+        )
     return None
 
 
-def _recognised(files: list[Path], formats: Sequence[SetFormat], sure: bool) -> list[tuple[SetFormat, Path]]:
-    found = []
-    for file in files:
-        head = read_bytes(file, _HEAD)
-        fitting = (format for format in formats if file.suffix.lower() in format.suffixes and format.recognises(head))
-        if format := next(fitting, None):
-            found.append((format, file))
-    if not found and sure and len(files) == 1:
-        return [(formats[0], files[0])]
-    return found
+def _recognise(file: Path, data: bytes, formats: Sequence[AnyFormat]) -> AnyFormat | None:
+    """The first format that a file with these first bytes may have."""
+    suffix = file.suffix.lower()
+    return next((format for format in formats if suffix in format.suffixes and format.recognises(data)), None)
 
 
-def photo_folder(root: Path, named: bool, photos: Sequence[str], file: Path) -> Path:
-    """The folder that the names `photos`, which `file` lists, start from.
+def locate_images(
+    root: Path, is_named: bool, images: Sequence[str], file: Path, report: AnnotationReport
+) -> tuple[Path, np.ndarray]:
+    """The folder of the `images` that `file` lists, and the numbers of those that exist, int64 [n].
 
-    It is `root` if this was `named` by the user; otherwise the first that has one of them, of the folder of `file`,
-    `root` and the folders at most two levels below.
+    It is `root` if the user named it; otherwise the first that has one of the images, of the folder of `file`, `root`
+    and the folders at most two levels below. Missing images are counted in `report`.
+
+    Raises:
+        SourceError: there are none.
     """
-    candidates = [root] if named else [file.parent, root, *_folders(root), *_folders(root, "*/*")]
-    inside: dict[str, set[str]] = defaultdict(set)
-    for photo in photos:
-        parent, _, name = photo.rpartition("/")
-        inside[parent].add(name)
+    by_folder: dict[str, list[int]] = defaultdict(list)
+    for i, image in enumerate(images):
+        by_folder[image.rpartition("/")[0]].append(i)
+    candidates = (
+        [root] if is_named else itertools.chain([file.parent, root], _folders(root, "*"), _folders(root, "*/*"))
+    )
     for folder in candidates:
-        if any(not names.isdisjoint(_listed(folder / parent)) for parent, names in inside.items()):
-            return folder
-    example = f", such as {photos[0]}," if len(photos) else ""
+        there = np.zeros(len(images), bool)
+        for parent, members in by_folder.items():
+            # Listing folders is faster than asking for each file.
+            if (folder / parent).is_dir() and (names := {*os.listdir(folder / parent)}):
+                there[members] = [images[i].rpartition("/")[2] in names for i in members]
+        if there.any():
+            for missing in itertools.compress(images, ~there):
+                report.drop(NO_IMAGE, missing)
+            return folder, np.flatnonzero(there)
+    example = f", such as {images[0]}," if len(images) else ""
     raise SourceError(
-        f"none of the {len(photos):,} photos that {file} names{example} is in {root} or below it; "
+        f"none of the {len(images):,} images that {file} names{example} is in {root} or below it; "
         "their folder can be named (images=...)"
     )
 
 
-def _folders(root: Path, pattern: str = "*") -> Iterator[Path]:
+def _folders(root: Path, pattern: str) -> Iterator[Path]:
     return (path for path in sorted(root.glob(pattern)) if path.is_dir() and not path.name.startswith("."))
 
 
-def _listed(folder: Path) -> list[str]:
-    return os.listdir(folder) if folder.is_dir() else []
-
-
-def present(folder: Path, photos: Sequence[str], report: AnnotationReport) -> np.ndarray:
-    """The numbers of the `photos` that are in `folder`, int64 [n]; the others are counted in `report`."""
-    there: dict[str, set[str]] = {}  # names by folder: listing folders is quicker than asking for each file
-    index = []
-    for i, photo in enumerate(photos):
-        parent, _, name = photo.rpartition("/")
-        if parent not in there:
-            there[parent] = set(_listed(folder / parent))
-        if name in there[parent]:
-            index.append(i)
-        else:
-            report.drop("annotation without a photo", photo)
-    return np.array(index, np.int64)
-
-
-def pairs(photos: Path, place: Path, formats: Sequence[AnnotationFormat], report: AnnotationReport) -> Paired:
-    """The photos in the folder `photos` and everywhere below it, in natural order, that have annotation files
-    in `place` or below it.
+def pair_files(
+    folder: Path, place: Path, formats: Sequence[AnnotationFormat], report: AnnotationReport
+) -> tuple[AnnotationFormat, list[tuple[Path, Path]]]:
+    """The format, and the images below `folder`, in natural order, with their annotation files below `place`.
 
     What has no counterpart is counted in `report`.
 
     Raises:
-        SourceError: nothing belongs together, the format can't be recognised, two photos or two annotation files
-            share a name, or photos to train and to test are mixed.
+        SourceError: nothing can be paired, the format is not recognised, two images or two annotation files share a
+            name, or images to train and to test are mixed.
     """
-    images = _files(photos, IMAGE_SUFFIXES)
+    images = _files(folder, IMAGE_SUFFIXES)
     files = _files(place, tuple({suffix for format in formats for suffix in format.suffixes}))
-    format = formats[0] if len(formats) == 1 else _vote(images, files, formats, place)
-    files = [file for file in files if file.suffix.lower() in format.suffixes]
-    by_photo: dict[Path, list[Path]] = defaultdict(list)
-    known = _by_name(images)
-    for file in files:
-        belonging = _photos_of(file, known, format)
-        if len(belonging) > 1:
-            raise SourceError(f"{file} may belong to {belonging[0]} and to {belonging[1]}; {_SEPARATE}")
-        if belonging:
-            by_photo[belonging[0]].append(file)
-        else:
-            report.drop("annotation without a photo", file.name)
-    if not by_photo:
-        raise SourceError(_nothing(photos, place, images, files, format.name))
-    paired = []
+    known = defaultdict(list)  # images by the names that their annotation file may have
     for image in images:
-        if image in by_photo:
-            paired.append((image, _one(image, by_photo[image], format)))
+        known[image.name].append(image)
+        known[image.stem].append(image)
+    format = formats[0] if len(formats) == 1 else _vote(images, files, known, formats, place)
+    files = [file for file in files if file.suffix.lower() in format.suffixes]
+    by_image: dict[Path, list[Path]] = defaultdict(list)
+    for file in files:
+        owners = _images_of(file, known, format)
+        if len(owners) > 1:
+            raise SourceError(f"{file} may belong to {owners[0]} and to {owners[1]}; {_SEPARATE}")
+        if owners:
+            by_image[owners[0]].append(file)
         else:
-            report.drop("without an annotation", image.name)
-    _refuse_mixture([image.parent.relative_to(photos) for image, _ in paired], photos)
-    return Paired(format, paired)
+            report.drop(NO_IMAGE, file.name)
+    if not by_image:
+        raise SourceError(_nothing(folder, place, images, files, format.name))
+    for image in images:
+        if image not in by_image:
+            report.drop(_NO_ANNOTATION, image.name)
+    paired = [(image, _one(image, by_image[image], format)) for image in images if image in by_image]
+    _refuse_mixture([image.parent.relative_to(folder) for image, _ in paired], folder)
+    return format, paired
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
@@ -164,22 +151,13 @@ def _natural(path: Path) -> list[str | int]:
     return [int(part) if i % 2 else part for i, part in enumerate(re.split("([0-9]+)", str(path)))]
 
 
-def _by_name(images: list[Path]) -> dict[str, list[Path]]:
-    """Photos by what an annotation file may call them: the name with its suffix and without."""
-    named = defaultdict(list)
-    for image in images:
-        named[image.name].append(image)
-        named[image.stem].append(image)
-    return named
-
-
-def _photos_of(file: Path, known: dict[str, list[Path]], format: AnnotationFormat) -> list[Path]:
+def _images_of(file: Path, known: dict[str, list[Path]], format: AnnotationFormat) -> list[Path]:
     names = [file.stem, *(file.stem.removeprefix(prefix) for prefix in format.prefixes)]
     return next((known[name] for name in names if name in known), [])
 
 
 def _one(image: Path, files: list[Path], format: AnnotationFormat) -> Path:
-    """The one of a photo's annotation `files` that is read; in one folder, the first suffix of the format wins."""
+    """The one of an image's annotation `files` that is read; in one folder, the first suffix of the format wins."""
     files = sorted(files, key=lambda file: format.suffixes.index(file.suffix.lower()))
     clash = next((file for file in files[1:] if file.parent != files[0].parent), None)
     if clash or (len(files) > 1 and files[0].suffix == files[1].suffix):
@@ -187,53 +165,47 @@ def _one(image: Path, files: list[Path], format: AnnotationFormat) -> Path:
     return files[0]
 
 
-def _vote(images: list[Path], files: list[Path], formats: Sequence[AnnotationFormat], place: Path) -> AnnotationFormat:
-    """The format that recognises most of the first annotation files of photos."""
-    known = _by_name(images)
-    votes: Counter[str] = Counter()
+def _vote(
+    images: list[Path],
+    files: list[Path],
+    known: dict[str, list[Path]],
+    formats: Sequence[AnnotationFormat],
+    place: Path,
+) -> AnnotationFormat:
+    """The format of most of the first annotation files of images that are not blank."""
     filled = (
         (file, data)
         for file in files
-        if any(_photos_of(file, known, format) for format in formats)
-        if (data := read_bytes(file)).strip(b"\xef\xbb\xbf \t\r\n")
+        if any(_images_of(file, known, format) for format in formats) and (data := read_bytes(file)).strip(_BLANK)
     )
-    example = None
-    for file, data in itertools.islice(filled, _SAMPLE):
-        example = example or (file, data)
-        fitting = (format for format in formats if file.suffix.lower() in format.suffixes and format.recognises(data))
-        if format := next(fitting, None):
-            votes[format.name] += 1
+    sample = list(itertools.islice(filled, _SAMPLE))
+    votes = Counter(format for file, data in sample if (format := _recognise(file, data, formats)))
     if votes:
-        winner = votes.most_common(1)[0][0]
-        return next(format for format in formats if format.name == winner)
+        return votes.most_common(1)[0][0]
     names = ", ".join(format.name for format in formats)
-    if example:
+    if sample:
+        file, data = sample[0]
         raise SourceError(
-            f"{example[0]} begins with {example[1][:60]!r}, which is none of the formats {names}; the format can be "
-            "named (format=...)"
+            f"{file} begins with {data[:60]!r}, which is none of the formats {names}; the format can be named "
+            "(format=...)"
         )
     raise SourceError(_nothing(place, place, images, files, f"any format ({names})"))
 
 
-def _nothing(photos: Path, place: Path, images: list[Path], files: list[Path], format: str) -> str:
-    """Why nothing was found."""
+def _nothing(folder: Path, place: Path, images: list[Path], files: list[Path], format: str) -> str:
+    """Why nothing was paired."""
     if not images:
-        return f"{photos} has no photos ({', '.join(IMAGE_SUFFIXES)})"
+        return f"{folder} has no images ({', '.join(IMAGE_SUFFIXES)})"
     if not files:
-        return f"{photos} has {len(images):,} photos, such as {images[0].name}, but {place} no annotations of {format}"
+        return f"{folder} has {len(images):,} images, such as {images[0].name}, but {place} no annotations of {format}"
     return (
-        f"none of the {len(files):,} annotation files in {place}, such as {files[0].name}, is called as one of the "
-        f"{len(images):,} photos in {photos}, such as {images[0].name}, or has text in it"
+        f"none of the {len(files):,} annotation files in {place}, such as {files[0].name}, is named as one of the "
+        f"{len(images):,} images in {folder}, such as {images[0].name}, or has text in it"
     )
 
 
-def _refuse_mixture(folders: list[Path], photos: Path) -> None:
-    """Raises `SourceError` if photos come from folders to train and from folders to test."""
-    splits: dict[str, Path] = {}
-    for folder in folders:
-        for split in _SPLITS.findall(str(folder).lower()):
-            splits.setdefault(split, folder)
+def _refuse_mixture(folders: list[Path], root: Path) -> None:
+    """Raises `SourceError` if images come from folders to train and from folders to test."""
+    splits = {split: folder for folder in folders for split in _SPLITS.findall(str(folder).lower())}
     if len(splits) > 1:
-        raise SourceError(
-            f"{photos} has photos to train ({splits['train']}) and to test ({splits['test']}); {_SEPARATE}"
-        )
+        raise SourceError(f"{root} has images to train ({splits['train']}) and to test ({splits['test']}); {_SEPARATE}")

@@ -1,4 +1,4 @@
-"""A scene and its pixels to what a detector trains on."""
+"""Training samples of a detector, from annotated images and their pixels."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ Targets = Callable[[Sequence[np.ndarray], Sequence[np.ndarray], tuple[int, int]]
 
 @dataclass(frozen=True)
 class DetectionSample:
-    """Turns scenes into samples for `tcm_jax.data.pipeline.train_batches`.
+    """Turns annotated images into samples for `tcm_jax.data.pipeline.train_batches`.
 
     Args:
         targets: (polygons, ignored polygons, (height, width)) -> arrays by name, such as the `targets` of a detector.
-        augment: makes the view.
+        augment: makes a random view of an image.
     """
 
     targets: Targets

@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tcm_jax.data.scenes.sources import open_scenes
+from tcm_jax.data.scenes.finding import NO_IMAGE
+from tcm_jax.data.scenes.sources import open_annotated_images
 from tcm_jax.data.sources import summary
 from tcm_jax.data.tfds.layouts import SCENES, WORD_SETS, Layout
 from tcm_jax.data.words.sources import open_word_crops
@@ -109,13 +110,12 @@ class SceneText(_FolderBuilder):
         """The annotated images of a split; `SourceError` if images are missing."""
         format = self.builder_config.layout.format.format(split=split)
         if len(places) == 1:
-            return open_scenes(manual / places[0], format)
-        source = open_scenes(manual, format, images=places[0], annotations=places[1])
-        reason = "annotation without a photo"
-        if count := source.report.dropped[reason]:
-            shown = source.report.where[reason]
+            return open_annotated_images(manual / places[0], format)
+        source = open_annotated_images(manual, format, images=places[0], annotations=places[1])
+        if count := source.report.dropped[NO_IMAGE]:
+            shown = source.report.where[NO_IMAGE]
             more = ", ..." if count > len(shown) else ""
-            raise SourceError(f"{manual / places[0]} lacks {count:,} annotated photos ({', '.join(shown)}{more})")
+            raise SourceError(f"{manual / places[0]} lacks {count:,} annotated images ({', '.join(shown)}{more})")
         return source
 
     def example(self, record: AnnotatedImage) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class Layout:
     Attributes:
         splits: what each split is read from, below the manual folder: the images and the annotations of scenes,
             one folder or file of words. Empty if every folder in the manual folder is a split of that name.
-        format: of the scenes' annotations, see `open_scenes`; "{split}" stands for the name of the split.
+        format: of the scenes' annotations, see `open_annotated_images`; "{split}" stands for the name of the split.
     """
 
     splits: dict[str, tuple[str, ...]] = field(default_factory=dict)

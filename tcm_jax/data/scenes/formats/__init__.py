@@ -1,21 +1,21 @@
-"""The formats of scene annotations that can be read, by name; `base` says what a format is.
+"""The annotation formats by name; see `base` for what a format is.
 
-A module of this package defines one or several `AnnotationFormat` or `SetFormat`; they are listed here. Where a file
-could be of several formats, the first one that recognises it counts.
+Modules of this package define one or several `AnnotationFormat` or `SetFormat`, which are listed here. Where a file
+is of several formats, the first one that recognises it counts.
 """
 
 from tcm_jax.data.scenes.formats import art, coco, ctw1500, jsonl, lines, synthtext, total_text
 from tcm_jax.data.scenes.formats.base import Format
 
 _LISTED: tuple[Format, ...] = (
-    # One file for each photo. A line of MLT, TD500 or CTW1500 is also one of ICDAR2015.
+    # One file for each image. A line of MLT, TD500 or CTW1500 is also one of ICDAR2015.
     lines.ICDAR2013,
     lines.MLT,
     lines.TD500,
     total_text.TOTAL_TEXT,
     ctw1500.CTW1500,
     lines.ICDAR2015,
-    # One file for all photos.
+    # One file for all images.
     jsonl.JSONL,
     art.ART,
     synthtext.SYNTHTEXT,

@@ -1,101 +1,97 @@
-"""What a format of scene annotations is: one file for each photo, or one file for a whole set."""
+"""Annotation formats: with one file for each image, or with one file for all images of a data set."""
 
-import abc
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from tcm_jax.data.scenes.regions import AnnotationReport, collect
+from tcm_jax.data.scenes.formats.packed import PackedAnnotations
+from tcm_jax.data.scenes.regions import Annotation, AnnotationReport, Instance
 from tcm_jax.records import SourceError
 
-# One annotated text instance as `regions.collect` takes it: polygon [n, 2], text, ignore, where it stands
-# ("gt_img_1.txt:3").
-Found = tuple[np.ndarray, str, bool, str]
 Problems = list[str] | None
 
 
 @dataclass(frozen=True)
 class AnnotationFormat:
-    """A format with one annotation file for each photo.
+    """A format with one annotation file for each image.
 
-    The annotation file of a photo is called as the photo, "img_1.txt" or "img_1.jpg.txt" for "img_1.jpg", where
-    one of `prefixes` may stand before it.
+    The annotation file is named after the image, "img_1.txt" or "img_1.jpg.txt" for "img_1.jpg", and may have one of
+    `prefixes`.
 
     Attributes:
-        name: as a user writes it.
-        suffixes: of annotation files, in lower case.
-        prefixes: of annotation files' names, such as "gt_".
-        recognises: whether the bytes of one annotation file, which are not only white space, are of this format.
-        parse: `(data, path, problems)` gives the text instances of one annotation file; what is malformed is told
-            by `report_error`.
+        name: as users write it.
+        suffixes: of annotation files, in lower case; the first one wins where an image has several files.
+        prefixes: of the names of annotation files, such as "gt_".
+        recognises: whether the bytes of an annotation file, which is not blank, are of this format.
+        parse: `(data, path, problems)` gives the text instances in the bytes of one file, see `parse_instances`.
     """
 
     name: str
     suffixes: tuple[str, ...]
     prefixes: tuple[str, ...]
     recognises: Callable[[bytes], bool]
-    parse: Callable[[bytes, Path, Problems], list[Found]]
-
-
-class SetAnnotations(abc.ABC):
-    """The contents of one file that annotates many photos. It can be pickled.
-
-    Attributes:
-        photos: the photos' files, relative to the folder of photos, "/" between folders.
-    """
-
-    photos: Sequence[str]
-
-    @abc.abstractmethod
-    def found(self, index: int) -> Iterable[Found]:
-        """The text instances of `photos[index]`, also those that can't be used."""
-
-    def count(self, indices: Iterable[int], report: AnnotationReport) -> None:
-        """Counts the photos `indices` and their regions in `report`, as `collect` does."""
-        for index in indices:
-            collect(self.found(index), report)
-
-
-class ListedAnnotations(SetAnnotations):
-    """Annotations that are held as they are."""
-
-    def __init__(self, photos: Sequence[str], instances: Sequence[Sequence[Found]]):
-        self.photos = photos
-        self._instances = instances
-
-    def found(self, index: int) -> Sequence[Found]:
-        return self._instances[index]
+    parse: Callable[[bytes, Path, Problems], list[Annotation]]
 
 
 @dataclass(frozen=True)
 class SetFormat:
-    """A format with one file for all photos of a set.
+    """A format with one file for all images of a data set.
 
     Attributes:
-        name: as a user writes it.
+        name: as users write it.
         suffixes: of the file, in lower case.
-        recognises: whether a file that begins with these bytes (4,096, or the whole file) is of this format.
+        recognises: whether a file that begins with these bytes (the first 4,096) is of this format.
         read: `(path, part, problems, report)` gives the annotations. `part` is one of `parts`, or "" if there are
-            none. Malformed entries are told by `report_error`; photos that are left out are counted in `report`;
-            `SourceError` if the file as a whole can't be read.
-        parts: names of the parts of which one file has several ("train", "val"); a user writes "coco_text:val".
+            none. Malformed entries are passed to `report_error`, and images that are left out are counted in `report`.
+            Raises `SourceError` if the file as a whole is unreadable.
+        parts: names of the parts of a file that has several, such as "train"; users write "coco_text:train".
     """
 
     name: str
     suffixes: tuple[str, ...]
     recognises: Callable[[bytes], bool]
-    read: Callable[[Path, str, Problems, AnnotationReport], SetAnnotations]
+    read: Callable[[Path, str, Problems, AnnotationReport], PackedAnnotations]
     parts: tuple[str, ...] = ()
 
 
 Format = AnnotationFormat | SetFormat
 
 
+def begins(data: bytes, pattern: bytes) -> bool:
+    """Whether a regular expression matches at the first bytes of a file that are no byte order mark or white space."""
+    return re.match(rb"(?:\xef\xbb\xbf)?\s*" + pattern, data) is not None
+
+
 def report_error(problems: Problems, where: str, problem: str) -> None:
-    """Tells that something is malformed: adds it to `problems`, or raises `SourceError` if that is None."""
+    """Reports a malformed annotation: adds a message to `problems`, or raises `SourceError` if that is None."""
     message = f"{where}: {problem}"
     if problems is None:
         raise SourceError(message)
     problems.append(message)
+
+
+def parse_instances(
+    path: Path,
+    entries: Iterable[tuple[str, Any]],
+    parse: Callable[[Any], Instance],
+    expected: str,
+    problems: Problems,
+) -> Iterator[Annotation]:
+    """Parses the text instances of an annotation file; malformed ones are passed to `report_error` and left out.
+
+    Args:
+        path: the file.
+        entries: the place in the file, such as ":3", and the entry.
+        parse: raises ValueError, LookupError, TypeError or AttributeError if an entry is malformed.
+        expected: how an entry looks, for messages.
+    """
+    for place, entry in entries:
+        try:
+            instance = parse(entry)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            shown = " ".join(repr(entry).split())[:80]
+            report_error(problems, f"{path}{place}", f"{shown} ({error}); expected {expected}")
+        else:
+            yield (*instance, f"{path.name}{place}")

@@ -1,31 +1,27 @@
-"""Sets annotated in forms of COCO's JSON: CurvedSynText150k, TextOCR and COCO-Text v2."""
+"""Data sets annotated in forms of COCO's JSON: CurvedSynText150k, TextOCR and COCO-Text v2."""
 
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tcm_jax.data.scenes.formats.base import Problems, SetAnnotations, SetFormat, report_error
-from tcm_jax.data.scenes.formats.documents import json_object, points
-from tcm_jax.data.scenes.formats.packed import Instance, PackedAnnotations
-from tcm_jax.data.scenes.regions import AnnotationReport
+from tcm_jax.data.scenes.formats.base import Problems, SetFormat, begins, parse_instances, report_error
+from tcm_jax.data.scenes.formats.documents import field, json_object, points
+from tcm_jax.data.scenes.formats.packed import PackedAnnotations
+from tcm_jax.data.scenes.regions import AnnotationReport, Instance
 from tcm_jax.records import SourceError
-
-# A text instance from an annotation; KeyError if it lacks a field, ValueError that says what is wrong with one.
-Convert = Callable[[dict], Instance]
 
 _CURVE_POINTS = 8  # on each of the two curves: off by at most about a fiftieth of the height of the arc
 _PAD, _UNKNOWN = 96, 95
 
 
-def _curved(annotation: dict) -> Instance:
-    """CurvedSynText150k: `bezier_pts`, 16 numbers, and `rec`, indices of letters."""
-    control = points(annotation["bezier_pts"])
+def _curved(annotation: dict[str, Any]) -> Instance:
+    """CurvedSynText150k: `bezier_pts`, 16 numbers, and `rec`, indices of characters."""
+    control = points(annotation, "bezier_pts")
     if len(control) != 8:
         raise ValueError(f"'bezier_pts' has {2 * len(control)} numbers; expected 16")
-    return _between_curves(control), _letters(annotation["rec"]), bool(annotation.get("iscrowd"))
+    return _between_curves(control), _decode(field(annotation, "rec")), bool(annotation.get("iscrowd"))
 
 
 def _between_curves(control: np.ndarray) -> np.ndarray:
@@ -38,8 +34,8 @@ def _between_curves(control: np.ndarray) -> np.ndarray:
     return np.concatenate([weights @ control[:4], weights @ control[4:]]).astype(np.float32)
 
 
-def _letters(indices: list[int]) -> str:
-    """The text of `rec`: 0 to 94 are the characters of ASCII from the blank on, 95 is any other, 96 fills the end."""
+def _decode(indices: list[int]) -> str:
+    """The text of `rec`: 0 to 94 are the ASCII characters from the blank on, 95 is any other, 96 pads the end."""
     text = ""
     for index in indices:
         if index == _PAD:
@@ -50,118 +46,101 @@ def _letters(indices: list[int]) -> str:
     return text
 
 
-def _textocr(annotation: dict) -> Instance:
-    """TextOCR: `points`, x and y in turn; "." is text that can't be read or is not English."""
-    text = annotation["utf8_string"]
-    return points(annotation["points"]), text, text == "."
+def _textocr(annotation: dict[str, Any]) -> Instance:
+    """TextOCR: `points`, x and y in turn; "." is text that is illegible or not English."""
+    text = field(annotation, "utf8_string", str)
+    return points(annotation, "points"), text, text == "."
 
 
-def _coco_text(annotation: dict) -> Instance:
+def _coco_text(annotation: dict[str, Any]) -> Instance:
     """COCO-Text v2: `mask`, x and y in turn; only legible text counts. Illegible text has no `utf8_string`."""
-    return points(annotation["mask"]), annotation.get("utf8_string", ""), annotation["legibility"] != "legible"
+    text = field(annotation, "utf8_string", str, "")
+    return points(annotation, "mask"), text, field(annotation, "legibility") != "legible"
 
 
-def _read_curved(path: Path, part: str, problems: Problems, report: AnnotationReport) -> SetAnnotations:
-    document = json_object(path)
-    images, annotations = (_field(document, path, name, list) for name in ("images", "annotations"))
-    return _gather(path, images, annotations, _curved, problems)
+def _read_curved(path: Path, part: str, problems: Problems, report: AnnotationReport) -> PackedAnnotations:
+    images, annotations = _objects(path, "images", "annotations", list)
+    return _gather(path, images, annotations, _curved, "'bezier_pts' and 'rec'", problems)
 
 
-def _read_textocr(path: Path, part: str, problems: Problems, report: AnnotationReport) -> SetAnnotations:
-    document = json_object(path)
-    images, annotations = (_field(document, path, name, dict).values() for name in ("imgs", "anns"))
-    gathered = _gather(path, images, annotations, _textocr, problems)
-    # The file names "train/a.jpg", also in the validation set; the photos come as "train_images/a.jpg".
-    gathered.photos = [photo.rpartition("/")[2] for photo in gathered.photos]
+def _read_textocr(path: Path, part: str, problems: Problems, report: AnnotationReport) -> PackedAnnotations:
+    images, annotations = (objects.values() for objects in _objects(path, "imgs", "anns", dict))
+    gathered = _gather(path, images, annotations, _textocr, "'points' and 'utf8_string'", problems)
+    # The file has "train/a.jpg", also for the validation set; the images are distributed as "train_images/a.jpg".
+    gathered.images = [image.rpartition("/")[2] for image in gathered.images]
     return gathered
 
 
-def _read_coco_text(path: Path, part: str, problems: Problems, report: AnnotationReport) -> SetAnnotations:
-    document = json_object(path)
-    images, annotations = (_field(document, path, name, dict) for name in ("imgs", "anns"))
+def _read_coco_text(path: Path, part: str, problems: Problems, report: AnnotationReport) -> PackedAnnotations:
+    images, annotations = _objects(path, "imgs", "anns", dict)
     chosen = {key: image for key, image in images.items() if image.get("set") == part}
     others = set(images) - set(chosen)
     own = [annotation for annotation in annotations.values() if str(annotation.get("image_id")) not in others]
     if not own:
-        # The annotations of the set "test" were never published: without them all its text would count as absent.
-        raise SourceError(f"{path} has no annotation for its {len(chosen):,} photos of {part!r}; expected some")
-    return _gather(path, chosen.values(), own, _coco_text, problems)
+        # The annotations of the set "test" were never published; without them all its text would count as absent.
+        raise SourceError(f"{path} has no annotation for its {len(chosen):,} images of {part!r}; expected some")
+    return _gather(path, chosen.values(), own, _coco_text, "'mask' and 'legibility'", problems)
 
 
-def _field(document: dict, path: Path, name: str, kind: type) -> Any:
-    value = document.get(name)
-    entries = value.values() if isinstance(value, dict) else value
-    if not isinstance(value, kind) or not all(isinstance(entry, dict) for entry in entries or ()):
-        what = f"{name!r} is a {type(value).__name__}" if name in document else f"there is no {name!r}"
-        raise SourceError(f"{path}: {what}; expected a {kind.__name__} of objects")
-    return value
+def _objects(path: Path, images: str, annotations: str, kind: type) -> list[Any]:
+    """The values of two keys of a JSON file: lists or dicts of objects."""
+    document = json_object(path)
+    for name in (images, annotations):
+        value = document.get(name)
+        entries = value.values() if isinstance(value, dict) else value
+        if not isinstance(value, kind) or not all(isinstance(entry, dict) for entry in entries or ()):
+            what = f"{name!r} is a {type(value).__name__}" if name in document else f"there is no {name!r}"
+            raise SourceError(f"{path}: {what}; expected a {kind.__name__} of objects")
+    return [document[images], document[annotations]]
 
 
 def _gather(
-    path: Path, images: Iterable[dict], annotations: Iterable[dict], convert: Convert, problems: Problems
+    path: Path,
+    images: Iterable[dict[str, Any]],
+    annotations: Iterable[dict[str, Any]],
+    parse: Callable[[dict[str, Any]], Instance],
+    expected: str,
+    problems: Problems,
 ) -> PackedAnnotations:
-    """The annotations by photo.
+    """The annotations by image.
 
-    They are assigned by their `image_id`; the index of TextOCR and COCO-Text, which some call `imgToAnns` and some
-    `img2Anns`, is not needed. Ids are compared as text: the keys of a JSON object are no numbers.
+    They are assigned by their `image_id`; the index of TextOCR and COCO-Text, named `imgToAnns` or `img2Anns`, is not
+    needed. Ids are compared as strings, since the keys of a JSON object are no numbers.
     """
-    of_image: dict[str, list[dict]] = {}
-    names = {}
+    by_image: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {}
     for image in images:
         name = image.get("file_name", image.get("filename"))
-        if "id" not in image or not isinstance(name, str):
-            report_error(problems, f"{path}", f"{str(image)[:80]}; expected a photo with 'id' and 'file_name'")
-            continue
-        names[str(image["id"])] = name
-        of_image[str(image["id"])] = []
-    for annotation in annotations:
-        if str(annotation.get("image_id")) in of_image:
-            of_image[str(annotation["image_id"])].append(annotation)
+        if "id" in image and isinstance(name, str):
+            by_image[str(image["id"])] = name, []
         else:
-            report_error(
-                problems, _where(path, annotation), f"'image_id' is {annotation.get('image_id')!r}; no such photo"
-            )
+            report_error(problems, f"{path}", f"{str(image)[:80]}; expected an image with 'id' and 'file_name'")
+    for annotation in annotations:
+        place, owner = f": annotation {annotation.get('id')}", annotation.get("image_id")
+        if str(owner) in by_image:
+            by_image[str(owner)][1].append((place, annotation))
+        else:
+            report_error(problems, f"{path}{place}", f"'image_id' is {owner!r}; no such image")
     return PackedAnnotations(
-        (names[key], _instances(path, entries, convert, problems)) for key, entries in of_image.items()
+        (name, parse_instances(path, entries, parse, expected, problems)) for name, entries in by_image.values()
     )
 
 
-def _instances(path: Path, annotations: list[dict], convert: Convert, problems: Problems) -> Iterator[Instance]:
-    for annotation in annotations:
-        try:
-            instance = convert(annotation)
-            if not isinstance(instance[1], str):
-                raise ValueError(f"the text is {instance[1]!r}; expected a string")
-        except KeyError as error:
-            report_error(problems, _where(path, annotation), f"has no {error}; found {', '.join(annotation)}")
-        except (ValueError, TypeError) as error:
-            report_error(problems, _where(path, annotation), str(error))
-        else:
-            yield instance
-
-
-def _where(path: Path, annotation: dict) -> str:
-    return f"{path}: annotation {annotation.get('id')}"
-
-
-def _begins(head: bytes, *fields: str) -> bool:
-    """Whether `head` is the beginning of a JSON object and has all `fields` in it."""
-    return re.match(rb"(?:\xef\xbb\xbf)?\s*\{", head) is not None and all(
-        f'"{name}"'.encode() in head for name in fields
-    )
+def _has(head: bytes, *fields: str) -> bool:
+    """Whether `head` is the beginning of a JSON object and contains all `fields`."""
+    return begins(head, rb"\{") and all(f'"{name}"'.encode() in head for name in fields)
 
 
 def _recognises_curved(head: bytes) -> bool:
-    # The annotations stand behind more photos than the beginning of the file shows.
-    return _begins(head, "images", "file_name") or _begins(head, "bezier_pts")
+    # The annotations may come after more images than the beginning of the file has.
+    return _has(head, "images", "file_name") or _has(head, "bezier_pts")
 
 
 def _recognises_textocr(head: bytes) -> bool:
-    return _begins(head, "points", "utf8_string") or (_begins(head, "imgs", "set") and b"COCO_" not in head)
+    return _has(head, "points", "utf8_string") or (_has(head, "imgs", "set") and b"COCO_" not in head)
 
 
 def _recognises_coco_text(head: bytes) -> bool:
-    return _begins(head, "mask", "legibility") or (_begins(head, "imgs", "set") and b"COCO_" in head)
+    return _has(head, "mask", "legibility") or (_has(head, "imgs", "set") and b"COCO_" in head)
 
 
 CURVED_SYNTHTEXT = SetFormat("curved_synthtext", (".json",), _recognises_curved, _read_curved)

@@ -1,25 +1,24 @@
-"""SCUT-CTW1500: polygons of 14 points, in an xml file for each training photo and a text file for each test photo.
+"""SCUT-CTW1500: polygons of 14 points, in an xml file for each training image and a text file for each test image.
 
-No instance is marked as ignored, also not those with the text "###" (since 2020 all Chinese lines): the published
-numbers count them as text to find (tools/data/textdet/ctw1500_converter.py of TCM and of mmocr 0.x).
+No instance is ignored, not even one with the text "###" (since 2020 all Chinese lines): the published numbers count
+them as text to find (tools/data/textdet/ctw1500_converter.py of TCM and of mmocr 0.x).
 
 Source: data/README.md of Yuliang-Liu/Curve-Text-Detector.
 """
 
-import functools
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-import numpy as np
-
-from tcm_jax.data.scenes.formats.base import AnnotationFormat, Found, Problems, report_error
-from tcm_jax.data.scenes.formats.lines import line_parser, most_lines, numbers
+from tcm_jax.data.scenes.formats.base import AnnotationFormat, Problems, begins, parse_instances
+from tcm_jax.data.scenes.formats.lines import most_lines, numbers, parse_lines
+from tcm_jax.data.scenes.regions import Annotation, Instance
 from tcm_jax.records import SourceError
 
 _POINTS = 14
+_LINES = "x1,y1,...,x14,y14,####text or the 32 integers of the first release"
 
 
-def _line(line: str) -> tuple[np.ndarray, str, bool]:
+def _line(line: str) -> Instance:
     """`x1,y1,...,x14,y14,####text` of the test set, or 32 integers of the first release, which has no texts.
 
     Those are the box left, top, right, bottom and 14 points relative to its upper left corner.
@@ -32,42 +31,26 @@ def _line(line: str) -> tuple[np.ndarray, str, bool]:
     return values[4:].reshape(_POINTS, 2) + values[:2], "", False
 
 
-_parse_text = line_parser(_line, "x1,y1,...,x14,y14,####text or the 32 integers of the first release")
+def _box(fields: dict[str, str]) -> Instance:
+    """`<box ...><label>OLATHE</label><segs>131,58,208,49,...</segs>...</box>`, which may be at any depth."""
+    return numbers(fields["segs"].split(","), 2 * _POINTS).reshape(_POINTS, 2), fields.get("label", ""), False
 
 
-def _parse(data: bytes, path: Path, problems: Problems) -> list[Found]:
-    return _parse_xml(data, path, problems) if _is_xml(data) else _parse_text(data, path, problems)
-
-
-def _parse_xml(data: bytes, path: Path, problems: Problems) -> list[Found]:
-    """`<box ...><label>OLATHE</label><segs>131,58,208,49,...</segs>...</box>` at any depth."""
+def _parse(data: bytes, path: Path, problems: Problems) -> list[Annotation]:
+    if not begins(data, b"<"):
+        return parse_lines(_line, _LINES, data, path, problems)
     try:
         root = ElementTree.fromstring(data)
     except ElementTree.ParseError as error:
         raise SourceError(f"{path}:{error.position[0]}: not XML ({error})") from error
-    found = []
-    for number, box in enumerate(root.iter("box"), start=1):
-        points = box.findtext("segs", "").strip()
-        try:
-            polygon = numbers(points.split(","), 2 * _POINTS).reshape(_POINTS, 2)
-        except ValueError as error:
-            report_error(
-                problems, f"{path}: box {number}", f"<segs>{points[:80]}</segs> ({error}); expected 28 integers"
-            )
-        else:
-            found.append((polygon, (box.findtext("label") or "").strip(), False, f"{path.name} box {number}"))
-    return found
-
-
-def _is_xml(data: bytes) -> bool:
-    return data.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
+    boxes = [{child.tag: (child.text or "").strip() for child in box} for box in root.iter("box")]
+    entries = [(f": box {number}", box) for number, box in enumerate(boxes, start=1)]
+    return list(parse_instances(path, entries, _box, "<segs> with 28 integers", problems))
 
 
 def _recognises(data: bytes) -> bool:
-    return b"<segs>" in data if _is_xml(data) else _most_lines(data)
+    return b"<segs>" in data if begins(data, b"<") else most_lines(_line, data)
 
 
-_most_lines = functools.partial(most_lines, _line)
-
-# The annotation of test photo 1001.jpg is called 0001001.txt, that of training photo 0200.jpg 0200.xml.
+# The annotation file of test image 1001.jpg is 0001001.txt, that of training image 0200.jpg is 0200.xml.
 CTW1500 = AnnotationFormat("ctw1500", (".xml", ".txt"), ("000",), _recognises, _parse)
