@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tcm_jax.config import from_dict
-from tcm_jax.data.sources import summary
 from tcm_jax.files import as_path
-from tcm_jax.records import Source, SourceError
+from tcm_jax.records import SourceError
 
 
 @dataclass(frozen=True)
@@ -105,9 +104,3 @@ def open_entry(
         return source
     except (OSError, TypeError, ValueError) as error:
         raise SourceError(f"{entry.where}: {error}") from error
-
-
-def check_not_empty(entry: Entry, source: Source[Any]) -> None:
-    """Raises `SourceError`, which names the entry, if none of its records is usable."""
-    if len(source) == 0:
-        raise SourceError(f"{entry.where}: {source.name} has no usable record; {summary(source)}")

@@ -20,7 +20,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from tcm_jax.data.sources import summary
+from tcm_jax.data.sources import check_not_empty
 from tcm_jax.data.workers import end_with_parent
 from tcm_jax.distributed.share import ALL_ROWS, Rows, Share
 from tcm_jax.images.decoding import ImageError, decode
@@ -87,7 +87,7 @@ def train_batches(
     """
     rows = Rows(batch_size, share)
     for source in sources:
-        _check_not_empty(source)
+        check_not_empty(source)
     if weights is not None and (len(weights) != len(sources) or min(weights) <= 0):
         raise ValueError(f"weights {list(weights)} for {len(sources)} sources; expected one positive number each")
 
@@ -131,17 +131,12 @@ def eval_batches(
         RuntimeError: (at the end) not every record of this process came by exactly once.
     """
     rows = Rows(batch_size, share)
-    _check_not_empty(source)
+    check_not_empty(source)
     length = -(-len(source) // batch_size) * batch_size
     samples = grain.MapDataset.range(length).map(partial(_evaluation_sample, source, prepare, rows))
     expected = sum(rows.scored(row) for row in range(len(source)))
     batch_bytes = rows.local * prepare(_BLACK).nbytes
     return _counted(_iterate(rows.of(samples, 0, _stack), workers, batch_bytes), expected, source.name)
-
-
-def _check_not_empty(source: AnySource) -> None:
-    if len(source) == 0:
-        raise ValueError(f"source {source.name} has no records; {summary(source)}")
 
 
 class _Decodable:

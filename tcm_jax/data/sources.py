@@ -42,6 +42,12 @@ def summary(source: Source[Any]) -> str:
     return str(getattr(source, "report", f"{len(source):,} records"))
 
 
+def check_not_empty(source: Source[Any], where: str = "") -> None:
+    """Raises `SourceError` if a source has no records; `where` begins the message."""
+    if len(source) == 0:
+        raise SourceError(f"{where}{source.name} has no usable record; {summary(source)}")
+
+
 def spread(length: int, count: int) -> list[int]:
     """`count` indices (or all, if there are fewer) evenly over 0 .. length - 1."""
     count = min(length, count)

@@ -138,7 +138,7 @@ def test_a_label_outside_the_charset_names_its_record():
 
 def test_nothing_left_to_train_on_says_why():
     source = FilteredSource(ListSource([WordCrop(jpeg(0), "\u00e9\u65e5", "made:0")]), LabelFilter("\u00e4"))
-    with pytest.raises(ValueError, match="made has no records; kept 0, dropped 1: 1 with .*top: '\u00e9' 1"):
+    with pytest.raises(ValueError, match="made has no usable record; kept 0, dropped 1: 1 with .*top: '\u00e9' 1"):
         train(source, 1)
 
 

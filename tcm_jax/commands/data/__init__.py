@@ -15,15 +15,16 @@ of them has decides it.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tcm_jax.commands.command_line import command, new_parser
-from tcm_jax.commands.data.common import Kind, Opened, build, check, peek, synth
+from tcm_jax.commands.data.common import Kind, build, check, peek, synth
 from tcm_jax.commands.data.options import Command, chosen_kind, filled
 from tcm_jax.commands.data.scenes import SCENES
 from tcm_jax.commands.data.shard import default_workers, shard
 from tcm_jax.commands.data.words import WORDS
 from tcm_jax.files import as_path
-from tcm_jax.records import SourceError
+from tcm_jax.records import Source, SourceError
 
 _KINDS = {kind.name: kind for kind in (WORDS, SCENES)}
 
@@ -38,18 +39,26 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.
     if options.run is synth:
         kind = _KINDS[chosen or "words"]
         return synth(kind, filled(options, kind.name))
-    kind, opened = _opened(options, [_KINDS[chosen]] if chosen else [WORDS, SCENES])
-    return options.run(kind, filled(options, kind.name), opened)
+    kind, source, problems = _open(options, [_KINDS[chosen]] if chosen else [WORDS, SCENES])
+    if options.run is check:
+        return check(kind, filled(options, kind.name), source, problems)
+    if problems:
+        raise SourceError(problems[0])
+    return options.run(kind, filled(options, kind.name), source)
 
 
-def _opened(options: argparse.Namespace, kinds: Sequence[Kind]) -> tuple[Kind, Opened]:
-    """The first of `kinds` that is at `options.path`, and its source; `SourceError` if none is."""
+def _open(options: argparse.Namespace, kinds: Sequence[Kind]) -> tuple[Kind, Source[Any], list[str]]:
+    """The first of `kinds` that is at `options.path`, its source, and messages about what of it is malformed.
+
+    Raises:
+        SourceError: nothing of these kinds is there.
+    """
     reasons = []
     for kind in kinds:
         problems: list[str] = []
         try:
             arguments = kind.arguments(filled(options, kind.name))
-            return kind, Opened(kind.open(options.path, *arguments, problems=problems), problems)
+            return kind, kind.open(options.path, *arguments, problems=problems), problems
         except SourceError as error:
             if len(kinds) == 1 or not options.path.exists():
                 raise
@@ -73,15 +82,10 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
 
     command = Command(commands, "check", check, "what is in a folder, and what is wrong with it")
-    command.add(
-        "path",
-        type=_path,
-        help="words: an LMDB, a label file, or a folder with some at any depth; scenes: the folder of one split",
-    )
+    command.add("path", type=_path, help="words: an LMDB, a label file, a folder of these; scenes: folder of one split")
     command.add("--limit", type=int, help="inspect this number of records only, spread evenly")
     command.add("--show", type=int, default=10, help="problems of the files to print (default: 10)")
-    draw_help = "scenes: a sheet of images with their polygons"
-    command.option("--draw", scenes=None, type=_path, metavar="FILE", help=draw_help)
+    command.option("--draw", scenes=None, type=_path, metavar="FILE", help="scenes: write a sheet with the polygons")
     command.option("--charset", words="94", help="words: 36, 62, 94, file:PATH or the characters (default: 94)")
     command.option("--max-length", words=25, type=int, help="words: longest label (default: 25)")
     command.option("--keep-whitespace", words=False, action="store_true", help="words: keep white space in labels")
@@ -98,13 +102,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     command = Command(commands, "build", build, "copy words into an LMDB, ArrayRecord or folder, scenes into a folder")
     command.add("path", metavar="source", type=_path)
     command.add("destination", type=_path, help="new folder, or new file (ArrayRecord)")
-    command.option(
-        "--to",
-        words="lmdb",
-        scenes="scenes",
-        choices=(*sorted(WORDS.writers), *SCENES.writers),
-        help="form to write (default: lmdb for words; scenes, which is a labels.jsonl, for scenes)",
-    )
+    forms = (*sorted(WORDS.writers), *SCENES.writers)
+    form_help = "form to write (default: lmdb for words; scenes, which is a labels.jsonl, for scenes)"
+    command.option("--to", words="lmdb", scenes="scenes", choices=forms, help=form_help)
     _add_scene_options(command)
 
     command = Command(commands, "shard", shard, "convert words or scenes to ArrayRecord shards, with many processes")
@@ -125,16 +125,14 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     command.add("-o", "--output", type=_path, default=Path("sheet.png"), help="image file, or new folder (no suffix)")
     command.add("--seed", type=int, default=0)
     command.add("--split", choices=("train", "test"), default="train", help="no word is in both")
-    difficulty_help = "0 (clean) to 1 (default: words 1, scenes 0.7)"
-    command.option("--difficulty", words=1.0, scenes=0.7, type=float, help=difficulty_help)
+    command.option("--difficulty", words=1.0, scenes=0.7, type=float, help="0 .. 1 (default: words 1, scenes 0.7)")
     command.add("--font-dir", type=Path, help="folder of more fonts")
     command.add("--word-file", type=Path, help="one word per line, instead of the built-in list")
     command.option("--charset", words="94", help="words: as for check (default: 94)")
     command.option("--max-length", words=25, type=int, help="words: longest word (default: 25)")
-    pair = {"type": int, "nargs": 2}
     size_help, words_help = "scenes: pixels (default: 640 640)", "scenes: number in each (default: 0 16)"
-    command.option("--image-size", scenes=(640, 640), metavar=("HEIGHT", "WIDTH"), help=size_help, **pair)
-    command.option("--words", scenes=(0, 16), metavar=("MIN", "MAX"), help=words_help, **pair)
+    command.option("--image-size", scenes=(640, 640), type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help=size_help)
+    command.option("--words", scenes=(0, 16), type=int, nargs=2, metavar=("MIN", "MAX"), help=words_help)
     command.option("--lines", scenes=False, action="store_true", help="scenes: a polygon for each line of words")
 
     tfds_help = "build a data set of TensorFlow Datasets from its manual download, of words or scenes"

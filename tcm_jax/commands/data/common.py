@@ -23,18 +23,16 @@ class Kind:
     """A kind of records, and what the commands need to know of it.
 
     Attributes:
-        name: "words" or "scenes".
-        contents: what its records are, in messages.
-        open: (path, *arguments, problems=...) -> the source at a path, see `open_word_crops` and `open_scenes`.
-        arguments: options of a command -> `arguments` of `open`.
-        survey: options of `check` -> a function (source, indices), which says what the records are like.
+        name: "words" or "scenes"; contents: what its records are, in messages.
+        open: (path, *arguments, problems=...) -> the source at a path; arguments: these, from the options.
+        survey: options -> a function (source, indices), which says what the records are like.
         line: a record -> its line in the list of `peek`.
         sheet: (records, columns) -> an image of them; columns: their numbers in `peek` and in `synth`.
         legend: what the colours of a sheet mean.
-        render: options of `synth` -> the source of rendered records.
-        writers: name of a form -> function (records, path), which returns their number.
-        folder: the form of `writers` that is a folder.
-        check: raises ImageError if a record can't be written by `writers`.
+        render: options -> the source of rendered records.
+        writers: by the name of a form, functions (records, path), which return the number of records.
+        folder: the form that is a folder of images.
+        check: raises ImageError if `writers` don't take a record.
     """
 
     name: str
@@ -52,39 +50,28 @@ class Kind:
     check: Callable[[Any], object] = lambda record: None
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A source, and messages about what of it is malformed and left out."""
+def check(kind: Kind, options: argparse.Namespace, source: Source[Any], problems: list[str]) -> int:
+    """Prints what is in a source and what is wrong with it; 1 if no record is usable.
 
-    source: Any
-    problems: list[str]
-
-    def complete(self) -> Any:
-        """The source; `SourceError` if anything of it is malformed."""
-        if self.problems:
-            raise SourceError(self.problems[0])
-        return self.source
-
-
-def check(kind: Kind, options: argparse.Namespace, opened: Opened) -> int:
-    """Prints what is at `options.path` and what is wrong with it; 1 if no record of it is usable."""
-    survey, source = kind.survey(options), opened.source
+    Args:
+        problems: messages about what is malformed and left out.
+    """
+    survey = kind.survey(options)
     _print_recognised(source)
     indices = range(len(source)) if options.limit is None else spread(len(source), options.limit)
     result = survey(source, progress(indices, "checking"))
     print(result)
     if getattr(options, "draw", None):
         _draw(kind, list(readable(source, spread(len(source), _DRAWN), lambda _: None)), source, options.draw)
-    for problem in opened.problems[: options.show]:
+    for problem in problems[: options.show]:
         print(f"problem: {problem}")
-    if len(opened.problems) > options.show:
-        print(f"problem: and {len(opened.problems) - options.show:,} more (--show prints them)")
+    if len(problems) > options.show:
+        print(f"problem: and {len(problems) - options.show:,} more (--show prints them)")
     return 0 if result.usable else 1
 
 
-def peek(kind: Kind, options: argparse.Namespace, opened: Opened) -> int:
+def peek(kind: Kind, options: argparse.Namespace, source: Source[Any]) -> int:
     """Draws records, evenly spread over the source, with their texts; 1 if none can be read."""
-    source = opened.complete()
     broken: list[str] = []
     records = list(readable(source, spread(len(source), options.n), broken.append))
     for number, record in enumerate(records, start=1):
@@ -95,9 +82,8 @@ def peek(kind: Kind, options: argparse.Namespace, opened: Opened) -> int:
     return 0 if records else 1
 
 
-def build(kind: Kind, options: argparse.Namespace, opened: Opened) -> int:
+def build(kind: Kind, options: argparse.Namespace, source: Source[Any]) -> int:
     """Copies all readable records, with their images, labels and usable polygons unchanged, into another form."""
-    source = opened.complete()
     if options.to not in kind.writers:
         raise SourceError(f"{source.name} holds {kind.contents}; --to {options.to} is not for {kind.contents}")
     broken: list[str] = []

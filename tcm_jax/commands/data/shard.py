@@ -7,20 +7,21 @@ from functools import partial
 from typing import Any
 
 from tcm_jax.commands.command_line import INTERRUPTED, progress_bar
-from tcm_jax.commands.data.common import Kind, Opened, print_left_out
+from tcm_jax.commands.data.common import Kind, print_left_out
 from tcm_jax.data.shard_workers import make_shards
 from tcm_jax.data.shards import ShardPlan, finish, finished_shards, plan_shards, read_manifest, start
 from tcm_jax.data.sources import ConcatSource, parts, summary
 from tcm_jax.files import absolute
+from tcm_jax.records import Source
 
 _CHARACTERS = 12  # most frequent ones that are printed
 
 
-def shard(kind: Kind, options: argparse.Namespace, opened: Opened) -> int:
+def shard(kind: Kind, options: argparse.Namespace, source: Source[Any]) -> int:
     """Makes the shards of all sources in `options.destination`; those of an earlier run of the command are kept."""
     paths = [str(absolute(path)) for path in (options.path, *options.more)]
     open_sources = partial(_open_all, kind.open, paths, kind.arguments(options))
-    source = open_sources(opened.complete())
+    source = open_sources(source)
     summaries = [f"{part.name}: {summary(part)}" for part in parts(source)]
     about = {"kind": kind.name, "sources": paths, "accounts": summaries}
     plan = plan_shards(source, options.destination, options.shards, options.shard_size * 10**6, about)

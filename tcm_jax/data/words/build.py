@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from tcm_jax.data.entries import Entry, check_not_empty, open_entry
-from tcm_jax.data.sources import at_most
+from tcm_jax.data.entries import Entry, open_entry
+from tcm_jax.data.sources import at_most, check_not_empty
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.data.words.sources import FilteredSource, open_word_crops
 from tcm_jax.records import WordSource
@@ -58,5 +58,5 @@ def _filtered(entry: Entry, source: WordSource, label_filter: LabelFilter, held_
     filtered = FilteredSource(source, label_filter)
     if entry.hold_out:
         filtered.hold_out(entry.hold_out, held_out)
-    check_not_empty(entry, filtered)
+    check_not_empty(filtered, f"{entry.where}: ")
     return filtered
