@@ -70,7 +70,7 @@ def canvas_size(size: tuple[int, int], scale: Scale, canvases: Canvases = "few")
 
 @functools.lru_cache
 def bucket_sizes(scale: Scale) -> tuple[tuple[int, int], ...]:
-    """Height and width of all canvases for images resized to `scale`, sorted; so many programs are compiled.
+    """Height and width of all canvases for images resized to `scale`, sorted; each is a program to compile.
 
     A resized image has the full shorter side or the full longer side of `scale`, so that images differ in the ratio
     of their sides only.

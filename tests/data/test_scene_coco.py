@@ -87,7 +87,9 @@ def test_textocr_malformed(tmp_path):
         return {"imgs": {"a": {"id": "a", "set": "val", "file_name": "a.jpg"}}, "anns": {"a_1": annotation}}
 
     path = tmp_path / "val.json"
-    with pytest.raises(SourceError, match=r"val.json: annotation a_1: .*'points' is \[1, 1, 9, 1, 9, 5, 1\]; expected x and y"):
+    with pytest.raises(
+        SourceError, match=r"val.json: annotation a_1: .*'points' is \[1, 1, 9, 1, 9, 5, 1\]; expected x and y"
+    ):
         read(TEXTOCR, write(path, document(points=BOX[:-1])))
     with pytest.raises(SourceError, match="annotation a_1: .*'utf8_string' is None; expected a string"):
         read(TEXTOCR, write(path, document(utf8_string=None)))

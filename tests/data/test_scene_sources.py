@@ -164,7 +164,10 @@ def test_a_photo_whose_annotation_cannot_be_decoded_is_left_out(tmp_path):
         ('{"instances": []}', "no 'image'; found instances"),
         ('{"image": "a.jpg", "instances": [{"text": "a"}]}', "no 'polygon'; found text"),
         ('{"image": "a.jpg", "instances": [{"polygon": [[1, 2], [3]]}]}', "expected x and y of all points"),
-        ('{"image": "a.jpg", "instances": [{"polygon": [], "ignore": "no"}]}', "'ignore' is 'no'; expected true or false"),
+        (
+            '{"image": "a.jpg", "instances": [{"polygon": [], "ignore": "no"}]}',
+            "'ignore' is 'no'; expected true or false",
+        ),
         ('{"image": 7, "instances": []}', "'image' is 7; expected a string"),
     ],
 )

@@ -12,12 +12,9 @@ from tcm_jax.images.decoding import (
     CLIP_STD,
     MEAN_STD_0_5,
     ImageError,
-    check_margins,
     decode,
     encode_png,
-    framed,
     image_size,
-    pictures,
     resize,
 )
 
@@ -108,29 +105,6 @@ def test_what_is_no_image_is_named(data, problem):
 
 def test_encoded_pixels_come_back():
     np.testing.assert_array_equal(decode(encode_png(PIXELS)), PIXELS)
-
-
-def test_a_frame_repeats_the_border_and_a_negative_one_is_cut_off():
-    image = np.arange(20, dtype=np.uint8).reshape(4, 5, 1).repeat(3, axis=2)
-    assert framed(image, 0.25)[..., 0].tolist() == [
-        [0, 0, 1, 2, 3, 4, 4],
-        [0, 0, 1, 2, 3, 4, 4],
-        [5, 5, 6, 7, 8, 9, 9],
-        [10, 10, 11, 12, 13, 14, 14],
-        [15, 15, 16, 17, 18, 19, 19],
-        [15, 15, 16, 17, 18, 19, 19],
-    ]
-    assert framed(image, -0.25)[..., 0].tolist() == [[6, 7, 8], [11, 12, 13]]
-    np.testing.assert_array_equal(framed(image, 0.0), image)
-    assert framed(image[:1], -0.49).shape == (1, 5, 3) and framed(image, -0.49).shape == (2, 1, 3)
-    shown = pictures(image, (8, 16), (0.0, 0.25))
-    np.testing.assert_array_equal(shown, [resize(image, (8, 16)), resize(framed(image, 0.25), (8, 16))])
-
-
-@pytest.mark.parametrize("margins", [(), (-0.5,), (0.0, 1.5), (float("nan"),), ("0",), 0.1])
-def test_margins_that_can_not_be(margins):
-    with pytest.raises(ValueError, match="expected numbers above -0.5 and up to 1, such as"):
-        check_margins(margins)
 
 
 def test_resize_and_normalization_equal_the_reference(golden):

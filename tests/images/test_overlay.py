@@ -40,7 +40,9 @@ def test_score_map():
 def test_sizes(shape):
     """Large photos shrink, small ones grow, strips stay readable; outlines may leave them."""
     outline = np.float32([[-5, -5], [1e9, 0], [50, 60], [-1e9, 40]])
-    picture = draw_detections(np.zeros((*shape, 3), np.uint8), [outline], [0.5], np.full((3, 4), np.nan, np.float32), (9, 9))
+    picture = draw_detections(
+        np.zeros((*shape, 3), np.uint8), [outline], [0.5], np.full((3, 4), np.nan, np.float32), (9, 9)
+    )
     assert 200 < max(picture.shape) < 4200
 
 
