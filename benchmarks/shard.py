@@ -5,7 +5,7 @@
 Words are drawn as in `benchmarks.input_pipeline` (1,000 different ones) and read from an LMDB; photos are noise of
 640 x 480 pixels, as JPEG, with 8 text instances, read from a folder with labels.jsonl. The time of a row is that of the
 whole conversion, with the start of the processes and the checksums; the processor time is what all processes used, so
-that a row tells what a record costs also where other programs keep the cores busy. Files lie in $TMPDIR.
+that a row shows the cost of a record also while other programs use the cores. Files lie in $TMPDIR.
 """
 
 import argparse
@@ -17,17 +17,18 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from tcm_jax.data.scenes.sources import open_scenes
-from tcm_jax.data.scenes.write import write_scene_folder
+from tcm_jax.data.scenes.sources import open_annotated_images
+from tcm_jax.data.scenes.write import write_annotated_folder
 from tcm_jax.data.shard_workers import make_shards
-from tcm_jax.data.shards import Records, finish, plan_shards, read_manifest, start
+from tcm_jax.data.shards import finish, plan_shards, read_manifest, start
 from tcm_jax.data.words.lmdb import write_lmdb
 from tcm_jax.data.words.sources import open_word_crops
-from tcm_jax.records import AnnotatedImage, TextRegion, WordCrop
+from tcm_jax.records import AnnotatedImage, Source, TextRegion, WordCrop
 
 _DIFFERENT = 1000
 _TEXTS = 8
@@ -41,8 +42,8 @@ def repeated_words(count: int) -> Iterator[WordCrop]:
     return itertools.islice(itertools.cycle(list(drawn_words(_DIFFERENT))), count)
 
 
-def noisy_photos(count: int) -> Iterator[AnnotatedImage]:
-    """`count` photos, of which only the names differ."""
+def noisy_images(count: int) -> Iterator[AnnotatedImage]:
+    """`count` images, of which only the names differ."""
     noise = np.random.default_rng(0).normal(128, 20, (480, 640, 3)).clip(0, 255).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).save(file, "JPEG", quality=80)
@@ -51,7 +52,7 @@ def noisy_photos(count: int) -> Iterator[AnnotatedImage]:
     return (AnnotatedImage(file.getvalue(), regions, f"{i}.jpg") for i in range(count))
 
 
-def convert(source: Records, workers: int) -> tuple[float, float, float]:
+def convert(source: Source[Any], workers: int) -> tuple[float, float, float]:
     """Seconds of a conversion, seconds of processor time of its processes, and the size of its shards in MB."""
     with tempfile.TemporaryDirectory() as folder:
         begin, used = time.perf_counter(), _processor_seconds()
@@ -75,10 +76,10 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write_lmdb(repeated_words(arguments.words), Path(folder, "words"))
-        write_scene_folder(noisy_photos(arguments.photos), Path(folder, "photos"))
-        sources: dict[str, Records] = {
+        write_annotated_folder(noisy_images(arguments.photos), Path(folder, "photos"))
+        sources: dict[str, Source[Any]] = {
             "words": open_word_crops(Path(folder, "words")),
-            "photos": open_scenes(Path(folder, "photos")),
+            "photos": open_annotated_images(Path(folder, "photos")),
         }
         print(f"{os.cpu_count()} cores\nrecords  workers  records/s   MB/s  processor us/record")
         for (kind, source), workers in itertools.product(sources.items(), arguments.workers):
