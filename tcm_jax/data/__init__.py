@@ -1,0 +1,1 @@
+"""Data sets of crops and of annotated images: reading, checking, converting, and batches for training."""

@@ -20,6 +20,7 @@ from typing import Any
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 
+from tcm_jax.data.sources import some
 from tcm_jax.data.text_files import read_bytes
 from tcm_jax.files import absolute, atomic_file, is_remote
 from tcm_jax.records import SourceError
@@ -29,7 +30,6 @@ SIGNATURE = bytes.fromhex("83af70d10d884a3f")
 _LENGTH = struct.Struct("<I")
 _NAME = re.compile(r"(.+?)(-\d{5,}-of-\d{5,})?\.array_?record(-\d{5,}-of-\d{5,})?")
 _NUMBER = re.compile(r"(?<=-)\d{5,}(?=-of-(\d{5,})(\.array_?record)?$)")  # in the name of a shard
-_SHOWN = 5  # missing shards in a message
 
 
 def is_array_record(name: str) -> bool:
@@ -83,7 +83,7 @@ class ArrayRecordFiles(abc.ABC):
     kind = "ArrayRecord"
     header = "{}"  # for messages
 
-    def __init__(self, files: str | Path | Sequence[Path], name: str = ""):
+    def __init__(self, files: str | Path | Sequence[Path], name: str = "") -> None:
         sharded = not isinstance(files, str | Path)
         self.files = [Path(files)] if isinstance(files, str | Path) else list(files)
         self.path = self.files[0]
@@ -183,8 +183,7 @@ def _check_complete(files: Sequence[Path]) -> None:
     there, count, width = {file.name for file in files}, int(first[1]), len(first[0])
     missing = [name for i in range(count) if (name := _NUMBER.sub(f"{i:0{width}d}", files[0].name)) not in there]
     if missing:
-        more = ", ..." if len(missing) > _SHOWN else ""
         raise SourceError(
-            f"{files[0].parent} lacks {len(missing):,} of {count:,} shards: {', '.join(missing[:_SHOWN])}{more}; "
-            "copy them there, or run the command that made the others again"
+            f"{files[0].parent} lacks {len(missing):,} of {count:,} shards: {some(missing)}; copy them there, or run "
+            "the command that made the others again"
         )

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tcm_jax.data.sources import some
 from tcm_jax.images.decoding import ImageError, decode
 from tcm_jax.records import Record, Source, SourceError, WordCrop
 
-_SHOWN = 5  # examples in a line of a survey
+_SHOWN = 5  # frequent texts in a line of a survey
 _SHOWN_ERRORS = 10
 
 
@@ -83,15 +84,10 @@ class Survey:
 
 def distribution(values: np.ndarray | list[float]) -> str:
     """Extremes, median and the middle 90 % of some numbers."""
-    least, low, median, high, most = np.percentile(values, (0, 5, 50, 95, 100))
-    return f"{least:.0f} .. {most:.0f}, median {median:.0f}, 90 % within {low:.0f} .. {high:.0f}"
+    lowest, low, median, high, highest = np.percentile(values, (0, 5, 50, 95, 100))
+    return f"{lowest:.0f} .. {highest:.0f}, median {median:.0f}, 90 % within {low:.0f} .. {high:.0f}"
 
 
 def most_common(texts: Counter[str]) -> str:
     """The most frequent texts with their counts: "'EXIT' 2, '3' 1"."""
     return ", ".join(f"{text!r} {count:,}" for text, count in texts.most_common(_SHOWN))
-
-
-def some(names: list[str]) -> str:
-    """The first of `names`, for a line of a survey."""
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

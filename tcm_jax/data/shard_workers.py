@@ -13,7 +13,7 @@ from tcm_jax.records import Source
 _POLL_SECONDS = 0.2
 
 
-class _Stopped(Exception):
+class _StoppedError(Exception):
     """The main process wants no more."""
 
 
@@ -67,6 +67,6 @@ def _make(number: int) -> Shard:
     def tick() -> None:
         done[number] += 1
         if stop.value:
-            raise _Stopped
+            raise _StoppedError
 
     return make_shard(source, plan, number, tick)

@@ -14,7 +14,7 @@ from tcm_jax.records import AnyRecord, Source, SourceError
 class ConcatSource:
     """The records of several sources of one kind, one source after the other; a `Source`."""
 
-    def __init__(self, sources: Sequence[Any], name: str):
+    def __init__(self, sources: Sequence[Any], name: str) -> None:
         self.sources = list(sources)
         self.name = name
         self._ends = list(itertools.accumulate(len(source) for source in self.sources))
@@ -46,6 +46,11 @@ def check_not_empty(source: Source[Any], where: str = "") -> None:
     """Raises `SourceError` if a source has no records; `where` begins the message."""
     if len(source) == 0:
         raise SourceError(f"{where}{source.name} has no usable record; {summary(source)}")
+
+
+def some(texts: Sequence[str], count: int = 5, separator: str = ", ") -> str:
+    """The first `count` of `texts`, and "..." if there are more; for messages."""
+    return separator.join([*texts[:count], *(["..."] if len(texts) > count else [])])
 
 
 def spread(length: int, count: int) -> list[int]:

@@ -70,7 +70,8 @@ def test_rotation_keeps_every_corner():
     h, w = 30, 100
     turned = augment.rotate(Image.new("RGB", (w, h), "white"), 15, Image.Resampling.BILINEAR)
     sin, cos = np.sin(np.radians(15)), np.cos(np.radians(15))
-    assert abs(turned.width - (w * cos + h * sin)) <= 2 and abs(turned.height - (w * sin + h * cos)) <= 2
+    assert abs(turned.width - (w * cos + h * sin)) <= 2
+    assert abs(turned.height - (w * sin + h * cos)) <= 2
     assert turned.getpixel((0, turned.height // 3)) == (128, 128, 128)
     assert np.count_nonzero(np.asarray(turned)[..., 0] == 255) > 0.95 * w * h
 
@@ -126,7 +127,8 @@ def test_strengths_at_half_level():
 def test_every_operation_takes_every_size(name, shape):
     for level in (0.0, 0.5, 1.0):
         result = OPERATIONS[name](Image.fromarray(noise(*shape)), level, np.random.default_rng(0))
-        assert result.mode == "RGB" and min(result.size) >= 1
+        assert result.mode == "RGB"
+        assert min(result.size) >= 1
         flat = Image.new("RGB", shape[::-1], (9, 9, 9))
         assert OPERATIONS[name](flat, level, np.random.default_rng(0)).mode == "RGB"
 
@@ -137,7 +139,8 @@ def test_equal_generators_give_equal_images_and_the_input_is_kept():
     for seed in range(50):
         first = randaugment(image, np.random.default_rng(seed))
         second = randaugment(image, np.random.default_rng(seed))
-        assert first.dtype == np.uint8 and first.shape[2] == 3
+        assert first.dtype == np.uint8
+        assert first.shape[2] == 3
         np.testing.assert_array_equal(first, second)
         first[:] = 0
         np.testing.assert_array_equal(image, kept)
@@ -162,7 +165,7 @@ def test_three_different_operations_each_with_probability_one_half(monkeypatch):
 
 
 def test_impossible_settings():
-    with pytest.raises(ValueError, match="num_ops 17; expected 0 .. 16"):
+    with pytest.raises(ValueError, match=r"num_ops 17; expected 0 .. 16"):
         RandAugment(num_ops=17)
     with pytest.raises(ValueError, match="magnitude 11"):
         RandAugment(magnitude=11)

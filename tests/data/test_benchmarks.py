@@ -42,7 +42,7 @@ def test_root(root):
 
 
 @pytest.mark.parametrize(
-    "path, expected",
+    ("path", "expected"),
     [
         ("test/SVT", [("SVT", 3)]),
         ("test/SVT/data.mdb", [("SVT", 3)]),

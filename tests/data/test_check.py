@@ -45,7 +45,8 @@ def test_a_survey_finds_what_is_wrong():
 
 def test_a_survey_applies_the_smallest_image_size():
     result = survey(ListSource(records(2)), LabelFilter(CHARSET_36, min_image_size=11), range(2))
-    assert result.usable == 0 and result.report.dropped == {"with an image under 11 pixels": 2}
+    assert result.usable == 0
+    assert result.report.dropped == {"with an image under 11 pixels": 2}
 
 
 def test_check_of_a_partly_broken_folder(tmp_path, capsys):
@@ -56,9 +57,12 @@ def test_check_of_a_partly_broken_folder(tmp_path, capsys):
     assert code == 0
     assert f"recognised: label file {tmp_path.name}/A/labels.csv: 2 records" in text
     assert f"recognised: word LMDB {tmp_path.name}/C: 12 records" in text
-    assert "unreadable: 13 of 14" in text and "  and 3 more" in text
+    assert "unreadable: 13 of 14" in text
+    assert "  and 3 more" in text
     assert "usable: 1 of 14 records" in text
-    assert "problem: " in text and "labels.csv:2: 1 fields" in text and "key 'image-000000001' is missing" in text
+    assert "problem: " in text
+    assert "labels.csv:2: 1 fields" in text
+    assert "key 'image-000000001' is missing" in text
     assert "problem: and 1 more" in run(capsys, "check", tmp_path, "--show", "1")[1]
 
 
@@ -69,21 +73,26 @@ def test_check_fails_when_nothing_is_usable(tmp_path, capsys):
     assert "kept 0, dropped 1: 1 with characters outside the charset only (top: '\u65e5' 1, '\u672c' 1)" in text
     assert run(capsys, "check", tmp_path, "--charset", "\u65e5\u672c")[0] == 0
     code, text = run(capsys, "check", tmp_path / "nowhere")
-    assert code == 1 and "nowhere does not exist" in text
+    assert code == 1
+    assert "nowhere does not exist" in text
 
 
 def test_check_of_wrong_options(tmp_path, capsys):
     folder(tmp_path, "labels.tsv", "a.jpg\tword\n")
     code, text = run(capsys, "check", tmp_path, "--charset", "file:nowhere")
-    assert code == 1 and text.startswith("error: ")
+    assert code == 1
+    assert text.startswith("error: ")
     code, text = run(capsys, "check", tmp_path, "--charset", "\u00e9", "--unicode", "ascii")
-    assert code == 1 and "would delete" in text
+    assert code == 1
+    assert "would delete" in text
 
 
 def test_check_of_some_records(tmp_path, capsys):
     write_lmdb(records(10), tmp_path / "words")
     assert "usable: 3 of 3 records" in run(capsys, "check", tmp_path, "--limit", "3")[1]
-    assert spread(10, 3) == [0, 3, 6] and spread(2, 5) == [0, 1] and spread(0, 5) == []
+    assert spread(10, 3) == [0, 3, 6]
+    assert spread(2, 5) == [0, 1]
+    assert spread(0, 5) == []
 
 
 def test_peek_draws_records_with_labels(tmp_path, capsys):
@@ -91,7 +100,8 @@ def test_peek_draws_records_with_labels(tmp_path, capsys):
     code, text = run(capsys, "peek", source, "-n", 5, "-o", tmp_path / "sheet.png")
     assert code == 0
     assert "   1 'first'  labels.tsv:1 a.jpg\n   2 'second'" in text.replace("words/", "")
-    assert "unreadable: " in text and "sheet.png: 2 of 3 records" in text
+    assert "unreadable: " in text
+    assert "sheet.png: 2 of 3 records" in text
     assert Image.open(tmp_path / "sheet.png").size == (880, 92)
 
 
@@ -107,7 +117,8 @@ def test_build_copies_what_can_be_read(tmp_path, capsys, form, name):
     folder(tmp_path / "words", "labels.tsv", "a.jpg\tCaf\u00e9\nc.jpg\tlost\nb.jpg\tb c\n")
     code, text = run(capsys, "build", tmp_path / "words", tmp_path / name, "--to", form)
     assert code == 0
-    assert f"{name}: 2 records, 1 left out\nleft out: " in text and "c.jpg" in text
+    assert f"{name}: 2 records, 1 left out\nleft out: " in text
+    assert "c.jpg" in text
     built = open_word_crops(tmp_path / name)
     assert [(record.label, record.image) for record in built] == [("Caf\u00e9", jpeg(0)), ("b c", jpeg(1))]
 
@@ -115,6 +126,9 @@ def test_build_copies_what_can_be_read(tmp_path, capsys, form, name):
 def test_build_refuses_to_make_nothing_and_to_overwrite(tmp_path, capsys):
     folder(tmp_path / "words", "labels.tsv", "nowhere.jpg\tx\n")
     code, text = run(capsys, "build", tmp_path / "words", tmp_path / "new")
-    assert code == 1 and "no record can be read" in text and not (tmp_path / "new").exists()
+    assert code == 1
+    assert "no record can be read" in text
+    assert not (tmp_path / "new").exists()
     code, text = run(capsys, "build", tmp_path / "words", tmp_path / "words")
-    assert code == 1 and "words exists" in text
+    assert code == 1
+    assert "words exists" in text

@@ -49,7 +49,8 @@ def assert_same(actual: list[dict], expected: list[dict]) -> None:
 
 def test_a_batch():
     (batch,) = train(ListSource(records(10)), 1)
-    assert batch["image"].shape == (4, *SIZE, 3) and batch["image"].dtype == np.uint8
+    assert batch["image"].shape == (4, *SIZE, 3)
+    assert batch["image"].dtype == np.uint8
     assert batch["undecodable"] == []
     numbers = [int(name.removeprefix("made:")) for name in batch["name"]]
     assert [gray(image) for image in batch["image"]] == numbers
@@ -138,7 +139,7 @@ def test_a_label_outside_the_charset_names_its_record():
 
 def test_nothing_left_to_train_on_says_why():
     source = FilteredSource(ListSource([WordCrop(jpeg(0), "\u00e9\u65e5", "made:0")]), LabelFilter("\u00e4"))
-    with pytest.raises(ValueError, match="made has no usable record; kept 0, dropped 1: 1 with .*top: '\u00e9' 1"):
+    with pytest.raises(ValueError, match=r"made has no usable record; kept 0, dropped 1: 1 with .*top: '\u00e9' 1"):
         train(source, 1)
 
 
@@ -207,7 +208,8 @@ def test_evaluation_keeps_the_row_of_an_undecodable_image():
     for source in (ListSource(records(2, broken=(0, 1))), MissingImage(records(2))):
         (batch,) = eval_batches(source, prepare=VIEW, batch_size=2)
         assert batch["undecodable"] == batch["name"] == ["made:0", "made:1"]
-        assert batch["text"] == ["w0", "w1"] and batch["valid"].all()
+        assert batch["text"] == ["w0", "w1"]
+        assert batch["valid"].all()
         assert not batch["image"].any()
 
 
@@ -260,4 +262,5 @@ def test_workers_take_no_accelerator_and_end_quietly(tmp_path):
         timeout=120,
     )
     assert done.stdout == "batch\n"
-    assert done.stderr.count("Traceback") == 1 and "KeyboardInterrupt" in done.stderr  # the main process only
+    assert done.stderr.count("Traceback") == 1
+    assert "KeyboardInterrupt" in done.stderr

@@ -55,12 +55,14 @@ def test_words_come_back_in_order_from_all_shards(tmp_path, capsys):
     names = [f"packed-0000{i}-of-00003.arrayrecord" for i in range(3)]
     assert sorted(os.listdir(tmp_path / "packed")) == ["manifest.json", *names]
     read = open_word_crops(tmp_path / "packed")
-    assert isinstance(read, ArrayRecordCrops) and read.name == "packed"
+    assert isinstance(read, ArrayRecordCrops)
+    assert read.name == "packed"
     assert list(read.labels()) == [read[i].label for i in range(10)] == [f"w{i}" for i in range(10)]
     assert [read[i].image for i in range(10)] == [jpeg(i) for i in range(10)]
     assert read[9].name.startswith("packed:000000009 words/labels.tsv:10 ")
     output = capsys.readouterr().out
-    assert "words/labels.tsv: 10 records\n" in output and "MB in 3 shards" in output
+    assert "words/labels.tsv: 10 records\n" in output
+    assert "MB in 3 shards" in output
     assert [len(open_word_crops(tmp_path / "packed" / name)) for name in names] == [3, 3, 4]
     assert [(made.name, len(made)) for made in benchmark_sets(tmp_path / "packed")] == [("packed", 10)]
 
@@ -78,7 +80,9 @@ def test_the_manifest_accounts_for_everything(tmp_path, capsys):
     assert manifest["bytes"] == sum(entry["bytes"] for entry in manifest["shards"])
     assert [(entry["first"], entry["end"]) for entry in manifest["shards"]] == [(0, 5), (5, 10)]
     output = capsys.readouterr().out
-    assert "left out: 2 without a readable image" in output and images[3].name in output and images[5].name in output
+    assert "left out: 2 without a readable image" in output
+    assert images[3].name in output
+    assert images[5].name in output
 
 
 def test_scenes_come_back_with_their_regions(tmp_path, capsys):
@@ -91,7 +95,8 @@ def test_scenes_come_back_with_their_regions(tmp_path, capsys):
         assert (read.image_name(i), read[i].image) == (original.image_name(i), original[i].image)
         for region, expected in zip(read.regions(i), original.regions(i), strict=True):
             assert (region.text, region.ignore) == (expected.text, expected.ignore)
-            assert region.polygon.dtype == np.float32 and (region.polygon == expected.polygon).all()
+            assert region.polygon.dtype == np.float32
+            assert (region.polygon == expected.polygon).all()
     assert run_data("check", tmp_path / "packed") == 0
     assert "recognised: ArrayRecord packed: 5 images" in capsys.readouterr().out
     with pytest.raises(SourceError, match=r"record 0 has another layout \(KeyError\('label'\)\)"):
@@ -104,7 +109,8 @@ def test_several_sources_follow_each_other(tmp_path, capsys):
     assert shard(*sources, tmp_path / "packed", "--shards", 2, "--scenes") == 0
     read = open_annotated_images(tmp_path / "packed")
     assert [read.image_name(i)[:3] for i in range(4)] == ["one", "one", "two", "two"]
-    assert "two: 2 images" in (output := capsys.readouterr().out) and "1 annotation without an image" in output
+    assert "two: 2 images" in (output := capsys.readouterr().out)
+    assert "1 annotation without an image" in output
 
 
 def test_a_missing_shard_is_named(tmp_path):
@@ -119,7 +125,7 @@ def test_a_missing_shard_is_named(tmp_path):
 def test_scenes_without_their_manifest_are_not_complete(tmp_path):
     shard(scenes(tmp_path / "photos"), tmp_path / "packed", "--shards", 2)
     (tmp_path / "packed" / "manifest.json").unlink()
-    with pytest.raises(SourceError, match="manifest.json is missing, which is written last"):
+    with pytest.raises(SourceError, match=r"manifest.json is missing, which is written last"):
         open_annotated_images(tmp_path / "packed")
 
 
@@ -183,7 +189,8 @@ def test_a_stopped_command_goes_on_where_it_was(tmp_path, sent):
         pipe.write(content)
     output, _ = process.communicate(timeout=60)  # the end of its output is also that of its processes
     if sent == signal.SIGINT:
-        assert process.returncode == 130 and "interrupted: 20 of 40 shards are made; the same command" in output
+        assert process.returncode == 130
+        assert "interrupted: 20 of 40 shards are made; the same command" in output
     assert sum(file.suffix == ".arrayrecord" and file.name[0] != "." for file in (tmp_path / "packed").iterdir()) == 20
     slow.unlink()
     slow.write_bytes(content)
@@ -204,7 +211,8 @@ def test_shards_in_an_object_store(tmp_path, monkeypatch):
     uploaded = {name.removeprefix("/b/packed/"): file.getvalue() for name, file in store.store.items()}
     assert uploaded == contents(tmp_path / "packed")
     read = open_annotated_images("gs://b/packed")
-    assert read.name == "packed" and read[4].image == source[4].image
+    assert read.name == "packed"
+    assert read[4].image == source[4].image
     start(plans[1])
     finish(plans[1], [make_shard(source, plans[1], i) for i in range(2)])
     assert store.uploads.count(f"gs://b/packed/{made[0].file}") == 1  # kept
@@ -215,7 +223,7 @@ def test_a_full_disk_is_told(tmp_path):
         raise RuntimeError("write() failed: No space left on device")
         yield
 
-    with pytest.raises(OSError, match="x.arrayrecord can't be written: .*No space left"):
+    with pytest.raises(OSError, match=r"x.arrayrecord can't be written: .*No space left"):
         write_packed(full(), tmp_path / "x.arrayrecord")
     assert os.listdir(tmp_path) == []
 

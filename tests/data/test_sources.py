@@ -130,14 +130,14 @@ def test_single_broken_lmdb_records(tmp_path):
 
 def test_no_lmdb_at_all(tmp_path):
     (tmp_path / "data.mdb").write_bytes(b"nothing of the kind" * 100)
-    with pytest.raises(SourceError, match="data.mdb is not a readable LMDB"):
+    with pytest.raises(SourceError, match=r"data.mdb is not a readable LMDB"):
         open_word_crops(tmp_path)
 
 
 def test_broken_array_records(tmp_path):
     path = tmp_path / "words.array_record"
     write_array_record([], path)
-    with pytest.raises(SourceError, match="words.array_record is empty"):
+    with pytest.raises(SourceError, match=r"words.array_record is empty"):
         open_word_crops(path)
     path.write_bytes(b"something else")
     with pytest.raises(SourceError, match="not an ArrayRecord file"):
@@ -205,7 +205,8 @@ def test_problems_can_be_collected_and_the_rest_used(tmp_path):
     problems = []
     assert labels_of(open_word_crops(tmp_path, problems)) == ["x"]
     assert len(problems) == 2
-    assert "data.mdb is empty" in problems[0] and "labels.csv:2" in problems[1]
+    assert "data.mdb is empty" in problems[0]
+    assert "labels.csv:2" in problems[1]
 
 
 def test_a_missing_image_is_an_error_of_its_record(tmp_path):
@@ -219,15 +220,15 @@ def test_several_tables_in_one_folder(tmp_path):
     folder(tmp_path, "gt.txt", 'a.jpg, "word"\n')
     assert labels_of(open_word_crops(tmp_path)) == ["word"]  # the usual name wins
     (tmp_path / "gt.txt").rename(tmp_path / "val.txt")
-    with pytest.raises(SourceError, match="several label files, give the path of one: coords.txt, val.txt"):
+    with pytest.raises(SourceError, match=r"several label files, give the path of one: coords.txt, val.txt"):
         open_word_crops(tmp_path)
 
 
 def test_wrong_places(tmp_path):
     folder(tmp_path / "set", "labels.tsv", "images/a.jpg\tx\n", images=("images/a.jpg",))
-    with pytest.raises(SourceError, match="no label file.* labels.tsv lies one level up, so give .*set$"):
+    with pytest.raises(SourceError, match=r"no label file.* labels.tsv lies one level up, so give .*set$"):
         open_word_crops(tmp_path / "set" / "images")
-    with pytest.raises(SourceError, match="a.jpg is a single file without records; give its folder"):
+    with pytest.raises(SourceError, match=r"a.jpg is a single file without records; give its folder"):
         open_word_crops(tmp_path / "set" / "images" / "a.jpg")
     with pytest.raises(
         SourceError, match=f"set/typo/x does not exist; the nearest folder that does is {tmp_path}/set$"

@@ -55,7 +55,8 @@ def test_scenes_are_read_back_as_they_were(tmp_path):
     names = ["img_1.jpg", "img_2.jpg", "img_10.jpg"]  # in the order of the source
     assert [source.image_name(i) for i in range(3)] == [f"manual/ch4_training_images/{name}" for name in names]
     first, empty, last = (source[i] for i in range(3))
-    assert first.image == jpeg(0) and last.image == jpeg(2)
+    assert first.image == jpeg(0)
+    assert last.image == jpeg(2)
     assert [(region.text, region.ignore) for region in first.regions] == [("Café, 24h", False), ("###", True)]
     np.testing.assert_array_equal(first.regions[1].polygon, np.float32([[1, 2], [5, 2], [5, 4], [1, 4]]))
     assert first.regions[0].polygon.dtype == np.float32
@@ -205,7 +206,7 @@ def test_nothing_left_is_an_error(tmp_path):
 
 
 def test_wrong_names_and_folders(tmp_path):
-    with pytest.raises(ValueError, match="no data set is called 'scene_text/icdar2016'; there are .*/icdar2015,"):
+    with pytest.raises(ValueError, match=r"no data set is called 'scene_text/icdar2016'; there are .*/icdar2015,"):
         build_tfds("scene_text/icdar2016", tmp_path, tmp_path)
     with pytest.raises(SourceError, match="holds no data set of TFDS"):
         open_tfds(tmp_path, "train")

@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 
 from tcm_jax.data.scenes.finding import NO_IMAGE
 from tcm_jax.data.scenes.sources import open_annotated_images
-from tcm_jax.data.sources import summary
+from tcm_jax.data.sources import some, summary
 from tcm_jax.data.tfds.layouts import SCENES, WORD_SETS, Layout
 from tcm_jax.data.words.sources import open_word_crops
 from tcm_jax.images.decoding import ImageError, encoded
@@ -85,8 +85,7 @@ class _FolderBuilder(tfds.core.GeneratorBasedBuilder):
                 yield index, self.example(record)
         text = summary(source)
         if unreadable:
-            more = "; ..." if len(unreadable) > _SHOWN else ""
-            text += f"; left out {len(unreadable):,} without an image ({'; '.join(unreadable[:_SHOWN])}{more})"
+            text += f"; left out {len(unreadable):,} without an image ({some(unreadable, _SHOWN, '; ')})"
         if len(unreadable) == len(source):
             raise SourceError(f"{split}: no record is left of {text}")
         self.info.metadata[split] = text

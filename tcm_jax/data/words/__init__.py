@@ -1,0 +1,1 @@
+"""Crops of words with their labels, for recognizers."""
