@@ -12,6 +12,7 @@ from typing import Any
 import jax
 
 from tcm_jax.files import local_copy, wrap_remote_errors
+from tcm_jax.renames import renamed
 from tcm_jax.training.config import config_differences
 
 _PACKAGES = (
@@ -35,7 +36,7 @@ class ResumeError(RuntimeError):
 
 
 def check_config(workdir: Path, config: Mapping[str, Any]) -> list[str]:
-    """Compares `config` with that of the checkpoints in `workdir`.
+    """Compares `config` with that of the checkpoints in `workdir`; keys that were renamed since then are equal.
 
     Returns:
         the differences that don't matter to them, one line each.
@@ -47,7 +48,7 @@ def check_config(workdir: Path, config: Mapping[str, Any]) -> list[str]:
     with wrap_remote_errors(path):
         if not path.exists():
             return []
-    old, new = json.loads(local_copy(path).read_text("utf-8")), json.loads(json.dumps(config))
+    old, new = (renamed(json.loads(text)) for text in (local_copy(path).read_text("utf-8"), json.dumps(config)))
     lines = config_differences(old, new)
     fatal = [line for line in lines if line.startswith(_FIXED)]
     if bool(old["optim"].get("ema")) != bool(new["optim"].get("ema")):
