@@ -83,7 +83,7 @@ def test_unknown_schemes_and_missing_packages_are_named(monkeypatch):
         as_path("gs://b/x")
 
 
-def test_files_appear_whole(bucket):
+def test_files_are_complete_or_not_there(bucket):
     with atomic_file("gs://b/a.txt") as file:
         file.write("ä")
         assert not as_path("gs://b/a.txt").exists()
@@ -94,7 +94,7 @@ def test_files_appear_whole(bucket):
     check_writable("gs://b/any", "--output")
 
 
-def test_of_a_folder_the_telling_file_comes_last_and_goes_first(bucket, monkeypatch):
+def test_the_decisive_file_of_a_folder_is_uploaded_last_and_removed_first(bucket, monkeypatch):
     with atomic_folder("gs://b/m", last="config") as folder:
         for name in ("a", "config", "z/old"):
             (folder / name).parent.mkdir(exist_ok=True)
@@ -113,7 +113,7 @@ def test_of_a_folder_the_telling_file_comes_last_and_goes_first(bucket, monkeypa
             atomic_folder("gs://b/m", True, "config") as folder,
         ):
             (folder / "a").write_text("2")
-    assert sorted(bucket.store) == ["/b/m/a", "/b/m/z/old"]  # no folder without its telling file
+    assert sorted(bucket.store) == ["/b/m/a", "/b/m/z/old"]  # no folder without its decisive file
     with atomic_folder("gs://b/m", replace=True, last="config") as folder:
         (folder / "config").write_text("new")
     assert sorted(bucket.store) == ["/b/m/config"]
@@ -143,7 +143,7 @@ def test_copies_are_made_once_and_again_after_a_change(bucket, capsys, monkeypat
         local_copy("gs://b/nothing")
 
 
-def test_of_several_that_start_together_one_copies(bucket, capsys, monkeypatch):
+def test_of_several_that_start_at_once_one_copies(bucket, capsys, monkeypatch):
     monkeypatch.setattr("tcm_jax.files._MIN_REPORTED", 0)
     for i in range(20):
         put(f"gs://b/set/{i}", bytes(100_000))

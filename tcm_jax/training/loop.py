@@ -60,7 +60,7 @@ class Loop:
         batches: from the step on at which `run` starts.
         mesh: of the devices.
         config: of the run; `batch`, `log_every`, `checkpoint.every` and `eval.every` are used.
-        total: number of steps of the whole run.
+        total: number of steps of the run.
         validation: scores and exports the model.
         watchdog, profile: are notified of every step.
         speed: (images per second) -> further metrics.

@@ -31,8 +31,8 @@ def clip_factor(norm: jax.Array, clip_norm: float) -> jax.Array:
 class Optimizer:
     """Updates the trainable part of a parameter tree.
 
-    optax.partition and optax.inject_hyperparams would do the same with another tree of the optimizer state, and
-    checkpoints of before would not fit it: here the state is {group: that of the method over {path: parameter}}.
+    optax.partition and optax.inject_hyperparams would do the same, but their state has another tree, which older
+    checkpoints would not fit: here it is {group: state of the method over {path: parameter}}.
 
     Args:
         method: (learning rate, weight decay) -> transformation, one of `tcm_jax.training.methods`.

@@ -1,6 +1,5 @@
 """A trace of some steps, for TensorBoard's profiler or Perfetto."""
 
-import contextlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,8 +11,8 @@ from tcm_jax.files import is_remote, upload
 _WARM_UP = 10  # steps of a process before the trace: the first ones fill caches and queues
 
 
-class Profile(contextlib.AbstractContextManager["Profile"]):
-    """Traces `steps` steps of a run on every process; 0 traces nothing. A context manager around the steps.
+class Profile:
+    """Traces `steps` steps of a run on every process; 0 traces nothing. To be closed after the steps.
 
     Args:
         folder: gets plugins/profile/TIME/HOST.*, which `tensorboard --logdir` shows.
@@ -43,6 +42,3 @@ class Profile(contextlib.AbstractContextManager["Profile"]):
             if self._written != self.folder:
                 upload(self._written, self.folder)
                 shutil.rmtree(self._written)
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

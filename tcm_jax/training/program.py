@@ -100,7 +100,7 @@ def sharded_init(task: Task, mesh: Mesh) -> Callable[[jax.Array], Tree]:
 
 
 def with_signals(step: Step) -> Step:
-    """A step that passes on what the processes say in `SIGNALS`, so that all of them see the same on any mesh.
+    """A step that returns the `SIGNALS` of all processes as metrics, which every process reads alike on any mesh.
 
     Beside what the task takes a batch has "record", uint32 [b], a number for every record, and "stop", int32 [b], the
     signal that a process got, or 0. The metrics have "records", one number for the records in their order, and "stop",

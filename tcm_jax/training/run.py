@@ -110,6 +110,8 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike, parse: Callable[[
                 share=share,
             )
             stack.enter_context(contextlib.closing(host_batches))
+            profile = Profile(workdir / "tensorboard", start, total, c.profile_steps)
+            stack.enter_context(contextlib.closing(profile))
             batches = prefetch_to_device(host_batches, mesh)
             first = next(batches)
             clock = time.monotonic()
@@ -126,7 +128,7 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike, parse: Callable[[
                 checkpoints=checkpoints,
                 stop=stop,
                 watchdog=watchdog,
-                profile=stack.enter_context(Profile(workdir / "tensorboard", start, total, c.profile_steps)),
+                profile=profile,
                 speed=speed_metrics(config, mesh, parse),
                 workdir=workdir,
             ).run(state)

@@ -15,7 +15,7 @@ Parse = Callable[[Mapping[str, Any]], Task]
 
 
 def model_flops(config: Mapping[str, Any], mesh: jax.sharding.Mesh, parse: Parse) -> float:
-    """Floating-point operations of one optimizer step on the whole batch, without those that rematerialisation repeats
+    """Floating-point operations of one optimizer step on the global batch, without those that rematerialisation repeats
     (PaLM, appendix B).
     """
     program = train_program(parse({**config, "remat": "none"}), mesh, records=config["batch"])

@@ -109,7 +109,7 @@ def make_step(
         return jax.tree.map(lambda x: x / accumulate, total), batch_stats
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        # Not the device's own generator ("rbg"): every device would draw the masks of the whole batch.
+        # Not the device's own generator ("rbg"): every device would draw the masks of the global batch.
         key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), state.step)
         trainable, frozen = optimizer.split(state.params)
         (gradients, metrics), batch_stats = accumulated(trainable, frozen, state.batch_stats, batch, key)

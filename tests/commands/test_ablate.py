@@ -135,7 +135,7 @@ def test_finished_runs_are_skipped_and_others_resumed(config, tmp_path, capsys):
         good(run)
 
     assert ablate.ablate(runs, broken, tmp_path) == {"pp, seed 5": "exit status 1"}
-    assert trained == ["bsl, seed 5", "bsl, seed 6", "pp, seed 6"]  # the others go on
+    assert trained == ["bsl, seed 5", "bsl, seed 6", "pp, seed 6"]  # the others are trained
     assert "| pp | scenes | 1 |" in (tmp_path / "ablation.md").read_text()
     capsys.readouterr()
 

@@ -1,6 +1,7 @@
 """Plans: compiled for a TPU slice and counted by hand, links by hand, and the command."""
 
 import dataclasses
+import itertools
 import json
 import re
 import subprocess
@@ -66,10 +67,8 @@ def test_bytes_sent():
 
 def grid(*sides: int) -> Grid:
     """Chips in the order of their coordinates, the last one running fastest."""
-    places = [[]]
-    for side in sides:
-        places = [[*place, i] for place in places for i in range(side)]
-    return Grid([SimpleNamespace(coords=place) for place in places], sides)
+    positions = itertools.product(*map(range, sides))
+    return Grid([SimpleNamespace(coords=position) for position in positions], sides)
 
 
 def test_exchanges_on_lines_rings_and_interleaved_groups():

@@ -1,4 +1,4 @@
-"""A run that takes seconds: a tiny CLIP4STR on rendered words."""
+"""A run that takes seconds: a tiny CLIP4STR on synthetic words."""
 
 import copy
 from collections.abc import Iterator

@@ -41,7 +41,7 @@ def sharding(x, mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*spec))
 
 
-def place(state: TrainState, mesh: Mesh) -> TrainState:
+def shard(state: TrainState, mesh: Mesh) -> TrainState:
     def put(x):
         return jax.make_array_from_callback(np.shape(x), sharding(x, mesh), lambda index: np.asarray(x)[index])
 
@@ -51,7 +51,7 @@ def place(state: TrainState, mesh: Mesh) -> TrainState:
 def save(directory: Path, mesh: Mesh, *steps: int) -> None:
     with Checkpoints(directory, CheckpointConfig()) as checkpoints:
         for step in steps:
-            checkpoints.save(step, place(values(step), mesh))
+            checkpoints.save(step, shard(values(step), mesh))
 
 
 def restore(directory: Path, mesh: Mesh) -> TrainState | None:
@@ -133,10 +133,10 @@ model = Pretrained("clip", {}, {"params": state.params}, {})
 export_model(folder / "model", model)
 try:
     export_model(folder / "one/3/about/metadata/model", model)  # process 0 can't write below a file
-    told = False
+    raised = False
 except CheckpointError:
-    told = True
-print(json.dumps([earlier, int(state.step), same_bits(state, values(1)), told]))
+    raised = True
+print(json.dumps([earlier, int(state.step), same_bits(state, values(1)), raised]))
 """
 
 

@@ -92,13 +92,13 @@ def test_a_run_resumes_with_two_processes_and_with_four(tmp_path, killed, unbrok
         assert run.wait(NOTICE_SECONDS) == [143, 143]
     assert run.resumed == newest + 2
     assert fingerprints(workdir, newest + 4) == expected
-    said = [re.search(r"stopped after step (\d+) of 16, which is saved", run.text(i)) for i in (0, 1)]
-    assert [int(found[1]) for found in said] == [checkpoints(workdir)[-1]] * 2
+    stopped = [re.search(r"stopped after step (\d+) of 16, which is saved", run.text(i)) for i in (0, 1)]
+    assert [int(found[1]) for found in stopped] == [checkpoints(workdir)[-1]] * 2
 
     # The batches are those of the unbroken run, the losses but for the order of additions.
     with Run(SEVERAL, workdir, 4) as run:
         run.finish()
-    assert run.resumed == int(said[0][1]) < 16
+    assert run.resumed == int(stopped[0][1]) < 16
     assert records(workdir) == records(unbroken)
     losses = [[line["loss"] for line in metrics(path) if line["of"] == "train"] for path in (workdir, unbroken)]
     np.testing.assert_allclose(*losses, rtol=1e-4)

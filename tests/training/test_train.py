@@ -1,4 +1,4 @@
-"""Whole runs of a tiny recognizer on rendered words."""
+"""Complete runs of a tiny recognizer on synthetic words."""
 
 import json
 import os
