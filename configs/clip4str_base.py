@@ -45,7 +45,9 @@ def get_config(variant: str = "real") -> ConfigDict:
     config.stall_seconds = 600  # without a step: the stacks of all threads are printed
     config.lost_seconds = 60  # without a word of a process: the others end
 
-    config.preprocessing = {"margins": (0.0,)}  # of the pictures of a word that are read
+    # How crops are read, in validations and by the stored model: test-time views, a prior for words of CLIP's
+    # vocabulary (1: none), and whether the cross branch counts or the likelier one of "both".
+    config.inference = {"views": (0.0,), "dictionary_prior": 1.0, "branches": "cross"}
 
     config.model = ConfigDict()
     config.model.clip = {
@@ -80,8 +82,6 @@ def get_config(variant: str = "real") -> ConfigDict:
     config.model.cls_eot_feature = False
     config.model.decode_ar = True
     config.model.refine_iters = 1
-    config.model.both_branches = False
-    config.model.vocabulary_weight = 1.0
     config.model.perm_num = 6
     config.model.perm_forward = True
     config.model.perm_mirrored = True

@@ -41,7 +41,7 @@ def get_config(variant: str = "greek") -> ConfigDict:
         config.eval.every, config.checkpoint.every = 350, 350
     config.model.charset = characters
     config.model.caption_charset = characters  # else no letter of the language would reach the text encoder
-    config.model.vocabulary_weight = 1.0  # CLIP's words are English
+    config.inference.dictionary_prior = 1.0  # CLIP's words are English
     config.eval.charset = characters  # case and accents count
     config.data.filter.normalize_unicode = "nfc"  # of real labels: "ascii" would take the accents away
     samples = (1000, 16) if variant == "tiny" else (10_000_000, 500)

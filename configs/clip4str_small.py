@@ -30,7 +30,7 @@ from ml_collections import ConfigDict
 
 quickstart = runpy.run_path(str(Path(__file__).with_name("clip4str_quickstart.py")))
 
-READING = {"both_branches": True, "vocabulary_weight": 8.0}
+READING = {"branches": "both", "dictionary_prior": 8.0}
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -39,7 +39,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "tiny":
         config = quickstart["get_config"]("tiny")
         config.model.clip.vision_stem = (8, 8)
-        config.model.update(READING)
+        config.inference.update(READING)
         return config
     config = quickstart["get_config"]("real")
     config.model.charset = "94"
@@ -62,8 +62,8 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "deep":
         return config
     config.model.clip.vision_layers = 12
-    config.model.update(READING)
-    config.preprocessing.margins = (0.0, -0.08, 0.12)
+    config.inference.update(READING)
+    config.inference.views = (0.0, -0.08, 0.12)
     config.init = "runs/deep"
     config.steps, config.eval.every = 10_000, 2500
     plain = {**rendered, "listed": 0.75}

@@ -133,7 +133,7 @@ def base(family: str, side: int, learnable: int, scale: tuple[int, int]) -> Conf
     }
     config.model.detector = ConfigDict()
     prompts(config, True, learnable)
-    config.preprocessing = {"scale": scale, "coarse_scales": ()}  # longest and shorter side of test images
+    config.inference = {"scale": scale, "coarse_scales": ()}  # longest and shorter side of test images
 
     config.optim = ConfigDict()
     config.optim.method, config.optim.lr, config.optim.weight_decay = "ranger", 1e-3, 0.0
@@ -181,7 +181,7 @@ def make_rendered(config: ConfigDict) -> None:
 def make_tiny(config: ConfigDict) -> None:
     """The same code in seconds."""
     config.batch, config.epochs, config.steps, config.log_every, config.init = 2, 0, 4, 1, ""
-    config.preprocessing.scale = (160, 96)
+    config.inference.scale = (160, 96)
     config.data.augment.update({"crop": 64, "min_side": 0.7, "widen": True})
     config.data.workers = 0
     large = {"words": (1, 3), "em": (20.0, 30.0), "difficulty": 0.0}  # what counts at this size
@@ -203,7 +203,7 @@ def make_ablation(config: ConfigDict) -> None:
     config.optim.lr_multipliers = {"backbone": 1.0, "text_encoder": 1.0}  # nothing is pre-trained
     config.optim.clip_norm = 5.0
     config.model.tcm.clip.image_size = (192, 192)
-    config.preprocessing.scale = (384, 192)
+    config.inference.scale = (384, 192)
     config.data.augment.update({"crop": 192, "min_side": 0.6})
     config.data.train = [{"synthetic": scenes("train", 10_000_000, 192, words=(1, 4), difficulty=0.2)}]
     config.eval.every = 0
@@ -220,7 +220,7 @@ def make_small(config: ConfigDict) -> None:
     config.model.tcm.clip.update({"embed_dim": 128, "vision_width": 24, "vision_layers": (2, 2, 2, 2)})
     config.model.tcm.clip.update({"image_size": (320, 320), "vision_heads": 12})
     config.model.tcm.decoder_width = 64
-    config.preprocessing.scale = (640, 320)
+    config.inference.scale = (640, 320)
     config.data.augment.update({"crop": 320, "min_side": 0.5})
     config.data.train = [{"synthetic": scenes("train", 10_000_000, 320, words=(0, 8), difficulty=0.4)}]
     config.data.workers = 1
@@ -235,7 +235,7 @@ def make_real(config: ConfigDict) -> None:
     make_small(config)
     config.init = "runs/detector"
     config.batch, config.steps, config.optim.lr = 8, 4500, 1e-3
-    config.preprocessing.update({"scale": (1536, 864), "coarse_scales": ((384, 224), (192, 112))})
+    config.inference.update({"scale": (1536, 864), "coarse_scales": ((384, 224), (192, 112))})
     config.data.augment.update({"min_side": 0.1, "max_side": 0.4, "tries": 50})
     config.data.train = [
         {"synthetic": scenes("train", 10_000_000, 480, words=(0, 12), difficulty=0.8), "weight": 0.4},

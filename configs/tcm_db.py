@@ -130,15 +130,16 @@ def get_config(variant: str = "ic15") -> ConfigDict:
         "alpha": 5.0,
         "beta": 10.0,
         "shrink_ratio": 0.4,
-        **DECODING[released],
+        "decoding": DECODING[released],
     }
     config.optim.method, config.optim.lr, config.optim.weight_decay = OPTIM[released]
     if name in tcm["SMALL"]:
-        config.model.detector.update({"lateral_channels": 32, "out_channels": 16, "score_threshold": 0.5})
+        config.model.detector.update({"lateral_channels": 32, "out_channels": 16})
+        config.model.detector.decoding.score_threshold = 0.5
     if name == "real":  # gaps between words in photos are what it sees least
-        config.model.detector.update({"separate_words": True, "score_threshold": 0.82})
+        config.model.detector.decoding.update({"separate_words": True, "score_threshold": 0.82})
     if name == "ablation":
-        config.model.detector.score_threshold = 0.3  # so short a training leaves probabilities low
+        config.model.detector.decoding.score_threshold = 0.3  # so short a training leaves probabilities low
     if name in tcm["FORMS"]:
         tcm["FORMS"][name](config)
     tcm["apply_rows"](config, rows)

@@ -32,12 +32,14 @@ def get_config(variant: str = "ic15") -> ConfigDict:
         "channels": 256,
         "fourier_degree": 5,
         "level_ranges": LEVELS[released],
-        "text_representation": "poly",  # the release says "quad" for ICDAR2015 and returns polygons all the same
-        "alpha": 1.2,
-        "beta": 1.0,
-        "score_threshold": 0.3,
-        "nms_threshold": 0.1,
-        "num_points": 50,
+        "decoding": {
+            "text_representation": "poly",  # the release says "quad" for ICDAR2015 and returns polygons all the same
+            "alpha": 1.2,
+            "beta": 1.0,
+            "score_threshold": 0.3,
+            "nms_threshold": 0.1,
+            "num_points": 50,
+        },
     }
     if name in tcm["FORMS"]:
         tcm["FORMS"][name](config)

@@ -14,10 +14,8 @@ from ml_collections import ConfigDict
 tcm = runpy.run_path(str(Path(__file__).with_name("tcm_base.py")))
 SIDE = {"ic15": 736, "ctw1500": 640}
 SCALE = {"ic15": (1333, 736), "ctw1500": (3000, 640)}
-DETECTOR = {  # shrink ratios of the whole text and of its kernel
-    "ic15": {"text_representation": "quad", "shrink_ratios": (1.0, 0.5)},
-    "ctw1500": {"text_representation": "poly", "shrink_ratios": (1.0, 0.7)},
-}
+SHRINK_RATIOS = {"ic15": (1.0, 0.5), "ctw1500": (1.0, 0.7)}  # of the whole text and of its kernel
+TEXT_REPRESENTATION = {"ic15": "quad", "ctw1500": "poly"}
 
 
 def get_config(variant: str = "ic15") -> ConfigDict:
@@ -26,11 +24,14 @@ def get_config(variant: str = "ic15") -> ConfigDict:
     config = tcm["base"]("pan", SIDE[released], 4, SCALE[released])
     config.model.detector = {
         "channels": 128,
-        "text_threshold": 0.5,
-        "kernel_threshold": 0.5,
-        "score_threshold": 0.85,
-        "min_area": 16,
-        **DETECTOR[released],
+        "shrink_ratios": SHRINK_RATIOS[released],
+        "decoding": {
+            "text_representation": TEXT_REPRESENTATION[released],
+            "text_threshold": 0.5,
+            "kernel_threshold": 0.5,
+            "score_threshold": 0.85,
+            "min_area": 16,
+        },
     }
     config.data.train = tcm["TRAIN"][released]
     config.data.augment.crop = SIDE[released]

@@ -18,6 +18,7 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from tcm_jax.files import as_path, atomic_folder, local_copy, wrap_remote_errors
+from tcm_jax.renames import renamed
 
 FORMAT = "tcm_jax/1"
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
@@ -36,7 +37,8 @@ class Pretrained:
         model: fields of the model's configuration class, as JSON values.
         variables: Flax collections, {"params": {...}} and perhaps {"batch_stats": {...}}.
         preprocessing: {"mean": [3 numbers], "std": [3 numbers]} of pixel values in 0..1; of a detector in 0..255,
-            with "scale": [longest, shorter side] that photos are resized to, and "multiple" that sides are padded to.
+            with "multiple" that sides are padded to.
+        inference: fields of `ReadingOptions` or `DetectionOptions` that the model has of its own, as JSON values.
         source: where the weights come from; license: their licence, "unknown" if nobody said.
     """
 
@@ -44,6 +46,7 @@ class Pretrained:
     model: Mapping[str, Any]
     variables: Mapping[str, Any]
     preprocessing: Mapping[str, Any]
+    inference: Mapping[str, Any] = field(default_factory=dict)
     source: str = "unknown"
     license: str = "unknown"
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -137,7 +140,7 @@ def read_config(directory: str | os.PathLike) -> dict[str, Any]:
             raise ValueError(f"format is {written!r}, expected {FORMAT!r}")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{directory} is not a readable model directory: {error}") from error
-    return config
+    return renamed(config)
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:

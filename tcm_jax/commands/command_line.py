@@ -6,14 +6,14 @@ import functools
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from absl import flags
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from tcm_jax.renames import renamed_key
+
+if TYPE_CHECKING:  # else where it is used: `doctor` has to start where packages are missing
+    from absl import flags
 
 INTERRUPTED = 130  # the shells' exit code for Ctrl-C
-_COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,9 +48,12 @@ def new_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
 @contextlib.contextmanager
 def progress_bar(description: str, total: int, quiet: bool = False) -> Iterator[Callable[..., None]]:
     """A bar on stderr if that is a terminal; yields the function that advances it, by 1 or by the number given."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     # Lines on stdout scroll above the bar where both are the terminal, and stay out of it where they are not.
     with Progress(
-        *_COLUMNS,
+        *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()),
         console=Console(stderr=True),
         disable=quiet or not sys.stderr.isatty(),
         redirect_stdout=sys.stdout.isatty(),
@@ -67,14 +70,15 @@ def progress(items: Iterable[T], description: str, total: int | None = None) -> 
             advance()
 
 
-def config_parser(config_flag: flags.FlagHolder) -> Callable[[list[str]], list[str]]:
+def config_parser(config_flag: "flags.FlagHolder") -> Callable[[list[str]], list[str]]:
     """What absl's `app.run` parses flags with: mistakes end the program with one line, and `--batch-per-chip` is
     `--batch_per_chip`.
     """
+    from absl import flags
 
     def parse(arguments: list[str]) -> list[str]:
         try:
-            rest = flags.FLAGS([re.sub(r"^--[a-z-]+", _with_underscores, argument) for argument in arguments])
+            rest = flags.FLAGS([re.sub(r"^--[a-z][a-z._-]+", _current_name, argument) for argument in arguments])
             if config_flag.value is None:
                 raise flags.Error("flag --config is missing; expected a file of configs/")
             if len(rest) > 1:
@@ -91,5 +95,12 @@ def error_text(error: Exception) -> str:
     return str(error.args[0] if error.args else error).strip()
 
 
-def _with_underscores(name: re.Match[str]) -> str:
-    return "--" + name[0][2:].replace("-", "_")
+def _current_name(flag: re.Match[str]) -> str:
+    """A flag as absl knows it, with the names that a config's keys have now."""
+    name = flag[0][2:]
+    if not name.startswith("config."):
+        return "--" + name.replace("-", "_")
+    new = "config." + renamed_key(name.removeprefix("config."))
+    if new != name:
+        print(f"warning: --{name} is called --{new} now", file=sys.stderr)
+    return "--" + new

@@ -80,7 +80,7 @@ def _recipe(argument: str) -> tuple[dict[str, Any], tuple[int, int]]:
         raise ConversionError(f"--recipe {argument}: task is {values.get('task')!r}, expected 'detection'")
     config = values.to_dict()
     detector = detection_config(config["model"]).detector
-    return {name: getattr(detector, name) for name in detector.decoding_fields}, config["preprocessing"]["scale"]
+    return dict(vars(detector.decoding)), config["inference"]["scale"]
 
 
 def _summary(model: Pretrained, architecture: Architecture) -> str:
@@ -105,7 +105,7 @@ def _summary(model: Pretrained, architecture: Architecture) -> str:
             f"{config.decoder_heads}, {len(config.charset)} characters, words up to {config.max_label_length}"
         )
     if isinstance(config, DetectionConfig):
-        lines += _detector_lines(config, model.preprocessing)
+        lines += _detector_lines(config, model.inference)
     count = pretrained.count_parameters(model.variables)
     lines.append(f"parameters  {count:,} ({count / 1e6:.1f} M)")
     lines += [f"sha256      {digest}  {name}" for name, digest in model.extra["sha256"].items()]
@@ -113,7 +113,7 @@ def _summary(model: Pretrained, architecture: Architecture) -> str:
     return "\n".join(lines + [f"note        {note}" for note in architecture.notes])
 
 
-def _detector_lines(config: DetectionConfig, preprocessing: Mapping[str, Any]) -> list[str]:
+def _detector_lines(config: DetectionConfig, inference: Mapping[str, Any]) -> list[str]:
     """Prompt and components, sizes of neck and head, and how instances are made of maps."""
     lines, tcm = [], config.tcm
     if tcm.text_matching:
@@ -125,10 +125,14 @@ def _detector_lines(config: DetectionConfig, preprocessing: Mapping[str, Any]) -
             f"components  {', '.join(names) or 'no other'}; decoders of width {tcm.decoder_width}, layers "
             f"{tcm.decoder_layers}, heads {tcm.decoder_heads}",
         ]
-    for title, fields in (("neck, head  ", NECK_FIELDS), ("decoding    ", DECODING[config.family])):
-        values = [f"{name} {getattr(config.detector, name)}" for name in fields if hasattr(config.detector, name)]
+    detector = config.detector
+    for title, part, fields in (
+        ("neck, head  ", detector, NECK_FIELDS),
+        ("decoding    ", detector.decoding, DECODING[config.family]),
+    ):
+        values = [f"{name} {getattr(part, name)}" for name in fields if hasattr(part, name)]
         lines += textwrap.wrap(title + ", ".join(values), 118, subsequent_indent=" " * 12)
-    long, short = preprocessing["scale"]
+    long, short = inference["scale"]
     return [*lines, f"scale       long side {long}, short side {short} at most"]
 
 

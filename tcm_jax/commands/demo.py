@@ -1,13 +1,14 @@
-"""Serves a web page that reads the text in photos.
+"""Serves a web page that reads the text in images.
 
 python -m tcm_jax.demo
 python -m tcm_jax.demo --port 8080 --open
 
-The page works without a network. Photos are sent to this command only, and are not stored. Only this machine can reach
+The page works without a network. Images are sent to this command only, and are not stored. Only this machine can reach
 the page unless --host says otherwise; there is no password.
 """
 
 import argparse
+import contextlib
 import errno
 import ipaddress
 import os
@@ -17,17 +18,15 @@ import threading
 import webbrowser
 from collections.abc import Sequence
 
-from tcm_jax.commands.command_line import new_parser
-from tcm_jax.commands.images import MODEL_HELP, add_scale_option
-from tcm_jax.commands.reading_options import add_reading_options, reading_arguments
-from tcm_jax.models.layers import DTYPES
-from tcm_jax.spotting.spotter import Spotter
+from tcm_jax.commands.command_line import command, new_parser
+from tcm_jax.commands.spot import add_spotter_flags, load_spotter
 
-_SIZES = ((720, 1280), (960, 1280), (1280, 960))  # height, width of what cameras take
+_SIZES = ((720, 1280), (960, 1280), (1280, 960))  # common heights and widths of images, compiled for before the start
 
 
+@command
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.demo") -> None:
-    """Runs the command until Ctrl-C; exit code 1 if it can't start."""
+    """Runs the command until Ctrl-C."""
     options = _parser(prog).parse_args(arguments)
     try:
         from tcm_jax.demo.server import Server
@@ -36,34 +35,21 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.
         if package not in ("starlette", "uvicorn"):
             raise
         sys.exit(f'error: the package {package} is missing; install it with: pip install "tcm_jax[demo]"')
-    try:
-        with _listener(options.host, options.port) as listener:
-            spotter = Spotter.load(
-                options.detector,
-                options.recognizer,
-                scale=options.scale,
-                dtype=options.dtype,
-                quiet=False,
-                **reading_arguments(options),
-            )
-            print("Preparing, some seconds the first time ...", file=sys.stderr)
-            spotter.warmup(_SIZES)
-            names = [options.host, socket.gethostname()]
-            server = Server(spotter, names=names, max_upload=options.max_upload)
-            url = _announce(listener)
-            if options.open:
-                threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
-            server.run(sockets=[listener])
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:  # raised again by the server when it has ended
-        pass
+    with contextlib.suppress(KeyboardInterrupt), _listen(options.host, options.port) as listener:
+        spotter = load_spotter(options, quiet=False)
+        print("Preparing, some seconds the first time ...", file=sys.stderr)
+        spotter.warmup(_SIZES)
+        server = Server(spotter, names=[options.host, socket.gethostname()], max_upload=options.max_upload)
+        url = _announce(listener)
+        if options.open:
+            threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
+        server.run(sockets=[listener])
     print("stopped", file=sys.stderr, flush=True)
-    os._exit(0)  # at once: a thread that still reads a photo, or compiles for it, works for nobody
+    os._exit(0)  # without waiting for threads that still read or compile for a request
 
 
-def _listener(host: str, port: int) -> socket.socket:
-    """Before the models are loaded, which takes longer than to find out that the port is taken."""
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket; made before the models are loaded, since the port may be taken."""
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
@@ -73,7 +59,7 @@ def _listener(host: str, port: int) -> socket.socket:
 
 
 def _announce(listener: socket.socket) -> str:
-    """Tells where the page is; returns that."""
+    """Prints the URL of the page, and returns it."""
     host, port = listener.getsockname()[:2]
     address = ipaddress.ip_address(host)
     if address.is_unspecified:
@@ -92,13 +78,10 @@ def _port(text: str) -> int:
 
 
 def _megabytes(text: str) -> float:
-    try:
-        size = float(text)
-    except ValueError:
-        size = 0.0
-    if not 0 < size < 1e6:
-        raise argparse.ArgumentTypeError(f"{text}; expected a number of megabytes, such as 20")
-    return size
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < 1e6:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text}; expected a number of megabytes, such as 20")
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
@@ -108,12 +91,5 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     add("--port", type=_port, default=8000, help="0: any free one (default: 8000)")
     add("--max-upload", type=_megabytes, default=20, metavar="MB", help="largest file that is accepted (default: 20)")
     add("--open", action="store_true", help="open the page in the browser")
-
-    add = parser.add_argument_group("models").add_argument
-    add("--detector", metavar="MODEL", help=MODEL_HELP)
-    add("--recognizer", metavar="MODEL", help="the same, of a recognizer")
-    add_scale_option(add)
-    add("--dtype", choices=DTYPES, default="auto", help="auto: float32 on a CPU, else bfloat16 (default)")
-
-    add_reading_options(parser.add_argument_group("reading").add_argument)
+    add_spotter_flags(parser)
     return parser

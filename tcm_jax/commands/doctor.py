@@ -5,6 +5,7 @@ python -m tcm_jax.doctor
 Exit code 1 if something is wrong; the lines that start with "wrong" say what to do. Nothing is downloaded.
 """
 
+# Packages are imported where they are used, so that this starts when some are missing.
 import hashlib
 import os
 import platform
@@ -13,13 +14,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from typing import TYPE_CHECKING
 
 import tcm_jax
-from tcm_jax.commands.command_line import new_parser
-from tcm_jax.pretrained import DETECTOR, RECOGNIZER, WEIGHTS
+from tcm_jax.commands.command_line import command, new_parser
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _PACKAGES = (
     *("jax", "jaxlib", "flax", "numpy", "scipy", "pillow", "opencv-python-headless", "shapely", "pyclipper"),
@@ -30,10 +31,10 @@ _WORD = "HELLO"
 Line = tuple[bool, str]  # whether all is well, and what was found
 
 
+@command
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.doctor") -> None:
     """Runs the command; exit code 1 if something is wrong."""
-    parser = new_parser(prog, __doc__)
-    parser.parse_args(arguments)
+    new_parser(prog, __doc__).parse_args(arguments)
     wrong = 0
     for check in (_versions, _devices, _programs, _weights, _self_test):
         for well, text in _safely(check):
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.
 
 
 def _safely(check: Callable[[], Iterator[Line]]) -> Iterator[Line]:
-    """The lines of `check`; an error in it is one of them, so that the checks after it still run."""
+    """The lines of `check`; an error in it becomes a line, so that the checks after it still run."""
     try:
         yield from check()
     except Exception as error:
@@ -54,41 +55,31 @@ def _safely(check: Callable[[], Iterator[Line]]) -> Iterator[Line]:
 def _versions() -> Iterator[Line]:
     yield True, f"tcm_jax {tcm_jax.__version__} in {Path(tcm_jax.__file__).parent}"
     yield True, f"Python {platform.python_version()} on {platform.platform()}, {os.cpu_count()} CPU cores"
-    versions, missing = {}, []
-    for name in _PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            missing.append(name)
-    yield True, ", ".join(f"{name} {version}" for name, version in versions.items())
-    if missing:
+    versions = {name: _version(name) for name in _PACKAGES}
+    yield True, ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    if missing := [name for name, version in versions.items() if not version]:
         yield False, f"not installed: {', '.join(missing)}; run `pip install --upgrade tcm_jax`"
-    if _installed("opencv-python"):
-        yield (
-            False,
-            (
-                "opencv-python and opencv-python-headless write the same files, and the first needs a display; run "
-                "`pip uninstall opencv-python opencv-python-headless`, then `pip install opencv-python-headless`"
-            ),
-        )
+    if _version("opencv-python"):
+        problem = "opencv-python and opencv-python-headless write the same files, and the first needs a display"
+        first, second = "pip uninstall opencv-python opencv-python-headless", "pip install opencv-python-headless"
+        yield False, f"{problem}; run `{first}`, then `{second}`"
 
 
-def _installed(name: str) -> bool:
+def _version(name: str) -> str:
+    """Of an installed package, else empty."""
     try:
-        return bool(metadata.version(name))
+        return metadata.version(name)
     except metadata.PackageNotFoundError:
-        return False
+        return ""
 
 
 def _devices() -> Iterator[Line]:
     import jax
 
     devices = jax.devices()
-    yield (
-        True,
-        f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform}), computes with JAX {jax.__version__}",
-    )
-    if devices[0].platform == "cpu" and Path("/proc/driver/nvidia/version").exists():
+    kind, backend = devices[0].device_kind, devices[0].platform
+    yield True, f"{len(devices)} x {kind} ({backend}), computes with JAX {jax.__version__}"
+    if backend == "cpu" and Path("/proc/driver/nvidia/version").exists():
         yield False, 'there is an NVIDIA GPU that JAX does not use; run `pip install --upgrade "tcm_jax[cuda]"`'
 
 
@@ -98,10 +89,8 @@ def _programs() -> Iterator[Line]:
     folder = compilation.folder()
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        yield (
-            False,
-            f"{folder} can't be written: each start compiles anew; set {compilation.VARIABLE} to another folder",
-        )
+        remedy = f"set {compilation.VARIABLE} to another folder"
+        yield False, f"{folder} is not writable: each start compiles anew; {remedy}"
         return
     files = [path for path in folder.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files) / 1e6
@@ -109,8 +98,10 @@ def _programs() -> Iterator[Line]:
 
 
 def _weights() -> Iterator[Line]:
-    for directory in (DETECTOR, RECOGNIZER):
-        path = directory / WEIGHTS
+    from tcm_jax import pretrained
+
+    for directory in (pretrained.DETECTOR, pretrained.RECOGNIZER):
+        path = directory / pretrained.WEIGHTS
         if path.is_file():
             checksum = hashlib.sha256(path.read_bytes()).hexdigest()
             yield True, f"{directory}: {path.stat().st_size / 1e6:.1f} MB, sha256 {checksum[:16]}"
@@ -119,36 +110,39 @@ def _weights() -> Iterator[Line]:
 
 
 def _self_test() -> Iterator[Line]:
-    """The models that come with the package find and read a word that is drawn here."""
+    """The packaged models detect and read a word in an image that is drawn here."""
+    import numpy as np
+
     from tcm_jax.compilation import enable_compilation_cache
     from tcm_jax.detection.detector import Detector
     from tcm_jax.metrics.detection import ImagePolygons, hmean_iou
     from tcm_jax.recognition.recognizer import Recognizer
 
     enable_compilation_cache()
-    photo, (left, top, right, bottom) = drawn_photo()
-    again = "the models or the computation are damaged; reinstall, and try with JAX_PLATFORMS=cpu"
-    start = time.monotonic()
-    text = Recognizer(quiet=True).read(photo[top - 4 : bottom + 4, left - 6 : right + 6]).text
-    seconds = time.monotonic() - start
-    well = text.upper() == _WORD
-    yield well, f"reads {text!r} where {_WORD!r} is drawn, in {seconds:.1f} s" + ("" if well else f": {again}")
+    image, (left, top, right, bottom) = drawn_image()
+    remedy = ": the models or the computation are damaged; reinstall, and try with JAX_PLATFORMS=cpu"
 
     start = time.monotonic()
-    instances = Detector(quiet=True).detect(photo).instances
-    seconds = time.monotonic() - start
+    text = Recognizer(quiet=True).read(image[top - 4 : bottom + 4, left - 6 : right + 6]).text
+    seconds, well = time.monotonic() - start, text.upper() == _WORD
+    yield well, f"reads {text!r} where {_WORD!r} is drawn, in {seconds:.1f} s{'' if well else remedy}"
+
+    start = time.monotonic()
+    polygons = [instance.polygon for instance in Detector(quiet=True).detect(image).instances]
     corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
-    well = hmean_iou([ImagePolygons([corners], [], [i.polygon for i in instances])]).total.recall == 1
-    found = "finds the word in a drawn photo" if well else "does not find the word in a drawn photo"
-    yield well, f"{found}, in {seconds:.1f} s" + ("" if well else f": {again}")
+    well = hmean_iou([ImagePolygons([corners], [], polygons)]).total.recall == 1
+    found = "detects the word in a drawn image" if well else "does not detect the word in a drawn image"
+    yield well, f"{found}, in {time.monotonic() - start:.1f} s{'' if well else remedy}"
 
 
-def drawn_photo() -> tuple[np.ndarray, tuple[int, int, int, int]]:
-    """A sign, uint8 RGB [540, 960, 3], and where its word is: left, top, right, bottom in pixels."""
-    picture, font, middle = Image.new("RGB", (960, 540), (70, 90, 110)), ImageFont.load_default(40), (480, 270)
-    pen = ImageDraw.Draw(picture)
-    pen.rectangle((360, 220, 600, 320), fill=(235, 230, 215))
-    where = pen.textbbox(middle, _WORD, font=font, anchor="mm")
-    pen.text(middle, _WORD, fill=(25, 25, 35), font=font, anchor="mm")
-    left, top, right, bottom = map(round, where)
-    return np.array(picture), (left, top, right, bottom)
+def drawn_image() -> tuple["np.ndarray", tuple[int, int, int, int]]:
+    """An image of a sign, uint8 RGB [540, 960, 3], and the box of its word: left, top, right, bottom in pixels."""
+    import numpy as np
+    from PIL import Image, ImageDraw, ImageFont
+
+    image, font, middle = Image.new("RGB", (960, 540), (70, 90, 110)), ImageFont.load_default(40), (480, 270)
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((360, 220, 600, 320), fill=(235, 230, 215))
+    left, top, right, bottom = map(round, draw.textbbox(middle, _WORD, font=font, anchor="mm"))
+    draw.text(middle, _WORD, fill=(25, 25, 35), font=font, anchor="mm")
+    return np.array(image), (left, top, right, bottom)

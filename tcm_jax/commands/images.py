@@ -1,6 +1,5 @@
-"""What the commands that go through images have in common: finding the images, reporting, drawing meanwhile."""
+"""What the commands that read images have in common: their inputs, progress, rows of output, overlays."""
 
-import argparse
 import contextlib
 import glob
 import io
@@ -13,26 +12,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-from tcm_jax.commands.command_line import INTERRUPTED
-from tcm_jax.files import as_path, matching, wrap_remote_errors
+from tcm_jax.commands.command_line import INTERRUPTED, progress_bar
+from tcm_jax.files import as_path, atomic_file, matching, wrap_remote_errors
 from tcm_jax.images.decoding import ImageError
 from tcm_jax.images.inputs import image_files
 
 MODEL_HELP = "model directory or training workdir (its best, else its last); default: the package's own"
-
-
-def add_scale_option(add: Callable[..., argparse.Action]) -> argparse.Action:
-    """Declares --scale, of commands that run a detector, by the parser's `add`."""
-    return add(
-        "--scale",
-        nargs=2,
-        type=int,
-        metavar=("LONG", "SHORT"),
-        help="resize photos to this shorter side, or the longest side if that would be exceeded (default: the model's)",
-    )
 
 
 def find_images(arguments: Sequence[str]) -> list[str]:
@@ -64,11 +49,10 @@ class ImageProgress:
     Args:
         total: number of images.
         quiet: no bar.
-        unit: what the bar counts.
     """
 
-    def __init__(self, total: int, quiet: bool, unit: str = "photos"):
-        self._total, self._quiet, self._unit = total, quiet, unit
+    def __init__(self, total: int, quiet: bool) -> None:
+        self._total, self._quiet = total, quiet
         self._done = self._failed = 0
         self._interrupted = False
 
@@ -79,7 +63,7 @@ class ImageProgress:
         """
         if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold bytes that are no text
             sys.stdout.reconfigure(errors="backslashreplace")
-        with _bar(self._total, self._quiet, self._unit) as advance:
+        with progress_bar("images", self._total, self._quiet or self._total < 2) as advance:
             try:
                 for index, outcome in enumerate(outcomes):
                     if isinstance(outcome, ImageError):
@@ -107,25 +91,12 @@ class ImageProgress:
 
 
 @contextlib.contextmanager
-def _bar(total: int, quiet: bool, unit: str) -> Iterator[Callable[[], None]]:
-    """A bar on stderr if that is a terminal; yields the function that advances it."""
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
-    shown = total > 1 and not quiet and sys.stderr.isatty()
-    # Lines on stdout scroll above the bar where both are the terminal, and stay out of it where they are not.
-    with Progress(
-        *columns, console=Console(stderr=True), disable=not shown, redirect_stdout=sys.stdout.isatty()
-    ) as progress:
-        bar = progress.add_task("", total=total)
-        yield lambda: progress.advance(bar)
-
-
-@contextlib.contextmanager
 def background(limit: int = 4) -> Iterator[Callable[..., None]]:
     """Yields a function that runs others in a thread, at most `limit` of them waiting; all are done at the end."""
     waiting: deque[Future] = deque()
-    with ThreadPoolExecutor(1, thread_name_prefix="pictures") as pool:
+    with ThreadPoolExecutor(1, thread_name_prefix="overlays") as pool:
 
-        def submit(function, *arguments) -> None:
+        def submit(function: Callable[..., Any], *arguments: Any) -> None:
             if len(waiting) == limit:
                 waiting.popleft().result()
             waiting.append(pool.submit(function, *arguments))
@@ -133,6 +104,11 @@ def background(limit: int = 4) -> Iterator[Callable[..., None]]:
         yield submit
         for future in waiting:
             future.result()
+
+
+def output_file(path: Path | None) -> contextlib.AbstractContextManager[IO | None]:
+    """The file that rows go to, complete or not at all; None without a path."""
+    return atomic_file(path) if path else contextlib.nullcontext()
 
 
 def print_row(row: dict[str, Any], short: str, as_json: bool, file: IO | None = None) -> None:
@@ -143,14 +119,14 @@ def print_row(row: dict[str, Any], short: str, as_json: bool, file: IO | None = 
     print(line if as_json else short, flush=True)
 
 
-def picture_paths(files: Sequence[str], folder: Path) -> list[Path]:
+def overlay_paths(files: Sequence[str], folder: Path) -> list[Path]:
     """A JPEG file in `folder` for each of `files`, named as it, and with a number where another has this name.
 
     Raises:
-        ValueError: one of `files` is in `folder`; its picture could replace it.
+        ValueError: one of `files` is in `folder`; its overlay could replace it.
     """
     if any(os.path.realpath(as_path(file).parent) == os.path.realpath(folder) for file in files):
-        raise ValueError(f"--out {folder} holds photos that are read; give another folder for their pictures")
+        raise ValueError(f"--out {folder} holds images that are read; give another folder for their overlays")
     paths: list[Path] = []
     taken: set[str] = set()
     for file in files:

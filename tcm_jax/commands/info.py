@@ -1,13 +1,12 @@
-"""What a model is: architecture, characters, sizes, where it comes from, licence.
+"""Prints facts about a model: architecture, characters, sizes, source, licence.
 
 python -m tcm_jax.info models/clip4str-b16
 python -m tcm_jax.info runs/mine --json
 
-Nothing but the description and the headers of the weights are read, so that it takes no time and no memory.
+Only the config and the header of the weights are read, so that it takes little time and memory.
 """
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -17,33 +16,31 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
-from tcm_jax.commands.command_line import new_parser
+from tcm_jax.commands.command_line import command, error_text, new_parser
 from tcm_jax.config import from_dict
 from tcm_jax.detection.model import detection_config
 from tcm_jax.files import as_path, local_copy
 from tcm_jax.models.clip4str import CLIP4STRConfig
-from tcm_jax.pretrained import WEIGHTS, find_model, read_config
+from tcm_jax.pretrained import CONFIG, WEIGHTS, find_model, read_config
 
 SCHEMA_VERSION = 1
 _KINDS = {"recognition": "recognizer (CLIP4STR)", "detection": "detector (TCM-{})", "clip": "CLIP"}
 _PYTORCH = (".bin", ".ckpt", ".pt", ".pth")
 
 
+@command
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tcm_jax.info") -> None:
-    """Runs the command; a problem ends it with a message and exit code 1."""
+    """Runs the command."""
     parser = new_parser(prog, __doc__)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="model directory or training workdir")
     parser.add_argument("--json", action="store_true", help="print JSON, with all fields of the architecture")
     options = parser.parse_args(arguments)
-    try:
-        facts = describe(options.checkpoint)
-    except (KeyError, OSError, TypeError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    print(json.dumps(facts, indent=1, ensure_ascii=False) if options.json else _text(facts))
+    facts = describe(options.checkpoint)
+    print(json.dumps(facts, indent=1, ensure_ascii=False) if options.json else _table(facts))
 
 
 def describe(checkpoint: str) -> dict[str, Any]:
-    """What is known of a model, as JSON values; `schema_version` changes when a key changes its meaning or goes away.
+    """Facts about a model as JSON values; `schema_version` changes when a key changes its meaning or goes away.
 
     Raises:
         FileNotFoundError: no model at `checkpoint`.
@@ -55,44 +52,43 @@ def describe(checkpoint: str) -> dict[str, Any]:
     directory = find_model(checkpoint)
     config = read_config(directory)
     weights = _weights(local_copy(directory) / WEIGHTS)
+    task, model = config.get("task", ""), config.get("model", {})
     return {
         "schema_version": SCHEMA_VERSION,
         "path": str(directory),
-        "kind": _kind(config),
+        "kind": _KINDS.get(task, f"unknown task {task!r}").format(model.get("family", "").upper()),
         **{key: config.get(key) for key in ("task", "preprocessing", "source", "license", "extra")},
-        "model": _architecture(config.get("task", ""), config.get("model", {})),
+        "model": _architecture(task, model),
         "weights": weights,
         "training": _training(as_path(checkpoint), as_path(directory)),
     }
 
 
-def _kind(config: Mapping[str, Any]) -> str:
-    task = config.get("task", "")
-    return _KINDS.get(task, f"unknown task {task!r}").format(config.get("model", {}).get("family", "").upper())
-
-
 def _architecture(task: str, model: Mapping[str, Any]) -> dict[str, Any]:
-    """All fields, also those that the description leaves to their defaults.
+    """All fields of the architecture, with the defaults of those that the config leaves out.
 
     Raises:
-        ValueError: unknown or missing fields.
+        ValueError: unknown or missing fields, or values of another type.
     """
-    if task == "recognition":
-        return asdict(from_dict(CLIP4STRConfig, model, "model"))
-    return asdict(detection_config(model)) if task == "detection" else dict(model)
+    try:
+        if task == "recognition":
+            return asdict(from_dict(CLIP4STRConfig, model, "model"))
+        return asdict(detection_config(model)) if task == "detection" else dict(model)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{CONFIG}: model is no description of a model: {error_text(error)}") from error
 
 
 def _weights(path: Path) -> dict[str, Any]:
-    """Sizes by the headers of the file.
+    """Sizes of the weights, from the header of the file.
 
     Raises:
-        ValueError: it is no such file.
+        ValueError: it is not a safetensors file.
     """
     parameters: Counter[str] = Counter()
     types: set[str] = set()
     try:
         with safe_open(path, "numpy") as file:
-            for name in file.keys():
+            for name in file.keys():  # noqa: SIM118 - a file of safetensors is not iterable
                 array = file.get_slice(name)
                 types.add(array.get_dtype())
                 collection, *parts = name.split("/")
@@ -109,23 +105,18 @@ def _weights(path: Path) -> dict[str, Any]:
 
 
 def _training(root: Path, directory: Path) -> dict[str, Any] | None:
-    """Of a training's working directory the steps that are stored and the last line of its log; None for others."""
+    """Stored steps and the last line of the log of a training workdir; None for a model directory."""
     if root == directory:
         return None
-    checkpoints = root / "checkpoints"
-    stored = sorted(int(p.name) for p in checkpoints.iterdir() if p.name.isdigit()) if checkpoints.is_dir() else []
-    metrics = root / "metrics.jsonl"
+    checkpoints, metrics = root / "checkpoints", root / "metrics.jsonl"
+    steps = sorted(int(p.name) for p in checkpoints.iterdir() if p.name.isdigit()) if checkpoints.is_dir() else []
     lines = local_copy(metrics).read_text("utf-8").splitlines() if metrics.is_file() else []
-    return {
-        "workdir": str(root),
-        "used": directory.name,
-        "steps": stored,
-        "last": json.loads(lines[-1]) if lines else None,
-    }
+    last = json.loads(lines[-1]) if lines else None
+    return {"workdir": str(root), "used": directory.name, "steps": steps, "last": last}
 
 
-def _text(facts: Mapping[str, Any]) -> str:
-    """For people."""
+def _table(facts: Mapping[str, Any]) -> str:
+    """The facts as lines of names and values."""
     model, weights, training = facts["model"] or {}, facts["weights"], facts["training"]
     rows = [
         ("model", facts["path"]),
@@ -142,7 +133,7 @@ def _text(facts: Mapping[str, Any]) -> str:
         last = training["last"] or {}
         rows.append(("training", f"{training['workdir']}, {training['used']} of it is used"))
         rows.append(("  stored steps", ", ".join(map(str, training["steps"])) or "none"))
-        rows.append(("  last of its log", ", ".join(f"{key} {_short(value)}" for key, value in last.items()) or "none"))
+        rows.append(("  last of its log", _pairs(last) or "none"))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
@@ -152,24 +143,25 @@ def _architecture_rows(model: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = []
     if "image_size" in clip and "patch_size" in clip:
         height, width = clip["image_size"]
-        layers = clip.get("vision_layers")
+        layers, size = clip.get("vision_layers"), f"{height} x {width} pixels"
         tower = "ResNet" if isinstance(layers, list | tuple) else f"ViT, patches of {_short(clip['patch_size'])}"
-        image = (
-            f"{tower}, {_short(layers)} layers, width {clip.get('vision_width')}, made for {height} x {width} pixels"
-        )
+        image = f"{tower}, {_short(layers)} layers, width {clip.get('vision_width')}, for images of {size}"
         if stem := clip.get("vision_stem"):
-            image += f", behind convolutions of width {_short(stem)}"
+            image += f", after convolutions of width {_short(stem)}"
         rows.append(("image tower", image))
         rows.append(("text tower", f"{clip.get('text_layers')} layers, width {clip.get('text_width')}"))
     if "charset" in model:
         rows.append(("characters", f"{len(model['charset'])}: {model['charset']}"))
         rows.append(("longest word", f"{model.get('max_label_length')} characters"))
-        decoding = ("decode_ar", "refine_iters", "both_branches", "vocabulary_weight")  # older models lack two
-        rows.append(("decoding", ", ".join(f"{key} {_short(model[key])}" for key in decoding if key in model)))
+        rows.append(("decoding", ", ".join(f"{key} {_short(model[key])}" for key in ("decode_ar", "refine_iters"))))
     if "detector" in model:
-        fields = detection_config(model).detector.decoding_fields
-        rows.append(("decoding", ", ".join(f"{key} {_short(model['detector'][key])}" for key in fields)))
+        decoding = model["detector"]["decoding"].items()
+        rows.append(("decoding", ", ".join(f"{key} {_short(value)}" for key, value in decoding)))
     return rows
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {_short(value)}" for key, value in values.items())
 
 
 def _short(value: Any) -> str:

@@ -27,15 +27,16 @@ from tcm_jax.detection.model import DETECTORS, DetectionConfig, DetectionModel, 
 from tcm_jax.models.clip import CLIP, CLIPConfig
 from tcm_jax.models.clip4str import CLIP4STR, CLIP4STRConfig
 from tcm_jax.models.layers import ACTIVATIONS
+from tcm_jax.renames import renamed
 from tcm_jax.text.charset import CHARSET_94
 
 Config = CLIPConfig | CLIP4STRConfig | DetectionConfig
 
+_SAME_NAMES = """
+    context_length dropout use_share_dim image_detach cross_gt_context cross_cloze_mask
+    decode_ar refine_iters perm_num perm_forward perm_mirrored
+"""
 # Hyper-parameters of the original's VL4STR, by our names.
-_SAME_NAMES = (
-    "context_length dropout use_share_dim image_detach cross_gt_context cross_cloze_mask decode_ar refine_iters perm_num "
-    "perm_forward perm_mirrored"
-)
 HYPER_PARAMETERS = {
     **{name: name for name in _SAME_NAMES.split()},
     "charset": "charset_train",
@@ -63,7 +64,7 @@ class Architecture:
         layout: names the table of rules.
         config: of the model.
         tensors: keys without the prefix that all had.
-        preprocessing: as a model directory keeps it.
+        preprocessing, inference: as a model directory keeps them.
         notes: what was assumed or ignored, a sentence each.
         unused: keys of the tensors that the configuration has no use for.
     """
@@ -73,6 +74,7 @@ class Architecture:
     config: Config
     tensors: Mapping[str, np.ndarray]
     preprocessing: Mapping[str, Any]
+    inference: Mapping[str, Any]
     notes: tuple[str, ...]
     unused: tuple[str, ...] = ()
 
@@ -107,8 +109,10 @@ def identify(checkpoint: Checkpoint, options: ConversionOptions | None = None) -
         raise ConversionError(f"a scale was given, but {checkpoint.files[0]} is no text detector")
     sizes = Sizes(checkpoint, tensors)
     detected = KINDS[kind][1](sizes, options)
+    family = {"family": kind} if kind in DETECTORS else {}
+    given = renamed({"model": {**family, **options.fields}})
     try:
-        config = config_of(TASKS[detected.layout], merge(detected.values, options.fields))
+        config = config_of(TASKS[detected.layout], merge(detected.values, given["model"]))
         _check(config, sizes)
     except ConversionError:
         raise
@@ -118,8 +122,16 @@ def identify(checkpoint: Checkpoint, options: ConversionOptions | None = None) -
     filled = [key for key in unused if tensors[key].size]  # predefined prompts come with empty `contexts`
     if filled:
         sizes.notes.append(f"not used by this model and left out: {_abridged(filled)}")
-    notes = tuple(sizes.notes)
-    return Architecture(detected.origin, detected.layout, config, tensors, detected.preprocessing, notes, unused)
+    return Architecture(
+        origin=detected.origin,
+        layout=detected.layout,
+        config=config,
+        tensors=tensors,
+        preprocessing=detected.preprocessing,
+        inference={**detected.inference, **given.get("inference", {})},
+        notes=tuple(sizes.notes),
+        unused=unused,
+    )
 
 
 @functools.cache
@@ -138,26 +150,21 @@ def template(config: Config) -> dict[str, Shape]:
 
 def clip_of(config: Config) -> CLIPConfig:
     """The CLIP in a configuration."""
-    match config:
-        case CLIPConfig():
-            return config
-        case CLIP4STRConfig():
-            return config.clip
-        case DetectionConfig():
-            return config.tcm.clip
+    model = config.tcm if isinstance(config, DetectionConfig) else config
+    return model if isinstance(model, CLIPConfig) else model.clip
 
 
 def _strip_prefix(checkpoint: Checkpoint) -> tuple[str, dict[str, np.ndarray]]:
     """Kind of a state dict, and its tensors without the prefix that its keys share."""
     file = checkpoint.files[0]
     for kind, (mark, _) in KINDS.items():
-        for key in checkpoint.tensors:
-            if key == mark or key.endswith(f".{mark}"):
-                prefix = key.removesuffix(mark)
-                tensors = {k.removeprefix(prefix): x for k, x in checkpoint.tensors.items()}
-                if len(tensors) < len(checkpoint.tensors):
-                    raise ConversionError(f"{file} holds keys with {prefix!r} and without")
-                return kind, tensors
+        key = next((key for key in checkpoint.tensors if f".{key}".endswith(f".{mark}")), None)
+        if key is not None:
+            prefix = key.removesuffix(mark)
+            tensors = {k.removeprefix(prefix): x for k, x in checkpoint.tensors.items()}
+            if len(tensors) < len(checkpoint.tensors):
+                raise ConversionError(f"{file} holds keys with {prefix!r} and without")
+            return kind, tensors
     some, marks = ", ".join(list(checkpoint.tensors)[:3]), ", ".join(mark for mark, _ in KINDS.values())
     raise ConversionError(
         f"{file} is no CLIP, no CLIP4STR and no detector of TCM: it has {some}, ... and none of {marks}"

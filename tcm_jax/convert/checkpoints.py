@@ -63,8 +63,7 @@ class Checkpoint:
     def companion(self, name: str, *keys: str) -> dict[str, Any]:
         """The object at `keys` in the JSON file `name` beside the weights; empty if there is none.
 
-        Raises:
-            ConversionError: the file is no JSON, or what lies there is no object.
+        Raises ConversionError if the file is no JSON, or what lies there is no object.
         """
         path = self.files[0].with_name(name)
         if not path.is_file():

@@ -1,4 +1,7 @@
-"""Sizes of a CLIP from the keys and shapes of a state dict, OpenAI's, OpenCLIP's or Hugging Face's."""
+"""Sizes of a CLIP from the keys and shapes of a state dict, OpenAI's, OpenCLIP's or Hugging Face's.
+
+All functions raise ConversionError if a tensor is missing or misshapen, or if sizes or options contradict each other.
+"""
 
 import dataclasses
 import functools
@@ -63,7 +66,7 @@ class DetectedArchitecture(NamedTuple):
     """What a state dict shows.
 
     Args:
-        origin, layout, preprocessing: as in `Architecture`.
+        origin, layout, preprocessing, inference: as in `Architecture`.
         values: fields of the configuration.
     """
 
@@ -71,6 +74,7 @@ class DetectedArchitecture(NamedTuple):
     layout: Layout
     values: Mapping[str, Any]
     preprocessing: Mapping[str, Any] = _PREPROCESSING
+    inference: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ class Sizes:
         return self.prefix + key in self.tensors
 
     def shape(self, key: str, dimensions: int) -> Shape:
-        """Shape of a tensor. Raises ConversionError if it is missing, empty or has other `dimensions`."""
+        """Shape of a tensor, which must have so many `dimensions` and no empty one."""
         key = self.prefix + key
         if key not in self.tensors:
             raise ConversionError(f"{self.path} has no {key}; every checkpoint of its kind has it")
@@ -111,11 +115,11 @@ class Sizes:
         return shape
 
     def axis(self, key: str, axis: int, dimensions: int) -> int:
-        """Length of one axis; raises as `shape` does."""
+        """Length of one axis."""
         return self.shape(key, dimensions)[axis]
 
     def blocks(self, template: str) -> int:
-        """Number of different numbers at "{}" among keys that begin with `template`; ConversionError if it is 0."""
+        """Number of different numbers at "{}" among the keys that begin with `template`; at least one."""
         numbers = {m[1] for m in map(pattern(f"{self.prefix}{template}.").match, self.tensors) if m}
         if not numbers:
             raise ConversionError(f"{self.path} has no {self.prefix}{template.format(0)}")
@@ -123,7 +127,7 @@ class Sizes:
 
 
 def merge(values: Mapping[str, Any], changes: Mapping[str, Any], what: str = "field ") -> dict[str, Any]:
-    """`values` with `changes`, in nested dictionaries too. Raises ConversionError if a change has another type."""
+    """`values` with `changes`, in nested dictionaries too. A change must have the type of what it replaces."""
     merged = dict(values)
     for key, value in changes.items():
         old = values.get(key)
@@ -137,11 +141,7 @@ def merge(values: Mapping[str, Any], changes: Mapping[str, Any], what: str = "fi
 
 
 def clip(sizes: Sizes, options: ConversionOptions) -> DetectedArchitecture:
-    """Detects OpenAI's archives and state dicts, and OpenCLIP's.
-
-    Raises:
-        ConversionError: a size is missing or contradicts another.
-    """
+    """Detects OpenAI's archives and state dicts, and OpenCLIP's."""
     is_resnet = "visual.class_embedding" not in sizes
     layout: Layout = "clip-resnet" if is_resnet else "clip"
     # OpenAI's models are half precision but for embeddings and LayerNorm.
@@ -166,11 +166,7 @@ def clip(sizes: Sizes, options: ConversionOptions) -> DetectedArchitecture:
 
 
 def huggingface(sizes: Sizes, options: ConversionOptions) -> DetectedArchitecture:
-    """Detects `transformers.CLIPModel`; heads and activation come from the config.json beside the weights.
-
-    Raises:
-        ConversionError: a size is missing or contradicts another, or the towers have different activations.
-    """
+    """Detects `transformers.CLIPModel`; heads and activation come from the config.json beside the weights."""
     companion = functools.partial(sizes.checkpoint.companion, "config.json")
     vision, text = (companion(f"{tower}_config") | companion(f"{tower}_config_dict") for tower in ("vision", "text"))
     activations = {str(tower.get("hidden_act", "quick_gelu")) for tower in (vision, text)}
@@ -197,11 +193,7 @@ def _head_width(sizes: Sizes, fields: Mapping[str, Any]) -> int:
 def towers(
     sizes: Sizes, image_size: tuple[int, int] | None, activation: str, huggingface: bool = False
 ) -> dict[str, Any]:
-    """Fields of a `CLIPConfig` that the tensors show; 64 channels per head.
-
-    Raises:
-        ConversionError: a tensor is missing or misshapen, or `image_size` does not fit the positions.
-    """
+    """Fields of a `CLIPConfig` that the tensors show; 64 channels per head."""
     fields = dataclasses.asdict(CLIPConfig(activation=activation)) | text_tower(sizes, huggingface)
     if not huggingface and "visual.class_embedding" not in sizes:
         visual = sizes.inner("visual.")
@@ -238,11 +230,7 @@ def resnet(sizes: Sizes) -> dict[str, Any]:
 
 
 def grid_size(sizes: Sizes, table: str, patch: tuple[int, int], given: tuple[int, int] | None) -> tuple[int, int]:
-    """Image size (h, w) in pixels: `given` if the table of positions fits it, else that of a square grid.
-
-    Raises:
-        ConversionError: the table fits neither.
-    """
+    """Image size (h, w) in pixels: `given`, which the table of positions must fit, else that of a square grid."""
     count = sizes.axis(table, 0, 2) - 1
     if given is None:
         side = math.isqrt(count)

@@ -21,8 +21,7 @@ from tcm_jax.pretrained import Pretrained
 def flat_variables(architecture: Architecture) -> dict[str, np.ndarray]:
     """Leaves of the model by path, filled from the state dict; views of it where that is possible.
 
-    Raises:
-        ConversionError: keys or shapes that don't fit the model, all of them listed.
+    Raises ConversionError if keys or shapes don't fit the model; all of them are listed.
     """
     table = rules.table(architecture.layout)
     dropped = [*rules.DROPPED, *map(re.escape, architecture.unused)]
@@ -55,6 +54,7 @@ def from_checkpoint(
         model=dataclasses.asdict(architecture.config),
         variables=pretrained.unflatten(leaves),
         preprocessing=architecture.preprocessing,
+        inference=architecture.inference,
         source=source_name or f"{architecture.origin} checkpoint {Path(source).name}",
         license=license,
         extra={

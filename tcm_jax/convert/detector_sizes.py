@@ -35,11 +35,7 @@ def unused(config: DetectionConfig, tensors: Mapping[str, np.ndarray]) -> tuple[
 
 
 def detector(family: str, sizes: Sizes, options: ConversionOptions) -> DetectedArchitecture:
-    """Detects the architecture of a detector of `family`.
-
-    Raises:
-        ConversionError: a size is missing or contradicts another or the options.
-    """
+    """Detects a detector of `family`; raises ConversionError if sizes are missing or contradict the options."""
     asked = options.fields.get("family", family)
     if asked != family:
         raise ConversionError(f"{sizes.path} is a {family} detector, not {asked!r}")
@@ -50,14 +46,14 @@ def detector(family: str, sizes: Sizes, options: ConversionOptions) -> DetectedA
     values["tcm"] |= _tcm(sizes, options) if has_text else {"text_matching": False, "clip": _resnet(sizes)}
     try:
         file = mmcv_config.read(sizes.checkpoint.config, family)
-        values = merge(values, {"tcm": file.tcm if has_text else {}, "detector": file.detector})
+        values = merge(values, {"tcm": file.tcm if has_text else {}, "detector": {"decoding": file.detector}})
     except ValueError as error:
         sizes.notes.append(f"the configuration in the file is not used: {error}")
         file = mmcv_config.MMCVConfig({}, {}, {})
-    preprocessing: dict[str, Any] = {"mean": list(cls.mean), "std": list(cls.std), "scale": list(SCALES[family])}
-    preprocessing |= {**file.preprocessing, "multiple": 32}
-    if options.scale:
-        preprocessing["scale"] = list(options.scale)
+    stated = dict(file.preprocessing)
+    scale = stated.pop("scale", None)
+    inference = {"scale": list(options.scale or scale or SCALES[family])}
+    preprocessing = {"mean": list(cls.mean), "std": list(cls.std), **stated, "multiple": 32}
 
     tcm_fields = {*file.tcm, *mmcv_config.mapping(options.fields.get("tcm"))}
     decoding = {*file.detector, *mmcv_config.mapping(options.fields.get("detector"))}
@@ -68,12 +64,12 @@ def detector(family: str, sizes: Sizes, options: ConversionOptions) -> DetectedA
         "the prompt": has_text and values["tcm"]["prompt"] and "prompt" not in tcm_fields,
         "the decoders' 4 heads": has_text and "decoder_heads" not in tcm_fields,
         "decoding": not decoding,
-        "the scale": "scale" not in file.preprocessing and not options.scale,
+        "the scale": not scale and not options.scale,
     }
     if any(assumed.values()):
         sizes.notes.append(f"as in the released models: {', '.join(n for n, is_so in assumed.items() if is_so)}")
     origin = f"TCM-{family.upper()}" if has_text else f"{family.upper()} with CLIP's ResNet"
-    return DetectedArchitecture(origin, "tcm", values, preprocessing)
+    return DetectedArchitecture(origin, "tcm", values, preprocessing, inference)
 
 
 def _resnet(sizes: Sizes) -> dict[str, Any]:

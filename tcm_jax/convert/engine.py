@@ -36,8 +36,7 @@ class KeyRule:
     def to_flax(self, tensor: np.ndarray, shapes: Sequence[Shape]) -> list[np.ndarray]:
         """The leaves, of `shapes` if the tensor fits them; views of the tensor where that is possible.
 
-        Raises:
-            ValueError, IndexError: the tensor has other dimensions or another number of values.
+        Raises ValueError or IndexError if the tensor has other dimensions or another number of values.
         """
         leaves = np.split(tensor, len(self.targets)) if len(self.targets) > 1 else [tensor]
         if self.axes is not None:
@@ -110,10 +109,7 @@ def _path(name: str, collection: str = "params") -> str:
 
 
 def to_flax(
-    state: Mapping[str, np.ndarray],
-    rules: Iterable[KeyRule],
-    template: Mapping[str, Shape],
-    drop: Iterable[str] = (),
+    state: Mapping[str, np.ndarray], rules: Iterable[KeyRule], template: Mapping[str, Shape], drop: Iterable[str] = ()
 ) -> dict[str, np.ndarray]:
     """Converts a state dict to a flat tree of float32 leaves; they may be views of the state's tensors.
 
@@ -122,8 +118,7 @@ def to_flax(
         drop: regular expressions of keys that are left out on purpose.
 
     Raises:
-        ConversionError: a key that no rule uses, a leaf written twice, a shape that differs, a leaf left
-            unfilled.
+        ConversionError: a key that no rule uses, a leaf written twice or never, a shape that differs.
     """
     patterns = [(pattern(rule.source), rule) for rule in rules]
     dropped = [re.compile(d) for d in drop]

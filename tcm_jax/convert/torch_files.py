@@ -28,10 +28,8 @@ def import_torch(path: Path) -> ModuleType:
 def read_torchscript(path: Path) -> dict[str, np.ndarray]:
     """Tensors of a TorchScript archive. Its methods are compiled but not called.
 
-    A `__setstate__` would be called while loading, so an archive that has one is refused.
-
-    Raises:
-        ConversionError: the archive is broken or refused, or PyTorch is not installed.
+    Raises ConversionError if the archive is broken, PyTorch is not installed, or there is a `__setstate__`, which would
+    be called while loading.
     """
     torch = import_torch(path)
     try:
@@ -102,8 +100,7 @@ class TorchFile(NamedTuple):
 def read_torch(path: Path) -> TorchFile:
     """Contents of a file of torch.save.
 
-    Raises:
-        ConversionError: the file is broken, holds no state dict or asks for code, or PyTorch is not installed.
+    Raises ConversionError if the file is broken, has no state dict or asks for code, or PyTorch is not installed.
     """
     torch = import_torch(path)
     stand_ins = [(stand_in, name) for name, stand_in in STAND_INS.items()]

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tcm_jax.data.entries import parse_entries
 from tcm_jax.data.scenes.build import DetectionEntry
-from tcm_jax.data.words.build import parse_entries
 from tcm_jax.detection.model import DetectionConfig
-from tcm_jax.detection.streaming import checked_scale
+from tcm_jax.detection.options import DetectionOptions
 from tcm_jax.training.config import RunConfig
 from tcm_jax.training.methods import METHODS
 
@@ -86,32 +86,12 @@ class DetectionEvalConfig:
         return parse_entries(self.sources, "config.eval.sources", DetectionEntry)
 
 
-@dataclass(frozen=True)
-class Preprocessing:
-    """How photos are resized when text is detected.
-
-    Args:
-        scale: longest and shorter side.
-        coarse_scales: the same of further, smaller copies for large words, see `tcm_jax.detection.multi_scale`.
-    """
-
-    scale: tuple[int, int] = (1280, 736)
-    coarse_scales: tuple[tuple[int, int], ...] = ()
-
-    def __post_init__(self):
-        try:
-            for scale in (self.scale, *self.coarse_scales):
-                checked_scale(scale)
-        except ValueError as error:
-            raise ValueError(f"config.preprocessing: {error}") from error
-
-
 @dataclass(frozen=True, kw_only=True)
 class DetectionRunConfig(RunConfig):
     """The run of a detector."""
 
     model: DetectionConfig
-    preprocessing: Preprocessing
+    inference: DetectionOptions
     optim: DetectionOptimConfig
     data: DetectionDataConfig
     eval: DetectionEvalConfig = field(default_factory=DetectionEvalConfig)

@@ -10,7 +10,7 @@ import numpy as np
 from tcm_jax.config import from_dict
 from tcm_jax.detection.model import DetectionConfig, detection_config
 from tcm_jax.models.clip import CLIPConfig
-from tcm_jax.models.resnet import interpolation
+from tcm_jax.models.resnet import interpolation_matrix
 from tcm_jax.pretrained import Pretrained, flatten
 from tcm_jax.training.transfer import LoadReport, LoadStatus, differences, split_heads_as, transfer
 
@@ -84,7 +84,7 @@ def resize_dense_positions(table: np.ndarray, old: tuple[int, int], new: tuple[i
         [1 + new rows * new columns, d]: bilinear as PyTorch's `interpolate(mode="bilinear", align_corners=False)`.
     """
     rows, columns = (
-        np.asarray(interpolation(target, source, jnp.array([target]))[0])
+        np.asarray(interpolation_matrix(target, source, jnp.array([target]))[0])
         for target, source in zip(new, old, strict=True)
     )
     grid = np.einsum("yr,xc,rcd->yxd", rows, columns, table[1:].reshape(*old, -1))

@@ -4,6 +4,7 @@ on the host.
 
 import abc
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
@@ -28,25 +29,48 @@ class Instance(NamedTuple):
     score: float
 
 
+@dataclass(frozen=True)
+class Decoding(abc.ABC):
+    """How maps become text instances, on the host; other values need no other weights.
+
+    Its subclasses are frozen dataclasses that add the values of a family, each called by its name in the original.
+
+    Args:
+        text_representation: "quad", the smallest rectangle around an instance, or "poly".
+
+    Raises:
+        ValueError: another text_representation.
+    """
+
+    text_representation: str = "quad"
+
+    def __post_init__(self) -> None:
+        if self.text_representation not in ("quad", "poly"):
+            raise ValueError(f'text_representation is {self.text_representation!r}; expected "quad" or "poly"')
+
+    @abc.abstractmethod
+    def __call__(self, maps: Any) -> list[Instance]:
+        """Instances of one image in pixels of the network's input.
+
+        Args:
+            maps: `TextDetector.maps` of the head's outputs as numpy arrays, without the batch axis.
+        """
+
+
 class TextDetector(abc.ABC):
     """A family. Its subclasses are frozen dataclasses of sizes, loss weights, rules of targets and decoding.
 
     Attributes:
         stages: the backbone's stages that the neck reads, 0 for stride 4 to 3 for stride 32.
-        decoding_fields: the fields that only `decode` reads, which need no other weights.
         mean, std: of the images that its released models were trained on, for values in 0..255, RGB.
+        decoding: a field of every family.
     """
 
     stages: ClassVar[tuple[int, ...]]
-    decoding_fields: ClassVar[tuple[str, ...]]
     mean: ClassVar[tuple[float, float, float]]
     std: ClassVar[tuple[float, float, float]] = (58.395, 57.12, 57.375)
 
-    text_representation: str  # a field of every family
-
-    def __post_init__(self):
-        if self.text_representation not in ("quad", "poly"):
-            raise ValueError(f'text_representation is {self.text_representation!r}; expected "quad" or "poly"')
+    decoding: Any
 
     @abc.abstractmethod
     def neck(self, dtype: Dtype) -> nn.Module:
@@ -70,7 +94,7 @@ class TextDetector(abc.ABC):
 
     @abc.abstractmethod
     def maps(self, outputs: Any) -> Any:
-        """Of the head's outputs, what `decode` needs: a pytree of arrays [b, ...]."""
+        """Of the head's outputs, what `decoding` needs: a pytree of arrays [b, ...]."""
 
     @abc.abstractmethod
     def targets(
@@ -81,12 +105,4 @@ class TextDetector(abc.ABC):
         Args:
             polygons: text instances, float [n, 2] each, x and y in pixels; ignored: regions that don't count.
             size: height and width of the image, multiples of 32.
-        """
-
-    @abc.abstractmethod
-    def decode(self, maps: Any) -> list[Instance]:
-        """Instances of one image, on the host, in pixels of the network's input.
-
-        Args:
-            maps: `maps` of the head's outputs as numpy arrays, without the batch axis.
         """

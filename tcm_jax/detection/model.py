@@ -1,6 +1,6 @@
 """The detection objective: TCM with a DB, PAN or FCE detector, its losses and its prediction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,12 +11,16 @@ from tcm_jax.config import from_dict
 from tcm_jax.detection.db import DBNet
 from tcm_jax.detection.fce import FCENet
 from tcm_jax.detection.interface import Losses, Targets, TextDetector
+from tcm_jax.detection.options import DetectionOptions
 from tcm_jax.detection.padding import hide_padding
 from tcm_jax.detection.pan import PAN
+from tcm_jax.models.layers import Dtype
 from tcm_jax.models.resnet import STRIDE
 from tcm_jax.models.tcm import TCM, TCMConfig, TCMOutput
 
 Variables = Mapping[str, Any]
+
+_DEFAULTS = DetectionOptions()
 
 DETECTORS: dict[str, type[TextDetector]] = {"db": DBNet, "pan": PAN, "fce": FCENet}
 
@@ -61,10 +65,19 @@ class DetectionModel:
         mean, std: of the image normalization, for values in 0..255, RGB; default: the family's.
         dtype: of the computation; parameters are float32.
         remat: what blocks keep for the backward pass, one of `tcm_jax.models.layers.REMAT_POLICIES`.
+        options: how images are resized before it detects.
     """
 
-    def __init__(self, config: DetectionConfig, mean=None, std=None, dtype=jnp.float32, remat: str = "none"):
-        self.config = config
+    def __init__(
+        self,
+        config: DetectionConfig,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        dtype: Dtype = jnp.float32,
+        remat: str = "none",
+        options: DetectionOptions = _DEFAULTS,
+    ) -> None:
+        self.config, self.options = config, options
         self.detector = detector = config.detector
         self.mean, self.std = tuple(mean or detector.mean), tuple(std or detector.std)
         self.model = TCM(config.tcm, detector.neck(dtype), detector.head(dtype), detector.stages, dtype, remat)

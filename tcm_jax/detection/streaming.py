@@ -14,7 +14,7 @@ from tcm_jax.detection.interface import Instance
 from tcm_jax.detection.model import DetectionModel
 from tcm_jax.detection.multi_scale import MIN_SIDE, merged
 from tcm_jax.images import overlay
-from tcm_jax.images.canvas import BUCKETS, Buckets, PaddedImage, Scale, padded, prepare
+from tcm_jax.images.canvas import PaddedImage, padded, prepare
 from tcm_jax.images.decoding import ImageError
 from tcm_jax.images.inputs import Errors, check_errors
 from tcm_jax.records import TextRegion
@@ -73,7 +73,7 @@ class Detections:
         the annotated `regions`, if any.
         """
         polygons, scores = zip(*self.instances, strict=True) if self.instances else ((), ())
-        return overlay.draw(photo, polygons, scores, self.score_map, self.scale, regions)
+        return overlay.draw_detections(photo, polygons, scores, self.score_map, self.scale, regions)
 
 
 class Prepared(NamedTuple):
@@ -92,37 +92,18 @@ class ImageStream:
     """Photos in, detections out, a few photos at a time. One object can serve many threads.
 
     Args:
-        task: decodes what `predict` returns.
-        predict: `task.predict` of canvases uint8 [1, H, W, 3] and sizes int [1, 2], jitted and bound to parameters;
+        network: whose options say how images are resized, and whose family decodes what `predict` returns.
+        predict: `network.predict` of canvases uint8 [1, H, W, 3] and sizes int [1, 2], jitted and bound to parameters;
             it should return before the device is done.
-        scale: longest and shorter side, in pixels, that photos are resized to; in any order, as in the original.
-        coarse_scales: the same for further, ever smaller copies, in which large words are found (`scales.merged`); the
-            original has none.
-        buckets: "few" or "exact" canvases, see `photos.canvas_size`.
-
-    Raises:
-        ValueError: `buckets` or a scale is none.
     """
 
-    def __init__(
-        self, task: DetectionModel, predict: Predict, scale: Any, coarse_scales: Sequence = (), buckets: Buckets = "few"
-    ):
-        if buckets not in BUCKETS:
-            raise ValueError(f"buckets is {buckets!r}; expected one of {', '.join(BUCKETS)}")
-        self.task, self.predict = task, predict
-        self.scales = [checked_scale(each) for each in (scale, *coarse_scales)]
-        self.scale, self.buckets = self.scales[0], buckets
+    def __init__(self, network: DetectionModel, predict: Predict) -> None:
+        self.network, self.predict = network, predict
+        self.scales, self.canvases = network.options.scales, network.options.canvases
         workers = min(8, os.cpu_count() or 1)
         # Those that wait for the device must not keep the others from preparing.
-        self._pool = ThreadPoolExecutor(workers + _ON_DEVICE, thread_name_prefix="photos")
-        self.ahead = workers + 1  # photos that are prepared before they are needed
-
-    @property
-    def resizing(self) -> str:
-        """What happens to photos, in words."""
-        (long, short), *coarse = self.scales
-        also = "; for large words also " + " and ".join(f"{long} x {short}" for long, short in coarse) if coarse else ""
-        return f"resized to a shorter side of {short}, at most {long} pixels long{also}"
+        self._pool = ThreadPoolExecutor(workers + _ON_DEVICE, thread_name_prefix="images")
+        self.ahead = workers + 1  # images that are prepared before they are needed
 
     def stream(
         self,
@@ -172,7 +153,7 @@ class ImageStream:
 
     def prepare(self, photo: np.ndarray, name: str) -> Prepared:
         """Resizes a photo, uint8 RGB [h, w, 3]."""
-        return Prepared(name, photo, tuple(prepare(photo, scale, self.buckets) for scale in self.scales))
+        return Prepared(name, photo, tuple(prepare(photo, scale, self.canvases) for scale in self.scales))
 
     def _start(self, prepared: Prepared | ImageError, then: Then) -> Future:
         """Starts the computation; the result is that of `_finish`."""
@@ -196,7 +177,7 @@ class ImageStream:
     def _decode(self, photo: PaddedImage, output: Any) -> tuple[list[Instance], np.ndarray | None]:
         """Instances in pixels of the photo, and the score map."""
         maps, score_map = jax.tree.map(lambda a: valid(a[0], photo), jax.device_get(output))
-        found = self.task.detector.decode(maps)
+        found = self.network.detector.decoding(maps)
         return [Instance(polygon / photo.scale, score) for polygon, score in found], score_map
 
 
@@ -205,16 +186,3 @@ def valid(array: np.ndarray, photo: PaddedImage) -> np.ndarray:
     canvas = photo.canvas.shape[:2]
     rows, columns = (padded(s) * n // c for s, n, c in zip(photo.size, array.shape, canvas, strict=False))
     return array[:rows, :columns]
-
-
-def checked_scale(scale: Any) -> Scale:
-    """The longest side first; ValueError if these are no two sides."""
-    try:
-        short, long = sorted(int(side) for side in scale)
-    except (TypeError, ValueError):
-        short = long = 0
-    if short < 1:
-        raise ValueError(
-            f"scale is {scale!r}; expected the longest and the shorter side in pixels, such as (1280, 736)"
-        )
-    return long, short

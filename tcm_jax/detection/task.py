@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from tcm_jax.config import from_dict
 from tcm_jax.data.pipeline import AnySource
 from tcm_jax.data.scenes.augment import DetectionAugment
-from tcm_jax.data.scenes.build import evaluation_scenes, training_scenes
+from tcm_jax.data.scenes.build import evaluation_images, training_images
 from tcm_jax.data.scenes.samples import DetectionSample
 from tcm_jax.detection import paramwise
 from tcm_jax.detection.config import DetectionRunConfig
@@ -21,6 +21,7 @@ from tcm_jax.detection.model import DetectionModel, detection_config
 from tcm_jax.detection.streaming import ImageStream
 from tcm_jax.images.canvas import STRIDE
 from tcm_jax.models.tcm import TCM_BASELINE_PARTITION, TCM_PARTITION
+from tcm_jax.options import stored
 from tcm_jax.pretrained import Pretrained, flatten
 from tcm_jax.records import AnnotatedImageSource
 from tcm_jax.training.mesh import make_mesh, replicated
@@ -38,7 +39,7 @@ class DetectionTask:
     def __init__(self, config: Mapping[str, Any]):
         model = detection_config(config["model"], "config.model")
         self.config = c = from_dict(DetectionRunConfig, {**config, "model": model})
-        self.model = DetectionModel(c.model, dtype=c.compute_dtype, remat=c.remat)
+        self.model = DetectionModel(c.model, dtype=c.compute_dtype, remat=c.remat, options=c.inference)
         fill = tuple(round(value) for value in self.model.mean)  # what is around a photo is 0 after normalization
         self._augment = from_dict(DetectionAugment, {"fill": fill, **c.data.augment}, "config.data.augment")
         self._text = jax.jit(self.model.text_embedding)
@@ -52,11 +53,11 @@ class DetectionTask:
 
     def training_sources(self) -> list[AnySource]:
         data = self.config.data
-        return [training_scenes(entry, data.root) for entry in data.entries()]
+        return [training_images(entry, data.root) for entry in data.entries()]
 
     def validation_sources(self) -> list[AnnotatedImageSource]:
         c = self.config
-        return [evaluation_scenes(entry, c.data.root) for entry in c.eval.entries()]
+        return [evaluation_images(entry, c.data.root) for entry in c.eval.entries()]
 
     def describe(self, source: AnySource) -> str:
         return f"{source.name}: {getattr(source, 'report', f'{len(source):,} scenes, rendered on the fly')}"
@@ -84,15 +85,9 @@ class DetectionTask:
         return initialize_detector(variables, self.config.model, pretrained)
 
     def pretrained(self, variables: Tree, **origin: Any) -> Pretrained:
-        preprocessing = {
-            "mean": list(self.model.mean),
-            "std": list(self.model.std),
-            "scale": list(self.config.preprocessing.scale),
-            "multiple": STRIDE,
-        }
-        if coarse := self.config.preprocessing.coarse_scales:
-            preprocessing["coarse_scales"] = [list(scale) for scale in coarse]
-        return Pretrained("detection", asdict(self.config.model), variables, preprocessing, **origin)
+        preprocessing = {"mean": list(self.model.mean), "std": list(self.model.std), "multiple": STRIDE}
+        inference = stored(self.config.inference)
+        return Pretrained("detection", asdict(self.config.model), variables, preprocessing, inference, **origin)
 
     def evaluate(
         self, variables: Tree, sources: Sequence[AnnotatedImageSource], mesh: Mesh, check: Callable[[], None]
@@ -108,9 +103,8 @@ class DetectionTask:
         with jax.set_mesh(make_mesh(devices=jax.local_devices()[:1])):
             own = jax.tree.map(lambda x: x.addressable_data(0), gathered)
             text = self._text(own)
-            resizing = self.config.preprocessing
-            photos = ImageStream(self.model, predict, resizing.scale, resizing.coarse_scales)
-            results = [evaluate_scenes(photos, source, on_image=watch) for source in sources]
+            stream = ImageStream(self.model, predict)
+            results = [evaluate_scenes(stream, source, on_image=watch) for source in sources]
         hmean = float(np.mean([result.fixed.hmean for result in results]))
         rows = {result.name: _numbers(result) for result in results}
         each = ", ".join(
@@ -124,7 +118,7 @@ class DetectionTask:
         def predict(variables: Tree, arrays: Mapping[str, jax.Array]):
             return self.model.predict(variables, arrays["image"], arrays["size"], self.model.text_embedding(variables))
 
-        long, short = (-(-side // STRIDE) * STRIDE for side in self.config.preprocessing.scale)
+        long, short = (-(-side // STRIDE) * STRIDE for side in self.model.options.scales[0])
         image = jax.ShapeDtypeStruct((batch, short, long, 3), np.uint8)
         return predict, {"image": image, "size": jax.ShapeDtypeStruct((batch, 2), np.int32)}
 

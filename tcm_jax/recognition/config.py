@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from tcm_jax.data.entries import Entry, parse_entries
 from tcm_jax.data.words.augment import OPERATIONS
-from tcm_jax.data.words.build import Entry, parse_entries
 from tcm_jax.data.words.labels import LabelFilter
-from tcm_jax.images.decoding import CLIP_MEAN, CLIP_STD, SINGLE_VIEW, check_margins
+from tcm_jax.images.decoding import CLIP_MEAN, CLIP_STD
 from tcm_jax.models.clip4str import CLIP4STRConfig
+from tcm_jax.recognition.options import ReadingOptions
 from tcm_jax.text.charset import CHARSET_36
 from tcm_jax.training.config import RunConfig
 from tcm_jax.training.optim import Group
@@ -134,30 +135,12 @@ class RecognitionEvalConfig:
         return parse_entries(self.sources, "config.eval.sources", Entry)
 
 
-@dataclass(frozen=True)
-class Preprocessing:
-    """What is shown to the model when words are read.
-
-    Args:
-        margins: of the pictures of each word, of which the likeliest reading counts, see
-            `tcm_jax.images.decoding.pictures`; validations read so, and it is stored with the model.
-    """
-
-    margins: tuple[float, ...] = SINGLE_VIEW
-
-    def __post_init__(self):
-        try:
-            check_margins(self.margins)
-        except ValueError as error:
-            raise ValueError(f"config.preprocessing: {error}") from error
-
-
 @dataclass(frozen=True, kw_only=True)
 class RecognitionRunConfig(RunConfig):
     """The run of a recognizer."""
 
     model: CLIP4STRConfig
-    preprocessing: Preprocessing = Preprocessing()
+    inference: ReadingOptions = ReadingOptions()
     optim: RecognitionOptimConfig
     data: RecognitionDataConfig
     eval: RecognitionEvalConfig = field(default_factory=RecognitionEvalConfig)

@@ -67,13 +67,8 @@ def evaluate(
     def score(batch: dict, prediction: Prediction) -> None:
         black = set(batch["undecodable"])
         broken.extend(batch["undecodable"])
-        rows = zip(
-            batch["name"],
-            batch["text"],
-            words(network.tokenizer, prediction, network.dictionary_prior),
-            batch["valid"],
-            strict=True,
-        )
+        read = words(network.tokenizer, prediction, network.dictionary_prior)
+        rows = zip(batch["name"], batch["text"], read, batch["valid"], strict=True)
         for name, label, word, valid in rows:
             if not valid:
                 continue

@@ -7,17 +7,21 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tcm_jax.images.decoding import SINGLE_VIEW, check_margins
 from tcm_jax.models.clip4str import CLIP4STR, CLIP4STRConfig
 from tcm_jax.models.decoder import cloze_mask
 from tcm_jax.models.decoding import Stop, decode
+from tcm_jax.models.layers import Dtype
+from tcm_jax.recognition.options import ReadingOptions
 from tcm_jax.recognition.permutations import attention_masks, sample_permutations
+from tcm_jax.recognition.views import SINGLE_VIEW, CropViews
 from tcm_jax.text.charset import CharsetTokenizer
-from tcm_jax.text.vocabulary import Vocabulary
+from tcm_jax.text.dictionary import DictionaryPrior
 
 Variables = Mapping[str, Any]
 
-_ALTERNATIVES = 3  # characters at each place of a word that the vocabulary may prefer
+_DEFAULTS = ReadingOptions()
+
+_ALTERNATIVES = 3  # characters at each place of a word that the dictionary prior may prefer
 
 
 class Prediction(NamedTuple):
@@ -50,34 +54,30 @@ class RecognitionModel:
         dtype: of the computation; parameters are float32.
         mean, std: of the image normalization, for pixel values in 0..1.
         remat: what blocks keep for the backward pass, one of `tcm_jax.models.layers.REMAT_POLICIES`.
-        margins: of the pictures of a word that are read, see `tcm_jax.images.decoding.pictures`.
+        options: how crops are read.
 
     Raises:
-        ValueError: a margin that can't be.
+        ValueError: options that the architecture does not allow.
     """
 
     def __init__(
         self,
         config: CLIP4STRConfig,
-        mean,
-        std,
-        dtype=jnp.float32,
+        mean: Sequence[float],
+        std: Sequence[float],
+        dtype: Dtype = jnp.float32,
         remat: str = "none",
-        margins: Sequence[float] = SINGLE_VIEW,
-    ):
-        check_margins(margins)
-        self.config, self.margins = config, tuple(margins)
+        options: ReadingOptions = _DEFAULTS,
+    ) -> None:
+        self.config, self.options = config, options.over(_DEFAULTS)
+        if self.options.branches == "both" and not config.use_language_model:
+            raise ValueError('branches is "both", which needs use_language_model: there is but the visual branch')
         self.model = CLIP4STR(config, dtype, remat)
         self.tokenizer = CharsetTokenizer(config.charset)
-        self.vocabulary = Vocabulary(config.vocabulary_weight) if config.vocabulary_weight != 1 else None
         self.mean, self.std = tuple(mean), tuple(std)
-
-    @property
-    def looks(self) -> str:
-        """What is done beyond reading each word once, as it is, for people: empty if nothing."""
-        shares = ", ".join(f"{margin:g}" for margin in self.margins)
-        looks = "" if self.margins == SINGLE_VIEW else f", each word with margins {shares}"
-        return looks + (f", known words weigh {self.vocabulary.weight:g}" if self.vocabulary else "")
+        prior = self.options.dictionary_prior or 1.0
+        self.dictionary_prior = DictionaryPrior(prior) if prior != 1 else None
+        self.views = CropViews(config.clip.image_size, self.options.views or SINGLE_VIEW)
 
     def init(self, key: jax.Array) -> Variables:
         """Random parameters, {"params": tree}."""
@@ -140,8 +140,8 @@ class RecognitionModel:
         c, tokens, train = self.config, self.tokenizer, dropout_key is not None
         rngs = {} if dropout_key is None else {"dropout": dropout_key}
 
-        def call(method, *args):
-            return self.model.apply(variables, *args, method=method, rngs=rngs)
+        def bound() -> CLIP4STR:
+            return self.model.bind(variables, rngs=rngs)
 
         b, t, groups = len(images), label.shape[1] - 1, len(perms)
         ids, targets = label[:, :-1], label[:, 1:]
@@ -151,10 +151,10 @@ class RecognitionModel:
 
         def decode_branch(branch: str, ids, memories, query_mask, content_mask):
             hidden = known[:, None, None]  # [b, 1, 1, t]
-            return call(CLIP4STR.decode, branch, ids, memories, query_mask & hidden, content_mask & hidden, train)
+            return bound().decoder(branch)(ids, memories, query_mask & hidden, content_mask & hidden, train)
 
-        image = call(CLIP4STR.encode_image, images)
-        memory = call(CLIP4STR.project_memory, "visual", image[:, None])
+        image = bound().encode_image(images)
+        memory = bound().decoder("visual").project_memory(image[:, None])
         visual_logits = decode_branch("visual", ids[:, None], [memory], query_mask, content_mask)
 
         # EOS is learned from the full and from the empty context only: the first two permutations.
@@ -175,11 +175,11 @@ class RecognitionModel:
             return BranchLoss(visual_logits, None, None, visual, jnp.zeros_like(visual), num_targets)
 
         predicted = visual_logits.argmax(-1)  # [b, g, t]; integers carry no gradient
-        captions = call(CLIP4STR.captions, predicted.reshape(b * groups, t), num_positions)
-        text = call(CLIP4STR.encode_caption, captions)
+        captions = bound().captions(predicted.reshape(b * groups, t), num_positions)
+        text = bound().encode_caption(captions)
         text = text.reshape(b, groups, *text.shape[1:])  # [b, g, m, d]
-        image = call(CLIP4STR.cross_image_tokens, image)[:, None]
-        memories = [call(CLIP4STR.project_memory, "cross", m) for m in (image, text)]
+        image = bound().cross_image_tokens(image)[:, None]
+        memories = [bound().decoder("cross").project_memory(m) for m in (image, text)]
         if c.cross_gt_context:
             context = ids[:, None]
         else:
@@ -199,16 +199,15 @@ class RecognitionModel:
         max_length: int | None = None,
         stop: Stop = "eos",
     ) -> Prediction:
-        """Reads uint8 images [b, h, w, 3] greedily, or [b, v, h, w, 3], v pictures of each word of which each branch
-        that counts makes a hypothesis, with alternatives if the vocabulary is to be preferred; see `decode` for the
-        options.
+        """Reads uint8 images [b, h, w, 3] greedily, or [b, v, h, w, 3], v views of each crop of which each branch
+        that counts makes a hypothesis, with alternatives if there is a dictionary prior; see `decode` for the options.
         """
         pictures = self.normalize(images.reshape(-1, *images.shape[-3:]))
         decoded = decode(self.model, variables, pictures, max_length, stop, mask)
         if images.ndim == 4:
             return Prediction(decoded.logits.argmax(-1), jax.nn.softmax(decoded.logits).max(-1))
-        branches = [decoded.logits, *([decoded.visual[-1]] if self.config.both_branches else [])]
+        branches = [decoded.logits, *([decoded.visual[-1]] if self.options.branches == "both" else [])]
         logits = jnp.stack(branches, axis=1).reshape(len(images), -1, *decoded.logits.shape[1:])  # [b, n, t, c]
-        alternatives = 1 if self.vocabulary is None else min(_ALTERNATIVES, logits.shape[-1])
+        alternatives = 1 if self.dictionary_prior is None else min(_ALTERNATIVES, logits.shape[-1])
         probabilities, ids = jax.lax.top_k(jax.nn.softmax(logits), alternatives)
         return Prediction(ids, probabilities)

@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -17,14 +17,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from tcm_jax.images.decoding import ImageError, pictures
-from tcm_jax.images.inputs import Errors, Input, check_errors, is_single, named, pixels
+from tcm_jax.images.decoding import ImageError
+from tcm_jax.images.inputs import Errors, Input, check_errors, is_single, load_image, named_images
+from tcm_jax.options import from_keywords
 from tcm_jax.pretrained import RECOGNIZER
-from tcm_jax.recognition.loading import load_model
+from tcm_jax.recognition.loading import load_recognizer
 from tcm_jax.recognition.model import Prediction
+from tcm_jax.recognition.options import ReadingOptions
 from tcm_jax.recognition.words import DecodedWord, words
-from tcm_jax.text.allow_list import ON_DISALLOWED, AllowList
-from tcm_jax.text.lexicon import DISTANCE, Lexicon, carry_over
+from tcm_jax.text.allow_list import AllowList
+from tcm_jax.text.lexicon import Lexicon, carry_over
 
 SCHEMA_VERSION = 1
 
@@ -39,7 +41,7 @@ class Reading:
             end.
         char_confidences: one probability for each character of `text`; 0 for one that only the lexicon has.
         name: the path, or where the image stood in the input.
-        raw_text: the likeliest reading, where a word of the lexicon or the vocabulary took its place; else None.
+        raw_text: the likeliest reading, where a word of the lexicon or the dictionary took its place; else None.
     """
 
     text: str
@@ -63,24 +65,12 @@ class Recognizer:
     Args:
         checkpoint: a model directory, or the working directory of a training run (its `best`, else its
             `last`); None: the one that comes with the package.
-        batch_size: most images at a time.
-        normalization: "checkpoint" as in training, "half" with mean and deviation 0.5, as the original's
-            scripts for testing and reading do.
-        margins: each image is read with a frame of these shares of its shorter side around it, or cut off if
-            negative, and the likeliest reading counts; (0,) reads the image as it is. None: those of the model.
-        vocabulary_weight: how many times as likely as a word of CLIP's vocabulary another reading must be to be
-            preferred; 1 prefers none. None: as the model says, without a lexicon.
-        allow: characters that are expected, such as "0-9A-Z"; None: all that the model reads.
-        on_disallowed: "mask" lets the model choose among the expected characters only, and confidences are those of
-            this choice; "drop" reads all characters, and leaves out the others with their probabilities.
-        lexicon: expected words, or a text file with one in each line. The nearest takes the place of what is read
-            if their normalized edit distance, without case, is at most `lexicon_distance`.
-        dtype: of the computation; "auto" is float32 on a CPU and bfloat16 elsewhere.
-        quiet: don't tell on stderr which model runs on which device.
+        options: how it reads; keywords are fields of `ReadingOptions`, and count more.
+        quiet: don't print on stderr which model runs on which device.
 
     Raises:
         FileNotFoundError: no model at `checkpoint`.
-        ValueError: a broken model, one of another kind, an argument outside its choices, or expected characters that
+        ValueError: a broken model, one of another kind, an option outside its choices, or expected characters that
             the model can't read.
         OSError: the lexicon can't be read.
     """
@@ -88,42 +78,24 @@ class Recognizer:
     def __init__(
         self,
         checkpoint: str | os.PathLike | None = None,
+        options: ReadingOptions | None = None,
         *,
-        batch_size: int = 64,
-        normalization: str = "checkpoint",
-        margins: Sequence[float] | None = None,
-        vocabulary_weight: float | None = None,
-        allow: str | None = None,
-        on_disallowed: str = "mask",
-        lexicon: str | os.PathLike | Sequence[str] | None = None,
-        lexicon_distance: float = DISTANCE,
-        dtype: str = "auto",
         quiet: bool = False,
-    ):
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; expected at least 1")
-        if on_disallowed not in ON_DISALLOWED:
-            raise ValueError(f"on_disallowed is {on_disallowed!r}; expected one of {', '.join(ON_DISALLOWED)}")
-        self._lexicon = None if lexicon is None else Lexicon(lexicon, lexicon_distance)
-        if vocabulary_weight is None and lexicon is not None:
-            vocabulary_weight = 1
-        self.model = load_model(
-            RECOGNIZER if checkpoint is None else checkpoint,
-            normalization,
-            dtype,
-            margins=margins,
-            vocabulary_weight=vocabulary_weight,
-        )
-        self.batch_size = batch_size
+        **keywords: Any,
+    ) -> None:
+        given = from_keywords(ReadingOptions, options, keywords)
+        self._lexicon = None if given.lexicon is None else Lexicon(given.lexicon, given.lexicon_distance)
+        self.model = load_recognizer(RECOGNIZER if checkpoint is None else checkpoint, given)
         self._network = self.model.network
-        allowed = None if allow is None else AllowList(allow, self._network.config.charset)
-        self._mask = allowed.mask() if allowed and on_disallowed == "mask" else None
-        self._kept = allowed if on_disallowed == "drop" else None
+        self.options = self._network.options
+        allowed = None if given.allow is None else AllowList(given.allow, self._network.config.charset)
+        self._mask = allowed.mask() if allowed and given.on_disallowed == "mask" else None
+        self._kept = allowed if given.on_disallowed == "drop" else None
         self._variables = jax.device_put(self.model.contents.variables)
         self._predict = jax.jit(self.model.predict)
         self._pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="recognizer")
         if not quiet:
-            print(f"Reading with {self.model}{self._network.looks}", file=sys.stderr)
+            print(f"Reading with {self.model}{self.options}", file=sys.stderr)
 
     def read(self, images: Input | Iterable[Input], errors: Errors = "raise") -> Any:  # Reading or a list
         """Reads one or many images.
@@ -148,11 +120,11 @@ class Recognizer:
     def stream(self, images: Input | Iterable[Input], errors: Errors = "raise") -> Iterator[Reading | ImageError]:
         """As `read` for many images, but yields as it goes and holds only two batches of images."""
         check_errors(errors)
-        return self._stream(named(images), errors)
+        return self._stream(named_images(images), errors)
 
     def _stream(self, inputs: Iterator[tuple[Input, str]], errors: Errors) -> Iterator[Reading | ImageError]:
         before: Iterator[Reading | ImageError] = iter(())
-        while chunk := list(itertools.islice(inputs, self.batch_size)):
+        while chunk := list(itertools.islice(inputs, self.options.batch_size)):
             images = list(self._pool.map(self._prepare, *zip(*chunk, strict=True)))
             prediction = self._dispatch([image for image in images if not isinstance(image, ImageError)])
             yield from before  # while the device works on the new images
@@ -161,15 +133,15 @@ class Recognizer:
 
     def warmup(self) -> None:
         """Compiles the programs for all sizes of batches, so that the first images are read quickly."""
-        sizes = {min(1 << i, self.batch_size) for i in range(self.batch_size.bit_length() + 1)}
-        word = np.zeros((len(self._network.margins), *self._network.config.clip.image_size, 3), np.uint8)
+        sizes = {min(1 << i, self.options.batch_size) for i in range(self.options.batch_size.bit_length() + 1)}
+        word = np.zeros((len(self._network.views.views), *self._network.views.size, 3), np.uint8)
         for size in sorted(sizes):
             jax.block_until_ready(self._dispatch([word] * size))
 
     def _prepare(self, image: Input, name: str) -> np.ndarray | ImageError:
-        """The pictures [v, H, W, 3] for the model."""
+        """The views [v, H, W, 3] for the model."""
         try:
-            return pictures(pixels(image, name), self._network.config.clip.image_size, self._network.margins)
+            return self._network.views(load_image(image, name))
         except ImageError as error:
             return error
 
@@ -177,7 +149,7 @@ class Recognizer:
         """Starts the reading of at most `batch_size` words, [v, H, W, 3] each."""
         if not images:
             return None
-        size = min(1 << (len(images) - 1).bit_length(), self.batch_size)
+        size = min(1 << (len(images) - 1).bit_length(), self.options.batch_size)
         batch = np.zeros((size, *images[0].shape), np.uint8)
         batch[: len(images)] = images
         return self._predict(self._variables, batch, self._mask)
@@ -192,7 +164,7 @@ class Recognizer:
         """The outcome for every name; the device is waited for at the first."""
         read: Iterator[DecodedWord] = iter(())
         if prediction is not None:
-            read = iter(words(self._network.tokenizer, prediction, self._network.vocabulary))
+            read = iter(words(self._network.tokenizer, prediction, self._network.dictionary_prior))
         for name, image in zip(names, images, strict=True):
             if isinstance(image, ImageError):
                 if errors == "raise":

@@ -13,13 +13,14 @@ from jax.sharding import Mesh
 from tcm_jax.config import from_dict
 from tcm_jax.data.pipeline import AnySource
 from tcm_jax.data.words.augment import RandAugment
-from tcm_jax.data.words.build import evaluation_source, training_source
+from tcm_jax.data.words.build import evaluation_crops, training_crops
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.data.words.samples import RecognitionSample
 from tcm_jax.data.words.sources import FilteredSource
-from tcm_jax.images.decoding import MEAN_STD_0_5, SINGLE_VIEW
+from tcm_jax.images.decoding import MEAN_STD_0_5
 from tcm_jax.metrics.recognition import Result, combine
 from tcm_jax.models.clip4str import CLIP4STR_PARTITION, CLIP4STR_STEM_PARTITION
+from tcm_jax.options import stored
 from tcm_jax.pretrained import Pretrained
 from tcm_jax.recognition.config import RecognitionRunConfig
 from tcm_jax.recognition.evaluate import ScoredWord, evaluate
@@ -52,9 +53,10 @@ class RecognitionTask:
                 f"config.model.caption_charset lacks {lost!r}, which would never reach the text encoder; "
                 "set it to config.model.charset"
             )
-        self.model = RecognitionModel(c.model, c.data.mean, c.data.std, c.compute_dtype, c.remat)
+        self.model = RecognitionModel(c.model, c.data.mean, c.data.std, c.compute_dtype, c.remat, c.inference)
         half = c.eval.normalization == "half"
-        self._reader = RecognitionModel(c.model, MEAN_STD_0_5, MEAN_STD_0_5, c.compute_dtype) if half else self.model
+        mean, std = (MEAN_STD_0_5, MEAN_STD_0_5) if half else (c.data.mean, c.data.std)
+        self._reader = RecognitionModel(c.model, mean, std, c.compute_dtype, options=c.inference)
         # One function for all validations, as each jitted one is compiled anew.
         self._read = functools.cache(lambda mesh: jax.jit(self._reader.predict, out_shardings=batch_sharding(mesh)))
 
@@ -70,12 +72,12 @@ class RecognitionTask:
             label_filter = LabelFilter(c.model.charset, length, **c.data.filter)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"config.data.filter: {error}") from error
-        return [training_source(entry, label_filter, c.data.root) for entry in c.data.entries()]
+        return [training_crops(entry, label_filter, c.data.root) for entry in c.data.entries()]
 
     def validation_sources(self) -> list[FilteredSource]:
         c = self.config
         label_filter = LabelFilter(c.eval.charset, c.model.max_label_length)
-        return [evaluation_source(entry, label_filter, c.model.charset, c.data.root) for entry in c.eval.entries()]
+        return [evaluation_crops(entry, label_filter, c.model.charset, c.data.root) for entry in c.eval.entries()]
 
     def describe(self, source: AnySource) -> str:
         return f"{source.name}: {len(source):,} words; {getattr(source, 'report', 'rendered on the fly')}"
@@ -97,10 +99,9 @@ class RecognitionTask:
         return {"params": params}, report
 
     def pretrained(self, variables: Tree, **origin: Any) -> Pretrained:
-        preprocessing: dict[str, Any] = {"mean": list(self.model.mean), "std": list(self.model.std)}
-        if (margins := self.config.preprocessing.margins) != SINGLE_VIEW:
-            preprocessing["margins"] = list(margins)
-        return Pretrained("recognition", asdict(self.config.model), variables, preprocessing, **origin)
+        preprocessing = {"mean": list(self.model.mean), "std": list(self.model.std)}
+        inference = stored(self.config.inference)
+        return Pretrained("recognition", asdict(self.config.model), variables, preprocessing, inference, **origin)
 
     def evaluate(
         self, variables: Tree, sources: Sequence[FilteredSource], mesh: Mesh, check: Callable[[], None]
@@ -116,11 +117,8 @@ class RecognitionTask:
             evaluate(
                 predict,
                 source,
-                tokenizer=self.model.tokenizer,
-                image_size=self.config.model.clip.image_size,
+                network=self._reader,
                 batch_size=-(-self.config.eval.batch // shards) * shards,  # the last batch is padded anyway
-                margins=self.config.preprocessing.margins,
-                vocabulary=self._reader.vocabulary,
                 share=batch_share(mesh),
                 workers=self.config.data.workers,
                 on_sample=watch,

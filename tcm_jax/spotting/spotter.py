@@ -9,7 +9,7 @@ for word in spotter("photo.jpg").words:
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,15 +17,18 @@ import numpy as np
 
 from tcm_jax import compilation
 from tcm_jax.detection.detector import Detections, Detector
-from tcm_jax.images.decoding import SINGLE_VIEW, ImageError
-from tcm_jax.images.inputs import Errors, Input, check_errors, is_single, named, pixels
+from tcm_jax.detection.options import DetectionOptions
+from tcm_jax.images.decoding import ImageError
+from tcm_jax.images.inputs import Errors, Input, check_errors, is_single, load_image, named_images
+from tcm_jax.recognition.options import ReadingOptions
 from tcm_jax.recognition.recognizer import Reading, Recognizer
+from tcm_jax.recognition.views import SINGLE_VIEW
 from tcm_jax.spotting.crops import Candidate, candidates
 from tcm_jax.spotting.lines import reading_order
 from tcm_jax.spotting.results import SpottedImage, SpottedWord
-from tcm_jax.text.lexicon import DISTANCE
 
 _MIN_SCORE = 0.5  # of four values, see docs/results.md
+READING = ReadingOptions(views=SINGLE_VIEW, batch_size=32)  # crops have margins of their own
 
 Path = str | os.PathLike
 
@@ -45,7 +48,7 @@ class Spotter:
 
     Args:
         detector, recognizer: what finds and what reads words; each word is cut out with several margins, so that
-            margins of the recognizer's own would multiply the work.
+            test-time views of the recognizer would multiply the work.
         min_score: words read with a smaller probability are left out.
     """
 
@@ -61,15 +64,10 @@ class Spotter:
         recognizer: Path | None = None,
         *,
         min_score: float = _MIN_SCORE,
-        batch_size: int = 32,
-        vocabulary_weight: float | None = None,
-        allow: str | None = None,
-        on_disallowed: str = "mask",
-        lexicon: Path | Sequence[str] | None = None,
-        lexicon_distance: float = DISTANCE,
-        dtype: str = "auto",
         quiet: bool = True,
-        **detection: Any,
+        reading: ReadingOptions = READING,
+        detection: DetectionOptions | None = None,
+        **keywords: Any,
     ) -> "Spotter":
         """Loads a detector and a recognizer, by default those that come with the package.
 
@@ -78,31 +76,21 @@ class Spotter:
         Args:
             detector, recognizer: model directories, or working directories of training runs, in any combination.
             min_score: words read with a smaller probability are left out.
-            batch_size: most words read at a time.
-            vocabulary_weight, allow, on_disallowed, lexicon, lexicon_distance: see `Recognizer`.
-            dtype: of the computation; "auto" is float32 on a CPU and bfloat16 elsewhere.
-            quiet: don't tell on stderr which models run on which device.
-            detection: further arguments of `Detector`, such as scale=(1280, 736) or score_threshold=0.5.
+            quiet: don't print on stderr which models run on which device.
+            reading, detection: options of both; the default reads each crop once, as it is.
+            keywords: fields of `ReadingOptions`, or those of `DetectionOptions` and values of the detector's decoding,
+                such as lexicon=["STOP"], scale=(1280, 736) or score_threshold=0.5; dtype is of both.
 
         Raises:
             FileNotFoundError: no model at `detector` or `recognizer`.
-            ValueError: a broken model, one of another kind, or an argument outside its choices.
+            ValueError: a broken model, one of another kind, or an option outside its choices.
         """
         compilation.enable_compilation_cache()
-        finds = Detector(detector, dtype=dtype, quiet=quiet, **detection)
-        reads = Recognizer(
-            recognizer,
-            batch_size=batch_size,
-            vocabulary_weight=vocabulary_weight,
-            allow=allow,
-            on_disallowed=on_disallowed,
-            lexicon=lexicon,
-            lexicon_distance=lexicon_distance,
-            margins=SINGLE_VIEW,  # words are cut out with margins of their own
-            dtype=dtype,
-            quiet=quiet,
-        )
-        return cls(finds, reads, min_score=min_score)
+        of_reading = {field.name for field in fields(ReadingOptions)} | {"vocabulary_weight"}
+        read = {name: value for name, value in keywords.items() if name in of_reading}
+        detect = {name: value for name, value in keywords.items() if name not in of_reading or name == "dtype"}
+        finds = Detector(detector, detection, quiet=quiet, **detect)
+        return cls(finds, Recognizer(recognizer, reading, quiet=quiet, **read), min_score=min_score)
 
     def __call__(self, images: Input | Iterable[Input], errors: Errors = "raise") -> Any:  # SpottedPhoto or a list
         """Reads the text in one or many photos.
@@ -127,14 +115,15 @@ class Spotter:
     def stream(self, images: Input | Iterable[Input], errors: Errors = "raise") -> Iterator[SpottedImage | ImageError]:
         """As a call for many photos, but yields as it goes and holds only a few photos."""
         check_errors(errors)
-        photos = ((partial(pixels, image, name, self.detector.upright), name) for image, name in named(images))
+        inputs = named_images(images)
+        photos = ((partial(load_image, image, name, self.detector.options.upright), name) for image, name in inputs)
         return self._stream(photos, errors)
 
     def _stream(self, photos: Iterable, errors: Errors) -> Iterator[SpottedImage | ImageError]:
         waiting: deque[_Cut | ImageError] = deque()  # found and cut, not all of it read
 
         def crops() -> Iterator[np.ndarray]:
-            for cut in self.detector.photos.stream(photos, "return", _cut):
+            for cut in self.detector.images.stream(photos, "return", _cut):
                 waiting.append(cut)
                 if isinstance(cut, _Cut):
                     yield from (candidate.image for instance in cut.crops for candidate in instance)

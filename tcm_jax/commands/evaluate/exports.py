@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tcm_jax.commands.evaluate.outputs import progress_bars
+from tcm_jax.commands.command_line import progress_bar
 from tcm_jax.files import atomic_file
 from tcm_jax.images import overlay
 from tcm_jax.images.decoding import decode
@@ -52,13 +52,12 @@ def exporting(source: AnnotatedImageSource, submissions: Path | None, overlays: 
             takers.append(stack.enter_context(submission(submissions / f"{source.name}.zip", source)))
         if overlays:
             takers.append(pictures(overlays / source.name, source))
-        progress = stack.enter_context(progress_bars())
-        bar = progress.add_task(source.name, total=len(source))
+        advance = stack.enter_context(progress_bar(source.name, len(source)))
 
         def take(outcome: Outcome) -> None:
             for taker in takers:
                 taker(outcome)
-            progress.advance(bar)
+            advance()
 
         yield take
 

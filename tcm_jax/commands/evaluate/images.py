@@ -12,15 +12,15 @@ from typing import Any
 from tcm_jax.commands.evaluate.exports import Outcome, Paint, exporting, photo_stems
 from tcm_jax.commands.evaluate.outputs import document, origin, print_account, results_path
 from tcm_jax.commands.evaluate.tables import cross_table, scene_table
-from tcm_jax.commands.images import add_scale_option
-from tcm_jax.config import setting
 from tcm_jax.data.scenes.build import AnnotatedImageSubset, hold_out
 from tcm_jax.data.scenes.formats import FORMATS
-from tcm_jax.data.scenes.sources import open_scenes
+from tcm_jax.data.scenes.sources import open_annotated_images
 from tcm_jax.detection.detector import Detector
 from tcm_jax.detection.evaluate import DetectionResult, ScoredImage, evaluate_scenes
+from tcm_jax.detection.options import DetectionOptions
 from tcm_jax.files import absolute, as_path, check_writable, write_json
 from tcm_jax.metrics.detection import Score
+from tcm_jax.options import add_flags, from_flags, settings_flag
 
 
 def add_options(add: Callable[..., argparse.Action]) -> list[argparse.Action]:
@@ -46,14 +46,8 @@ def add_options(add: Callable[..., argparse.Action]) -> list[argparse.Action]:
         ),
         add("--submission", type=as_path, metavar="DIR", help="write DIR/SET.zip, as benchmarks' servers take it"),
         add("--overlays", type=as_path, metavar="DIR", help="draw detections and annotations in DIR/SET, worst first"),
-        add_scale_option(add),
-        add(
-            "--set",
-            action="append",
-            default=[],
-            metavar="NAME=VALUE",
-            help="another parameter of the decoding, such as score_threshold=0.3; may be repeated",
-        ),
+        *add_flags(add, DetectionOptions, "scale"),
+        settings_flag(add, "decoding", "another value of the decoding, such as score_threshold=0.3; may be repeated"),
     ]
 
 
@@ -73,19 +67,16 @@ def open_all(options: argparse.Namespace) -> tuple[list[AnnotatedImageSubset], l
     """The test sets and the detectors; all outputs are checked."""
     sets = _open_sets(options)
     _check_outputs(options, sets)
-    decoding = dict(map(setting, options.set))
-    detectors = [
-        Detector(checkpoint, scale=options.scale, upright=False, dtype=options.dtype, quiet=True, **decoding)
-        for checkpoint in options.checkpoint
-    ]
-    return sets, detectors
+    # Images are read as they are stored, which is what annotations are of.
+    detection = from_flags(DetectionOptions, options, upright=False)
+    return sets, [Detector(checkpoint, detection, quiet=True) for checkpoint in options.checkpoint]
 
 
 def _run(options: argparse.Namespace, detectors: Sequence[Detector], sets: Sequence[AnnotatedImageSubset]) -> None:
     rows = {}
     summaries = []
     for checkpoint, detector in zip(options.checkpoint, detectors, strict=True):
-        print(f"Evaluating {detector.model}; photos {detector.photos.resizing}")
+        print(f"Evaluating {detector.model}; images {detector.options}")
         print(_what_counts(options.score_threshold, detector), flush=True)
         start = time.monotonic()
         results = [_evaluate(options, detector, source) for source in sets]
@@ -109,7 +100,7 @@ def _evaluate(options: argparse.Namespace, detector: Detector, source: Annotated
             export(Outcome(photo.index, photo.fixed.hmean, polygons, None, _painter(photo)))
 
         return evaluate_scenes(
-            detector.photos,
+            detector.images,
             source,
             min_score=options.score_threshold,
             deteval=options.deteval,
@@ -128,10 +119,10 @@ def _painter(photo: ScoredImage) -> Paint | None:
 def _what_counts(min_score: float | None, detector: Detector) -> str:
     if min_score is not None:
         return f"Precision, recall and H-mean are of detections with a score of at least {min_score:g}."
-    family: Any = detector.model.network.detector
+    decoding: Any = detector.model.network.detector.decoding
     return (
         "Precision, recall and H-mean are of all detections that the decoding gives "
-        f"({family.text_representation}s, score_threshold {family.score_threshold:g})."
+        f"({decoding.text_representation}s, score_threshold {decoding.score_threshold:g})."
     )
 
 
@@ -156,8 +147,8 @@ def _summary(
             "model": asdict(model.network.config),
             "mean": list(model.network.mean),
             "std": list(model.network.std),
-            "scale": list(detector.scale),
-            "coarse_scales": detector.photos.scales[1:],
+            "scale": list(detector.options.scales[0]),
+            "coarse_scales": detector.options.scales[1:],
             "dtype": model.dtype,
             "score_threshold": options.score_threshold,
             "paths": options.paths,
@@ -191,7 +182,9 @@ def _open_sets(options: argparse.Namespace) -> list[AnnotatedImageSubset]:
     """The test sets of all paths, with a line on stderr for each that lost annotations."""
     if options.hold_out < 0:
         raise ValueError(f"--hold-out is {options.hold_out}; expected at least 1")
-    sources = [open_scenes(path, options.format, options.images, options.annotations) for path in options.paths]
+    sources = [
+        open_annotated_images(path, options.format, options.images, options.annotations) for path in options.paths
+    ]
     sets = []
     for name, source in zip(_names(options.paths), sources, strict=True):
         if source.report.dropped:

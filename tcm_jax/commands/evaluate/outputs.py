@@ -1,13 +1,9 @@
 """What the evaluations of words and of scenes have in common: where results go, and the progress that is shown."""
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tcm_jax.files import absolute, check_writable
 from tcm_jax.loading import LoadedModel
@@ -46,9 +42,3 @@ def print_account(results: Sequence[Any], seconds: float) -> None:
         print(f"Photos that can't be decoded, counted as photos without detections: {broken}.")
     number = sum(result.num_photos for result in results)
     print(f"Time: {seconds:.1f} s with compilation, {1000 * seconds / number:.0f} ms a photo, {number:,} photos.")
-
-
-def progress_bars() -> Progress:
-    """On stderr, if that is a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())

@@ -13,14 +13,14 @@ from tcm_jax.commands.evaluate.outputs import document, origin, print_account, r
 from tcm_jax.commands.evaluate.tables import spotting_table
 from tcm_jax.data.scenes.build import AnnotatedImageSubset
 from tcm_jax.files import write_json
-from tcm_jax.images.decoding import SINGLE_VIEW, ImageError
+from tcm_jax.images.decoding import ImageError
 from tcm_jax.images.inputs import Input
 from tcm_jax.metrics.detection import ImagePolygons, Score, combine, hmean_iou
 from tcm_jax.metrics.spotting import RULES, ImageWords, spotting
 from tcm_jax.recognition.recognizer import Recognizer
 from tcm_jax.records import AnnotatedImageSource, TextRegion, warn_undecodable
 from tcm_jax.spotting.results import SpottedImage, SpottedWord
-from tcm_jax.spotting.spotter import Spotter
+from tcm_jax.spotting.spotter import READING, Spotter
 
 _DETECTION = "detection"
 
@@ -55,7 +55,7 @@ def prepare(options: argparse.Namespace) -> Callable[[], None]:
     for source in sets:
         if not any(region.text for i in range(len(source)) for region in source.regions(i) if not region.ignore):
             raise ValueError(f"{source.name} has no texts to compare with; --recognizer needs a set with texts")
-    recognizer = Recognizer(options.recognizer, margins=SINGLE_VIEW, dtype=options.dtype, quiet=True)
+    recognizer = Recognizer(options.recognizer, READING, dtype=options.dtype, batch_size=64, quiet=True)
     limits = {} if options.min_score is None else {"min_score": options.min_score}
     spotters = [Spotter(detector, recognizer, **limits) for detector in detectors]
     return functools.partial(_run, options, spotters, sets)
@@ -64,9 +64,9 @@ def prepare(options: argparse.Namespace) -> Callable[[], None]:
 def _run(options: argparse.Namespace, spotters: Sequence[Spotter], sets: Sequence[AnnotatedImageSubset]) -> None:
     summaries = []
     for checkpoint, spotter in zip(options.checkpoint, spotters, strict=True):
-        print(f"Detecting with {spotter.detector.model}; photos {spotter.detector.photos.resizing}")
+        print(f"Detecting with {spotter.detector.model}; images {spotter.detector.options}")
         model = spotter.recognizer.model
-        print(f"Reading with {model}{model.network.looks}")
+        print(f"Reading with {model}{model.network.options}")
         least = f", detected with at least {options.score_threshold:g}" if options.score_threshold else ""
         print(f"Counting words with a score of at least {spotter.min_score:g}{least}; letter case aside", flush=True)
         start = time.monotonic()
@@ -145,8 +145,8 @@ def _summary(
         "config": {
             "model": asdict(detector.network.config),
             "recognizer": asdict(recognizer.network.config),
-            "scale": list(spotter.detector.scale),
-            "coarse_scales": spotter.detector.photos.scales[1:],
+            "scale": list(spotter.detector.options.scales[0]),
+            "coarse_scales": spotter.detector.options.scales[1:],
             "dtype": detector.dtype,
             "score_threshold": options.score_threshold,
             "min_score": spotter.min_score,

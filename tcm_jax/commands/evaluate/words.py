@@ -13,29 +13,24 @@ from pathlib import Path
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from tcm_jax.commands.evaluate.outputs import origin, progress_bars, results_path
-from tcm_jax.commands.reading_options import margins_option, vocabulary_option
+from tcm_jax.commands.command_line import progress_bar
+from tcm_jax.commands.evaluate.outputs import origin, results_path
 from tcm_jax.data.words.benchmarks import benchmark_sets, count_problem, overlaps
 from tcm_jax.data.words.labels import LabelFilter
 from tcm_jax.data.words.sources import FilteredSource
 from tcm_jax.files import as_path, atomic_file, check_writable, write_json
 from tcm_jax.loading import LoadedModel
 from tcm_jax.metrics.recognition import Result, combine, format_table
+from tcm_jax.options import add_flags, from_flags, stored
 from tcm_jax.recognition.evaluate import Predict, ScoredWord, evaluate
-from tcm_jax.recognition.loading import NORMALIZATIONS, load_model
+from tcm_jax.recognition.loading import load_recognizer
+from tcm_jax.recognition.options import ReadingOptions
 from tcm_jax.records import WordSource
 from tcm_jax.text.charset import CHARSET_36, CHARSET_62, CHARSET_94
 from tcm_jax.text.charset_spec import load_charset
 from tcm_jax.training.workdir import versions
 
 SCHEMA_VERSION = 1
-
-
-_NORMALIZATION_HELP = (
-    "checkpoint: mean and deviation of the training images, as stored with the model. half: 0.5 and 0.5, as "
-    "the original's test.py and read.py use although its models were trained with CLIP's values; published "
-    "CLIP4STR numbers were probably measured that way (default: checkpoint)"
-)
 
 
 def add_options(add: Callable[..., argparse.Action]) -> list[argparse.Action]:
@@ -53,10 +48,9 @@ def add_options(add: Callable[..., argparse.Action]) -> list[argparse.Action]:
             help="characters that a prediction passes to the text encoder: those of the checkpoint, or those "
             "that are compared, as the original does with --cased and --punctuation (default: checkpoint)",
         ),
-        margins_option(add),
-        vocabulary_option(add),
-        add("--normalization", choices=NORMALIZATIONS, default="checkpoint", help=_NORMALIZATION_HELP),
-        add("--batch", type=int, default=128, help="images at a time (default: 128)"),
+        *add_flags(
+            add, ReadingOptions, "views", "dictionary_prior", "branches", "normalization", "batch_size", batch_size=128
+        ),
         add("--workers", type=int, default=0, help="processes that decode images; 0: a thread (default: 0)"),
         add("--predictions", type=as_path, metavar="FILE", help="JSON lines file, one for each word"),
     ]
@@ -75,16 +69,10 @@ def prepare(options: argparse.Namespace) -> Callable[[], None]:
     output = options.output or results_path(checkpoint)
     check_writable(options.output, "--output")
     check_writable(options.predictions, "--predictions")
-    model = load_model(
-        checkpoint,
-        options.normalization,
-        options.dtype,
-        charset if options.captions == "test" else None,
-        options.margins,
-        options.vocabulary_weight,
-    )
+    captions = charset if options.captions == "test" else None
+    model = load_recognizer(checkpoint, from_flags(ReadingOptions, options, caption_charset=captions))
     sets = _open_sets(options, charset, model.network.config.max_label_length)
-    predict = _predictor(model, options.batch)
+    predict = _predictor(model, options.batch_size)
     return functools.partial(_run, options, model, charset, sets, predict, output)
 
 
@@ -96,33 +84,31 @@ def _run(
     predict: Predict,
     output: Path,
 ) -> None:
-    print(f"Evaluating {model}{model.network.looks}; comparing {_describe(charset)}", flush=True)
+    print(f"Evaluating {model}{model.network.options}; comparing {_describe(charset)}", flush=True)
     start = time.monotonic()
     results = []
     predictions = atomic_file(options.predictions) if options.predictions else contextlib.nullcontext()
-    with progress_bars() as progress, predictions as file:
+    with predictions as file:
         for source in sets:
-            bar = progress.add_task(source.name, total=len(source))
+            with progress_bar(source.name, len(source)) as advance:
 
-            def on_sample(sample: ScoredWord, name: str = source.name, bar=bar) -> None:
-                if file is not None:
-                    row = {"set": name, **sample._asdict()}
-                    print(json.dumps(row, ensure_ascii=False), file=file)
-                progress.advance(bar)
+                def on_sample(
+                    sample: ScoredWord, name: str = source.name, advance: Callable[[], None] = advance
+                ) -> None:
+                    if file is not None:
+                        print(json.dumps({"set": name, **sample._asdict()}, ensure_ascii=False), file=file)
+                    advance()
 
-            results.append(
-                evaluate(
-                    predict,
-                    source,
-                    tokenizer=model.network.tokenizer,
-                    image_size=model.network.config.clip.image_size,
-                    batch_size=options.batch,
-                    margins=model.network.margins,
-                    vocabulary=model.network.vocabulary,
-                    workers=options.workers,
-                    on_sample=on_sample,
+                results.append(
+                    evaluate(
+                        predict,
+                        source,
+                        network=model.network,
+                        batch_size=options.batch_size,
+                        workers=options.workers,
+                        on_sample=on_sample,
+                    )
                 )
-            )
     seconds = time.monotonic() - start
     _report(results, seconds)
     write_json(output, _summary(options, model, charset, sets, results, seconds))
@@ -164,9 +150,10 @@ def _summary(
                 "mean": list(model.network.mean),
                 "std": list(model.network.std),
             },
-            "margins": list(model.network.margins),
+            "margins": list(model.network.views.views),
+            "inference": stored(model.network.options),
             "dtype": model.dtype,
-            "batch": options.batch,
+            "batch": options.batch_size,
             "paths": options.paths,
             "hold_out": options.hold_out,
         },

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcm_jax.detection.db import decoding, targets
+from tcm_jax.detection.db import targets
+from tcm_jax.detection.db.decoding import DBDecoding
 from tcm_jax.detection.db.loss import db_losses
 from tcm_jax.detection.db.model import FPNC, DBHead
-from tcm_jax.detection.interface import Instance, Losses, Targets, TextDetector
+from tcm_jax.detection.interface import Losses, Targets, TextDetector
 from tcm_jax.detection.losses import dice, matching_loss
 from tcm_jax.models.convolution import resize_bilinear
 from tcm_jax.models.layers import Dtype
@@ -30,28 +31,10 @@ class DBNet(TextDetector):
         auxiliary_cross_entropy: loss of the score map, else dice.
         shrink_ratio: r of the shrunk region; threshold_min, threshold_max: range of the threshold map.
         min_short_size: instances with a shorter side, in pixels, are ignored in training.
-        text_representation: "quad" or "poly". mask_threshold: probability of a text pixel.
-        score_threshold: mean probability of an instance. min_width: pixels of a quad's shorter side.
-        filter_min_width: applies min_width to polygons too.
-        approximate, arc_length_ratio: whether and how coarsely contours are simplified.
-        unclip_ratio: how far they are widened. max_candidates: contours that are looked at.
-        separate_words: tell words apart that are run together, and score by the highest probabilities; no part of the
-            original.
+        decoding: of its probability map.
     """
 
     stages: ClassVar[tuple[int, ...]] = (0, 1, 2, 3)
-    decoding_fields: ClassVar[tuple[str, ...]] = (
-        "text_representation",
-        "mask_threshold",
-        "score_threshold",
-        "min_width",
-        "filter_min_width",
-        "approximate",
-        "arc_length_ratio",
-        "unclip_ratio",
-        "max_candidates",
-        "separate_words",
-    )
     mean: ClassVar[tuple[float, float, float]] = (122.67891434, 116.66876762, 104.00698793)
 
     lateral_channels: int = 256
@@ -66,16 +49,7 @@ class DBNet(TextDetector):
     threshold_min: float = 0.3
     threshold_max: float = 0.7
     min_short_size: int = 8
-    text_representation: str = "quad"
-    mask_threshold: float = 0.28
-    score_threshold: float = 0.2
-    min_width: float = 2.0
-    filter_min_width: bool = False
-    approximate: bool = True
-    arc_length_ratio: float = 0.001
-    unclip_ratio: float = 1.6
-    max_candidates: int = 3000
-    separate_words: bool = False
+    decoding: DBDecoding = DBDecoding()
 
     def neck(self, dtype: Dtype) -> nn.Module:
         return FPNC(self.lateral_channels, self.out_channels, dtype)
@@ -119,19 +93,4 @@ class DBNet(TextDetector):
             threshold_min=self.threshold_min,
             threshold_max=self.threshold_max,
             min_short_size=self.min_short_size,
-        )
-
-    def decode(self, maps: Any) -> list[Instance]:
-        return decoding.decode(
-            maps,
-            text_representation=self.text_representation,
-            mask_threshold=self.mask_threshold,
-            score_threshold=self.score_threshold,
-            min_width=self.min_width,
-            filter_min_width=self.filter_min_width,
-            approximate=self.approximate,
-            arc_length_ratio=self.arc_length_ratio,
-            unclip_ratio=self.unclip_ratio,
-            max_candidates=self.max_candidates,
-            separate_words=self.separate_words,
         )

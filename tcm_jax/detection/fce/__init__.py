@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcm_jax.detection.fce import decoding, targets
+from tcm_jax.detection.fce import targets
+from tcm_jax.detection.fce.decoding import STRIDES, FCEDecoding
 from tcm_jax.detection.fce.loss import fce_losses
 from tcm_jax.detection.fce.model import FPN, FCEHead, Level
-from tcm_jax.detection.interface import Instance, Losses, Targets, TextDetector
+from tcm_jax.detection.interface import Losses, Targets, TextDetector
 from tcm_jax.detection.losses import dice, matching_loss
 from tcm_jax.models.layers import Dtype
 
@@ -32,22 +33,10 @@ class FCENet(TextDetector):
         level_ranges: of the three levels (strides 8, 16, 32), limits of a text's longer side in units of the image's
             height. The release has ((0, 0.25), (0.2, 0.65), (0.55, 1.0)) for CTW1500 and Total-Text.
         resample_step: length of the pieces of a text's center region. center_ratio: its height in units of the text's.
-        text_representation: "poly" or "quad". The release says "quad" but returns its polygons.
-        alpha, beta: exponents of the text region's and the center region's probability in a pixel's score.
-        score_threshold: of a pixel. nms_threshold: IoU above which the worse of two instances is dropped.
-        num_points: of a polygon.
+        decoding: of the maps of the three levels.
     """
 
     stages: ClassVar[tuple[int, ...]] = (1, 2, 3)
-    decoding_fields: ClassVar[tuple[str, ...]] = (
-        "text_representation",
-        "alpha",
-        "beta",
-        "score_threshold",
-        "nms_threshold",
-        "num_points",
-    )
-    strides: ClassVar[tuple[int, ...]] = (8, 16, 32)
     mean: ClassVar[tuple[float, float, float]] = (123.675, 116.28, 103.53)
 
     channels: int = 256
@@ -58,21 +47,15 @@ class FCENet(TextDetector):
     level_ranges: tuple[tuple[float, float], ...] = ((0, 0.4), (0.3, 0.7), (0.6, 1.0))
     resample_step: float = 4.0
     center_ratio: float = 0.3
-    text_representation: str = "poly"
-    alpha: float = 1.2
-    beta: float = 1.0
-    score_threshold: float = 0.3
-    nms_threshold: float = 0.1
-    num_points: int = 50
+    decoding: FCEDecoding = FCEDecoding()
 
-    def __post_init__(self):
-        super().__post_init__()
-        if len(self.level_ranges) != len(self.strides) or any(len(limits) != 2 for limits in self.level_ranges):
-            raise ValueError(f"level_ranges is {self.level_ranges!r}; expected {len(self.strides)} pairs")
+    def __post_init__(self) -> None:
+        if len(self.level_ranges) != len(STRIDES) or any(len(limits) != 2 for limits in self.level_ranges):
+            raise ValueError(f"level_ranges is {self.level_ranges!r}; expected {len(STRIDES)} pairs")
         if self.fourier_degree < 2:
             raise ValueError(f"fourier_degree is {self.fourier_degree}; expected 2 or more")
-        if self.num_points <= 2 * self.fourier_degree:
-            raise ValueError(f"num_points is {self.num_points}; expected more than 2 fourier_degree")
+        if self.decoding.num_points <= 2 * self.fourier_degree:
+            raise ValueError(f"num_points is {self.decoding.num_points}; expected more than 2 fourier_degree")
 
     def neck(self, dtype: Dtype) -> nn.Module:
         return FPN(self.channels, dtype)
@@ -92,8 +75,8 @@ class FCENet(TextDetector):
     def maps(self, outputs: Sequence[Level]) -> list[tuple[jax.Array, jax.Array]]:
         """Of every level the scores [b, h, w] and the Fourier coefficients [b, h, w, 2 (2 k + 1)]."""
         scores = [
-            jax.nn.sigmoid(x.logits[..., 1] - x.logits[..., 0]) ** self.alpha
-            * jax.nn.sigmoid(x.logits[..., 3] - x.logits[..., 2]) ** self.beta
+            jax.nn.sigmoid(x.logits[..., 1] - x.logits[..., 0]) ** self.decoding.alpha
+            * jax.nn.sigmoid(x.logits[..., 3] - x.logits[..., 2]) ** self.decoding.beta
             for x in outputs
         ]
         return [(score, level.coefficients) for score, level in zip(scores, outputs, strict=True)]
@@ -105,20 +88,10 @@ class FCENet(TextDetector):
             polygons,
             ignored,
             size,
-            strides=(*self.strides, self.strides[-1]),
+            strides=(*STRIDES, STRIDES[-1]),
             ranges=(*self.level_ranges, (0, 1)),
             degree=self.fourier_degree,
             resample_step=self.resample_step,
             center_ratio=self.center_ratio,
         )
         return dict(zip((*LEVELS, MATCHING), maps, strict=True))
-
-    def decode(self, maps: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Instance]:
-        return decoding.decode(
-            maps,
-            self.strides,
-            text_representation=self.text_representation,
-            score_threshold=self.score_threshold,
-            nms_threshold=self.nms_threshold,
-            num_points=self.num_points,
-        )

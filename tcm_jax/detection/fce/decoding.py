@@ -3,75 +3,78 @@
 Source: mmocr 0.4 models/textdet/postprocess/fce_postprocessor.py.
 """
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import shapely
 
-from tcm_jax.detection.interface import Instance
+from tcm_jax.detection.interface import Decoding, Instance
 from tcm_jax.detection.polygons import COORDINATE_LIMIT, min_area_rect, non_maximum_suppression
 
+STRIDES = (8, 16, 32)  # of the three levels
 
-def decode(
-    levels: Sequence[tuple[np.ndarray, np.ndarray]],
-    strides: Sequence[int],
-    *,
-    text_representation: str,
-    score_threshold: float,
-    nms_threshold: float,
-    num_points: int,
-) -> list[Instance]:
-    """Text instances of one image, best first.
+
+@dataclass(frozen=True)
+class FCEDecoding(Decoding):
+    """Text instances, best first.
 
     Every pixel of a connected text region votes for a contour. The best ones without overlap are kept, first within
     the region, then within the level and last over all levels. Contours without area or far off are no text.
 
     Args:
-        levels: of each stride scores [h, w], 0..1, and Fourier coefficients [h, w, 2 (2 k + 1)]. Pixels with NaN are
-            background.
         text_representation: "poly", contours of `num_points` whole pixels, or "quad", the smallest rectangles around
             them. (mmocr 0.4 computes the rectangles and then returns the contours: its "quad" is our "poly".)
-        score_threshold: of text pixels; holes in text regions are filled. nms_threshold: IoU of two instances.
+        alpha: exponent of the text region's probability in a pixel's score.
+        beta: exponent of the center region's probability.
+        score_threshold: of text pixels; holes in text regions are filled.
+        nms_threshold: IoU above which the worse of two instances is dropped.
+        num_points: of a polygon.
     """
-    found = []
-    for (scores, coefficients), stride in zip(levels, strides, strict=True):
-        regions = _level_instances(scores, coefficients, stride, score_threshold, nms_threshold, num_points)
-        found += non_maximum_suppression(regions, nms_threshold)
-    found = non_maximum_suppression(found, nms_threshold)
-    if text_representation == "quad":
-        return [Instance(min_area_rect(polygon)[0], score) for polygon, score in found]
-    return found
 
+    text_representation: str = "poly"
+    alpha: float = 1.2
+    beta: float = 1.0
+    score_threshold: float = 0.3
+    nms_threshold: float = 0.1
+    num_points: int = 50
 
-def _level_instances(
-    scores: np.ndarray,
-    coefficients: np.ndarray,
-    stride: int,
-    score_threshold: float,
-    nms_threshold: float,
-    num_points: int,
-) -> list[Instance]:
-    """Instances of all text regions of a level; those of one region do not overlap."""
-    mask = (scores > score_threshold).astype(np.uint8)
-    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    labels = np.zeros(mask.shape, np.int32)
-    for i, outline in enumerate(outlines):
-        cv2.drawContours(labels, [outline], 0, i + 1, cv2.FILLED)  # with its holes and what lies in them
-    rows, columns = np.nonzero((labels > 0) & (scores > 0))
-    finite = np.isfinite(coefficients[rows, columns]).all(-1)
-    rows, columns = rows[finite], columns[finite]
-    contours = reconstruct(coefficients[rows, columns], columns + 1j * rows, stride, num_points)
-    sound = (_areas(contours) > 0) & (np.abs(contours) < COORDINATE_LIMIT).all((1, 2))
-    regions, votes, contours = labels[rows, columns][sound], scores[rows, columns][sound], contours[sound]
-    found = []
-    for i in range(1, len(outlines) + 1):
-        members = np.flatnonzero(regions == i)
-        if len(members):
-            members = _without_twins(members, contours, votes, nms_threshold)
-            candidates = [Instance(contours[m].astype(np.float32), float(votes[m])) for m in members]
-            found += non_maximum_suppression(candidates, nms_threshold)
-    return found
+    def __call__(self, maps: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Instance]:
+        """Instances of the levels, finest first: of each scores [h, w], 0..1, and Fourier coefficients
+        [h, w, 2 (2 k + 1)]. Pixels with NaN are background.
+        """
+        levels = [
+            non_maximum_suppression(self._of_level(*level, stride), self.nms_threshold)
+            for level, stride in zip(maps, STRIDES, strict=True)
+        ]
+        found = non_maximum_suppression(list(itertools.chain(*levels)), self.nms_threshold)
+        if self.text_representation == "quad":
+            return [Instance(min_area_rect(polygon)[0], score) for polygon, score in found]
+        return found
+
+    def _of_level(self, scores: np.ndarray, coefficients: np.ndarray, stride: int) -> list[Instance]:
+        """Instances of all text regions of a level; those of one region do not overlap."""
+        mask = (scores > self.score_threshold).astype(np.uint8)
+        outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        labels = np.zeros(mask.shape, np.int32)
+        for i, outline in enumerate(outlines):
+            cv2.drawContours(labels, [outline], 0, i + 1, cv2.FILLED)  # with its holes and what lies in them
+        rows, columns = np.nonzero((labels > 0) & (scores > 0))
+        finite = np.isfinite(coefficients[rows, columns]).all(-1)
+        rows, columns = rows[finite], columns[finite]
+        contours = reconstruct(coefficients[rows, columns], columns + 1j * rows, stride, self.num_points)
+        sound = (_areas(contours) > 0) & (np.abs(contours) < COORDINATE_LIMIT).all((1, 2))
+        regions, votes, contours = labels[rows, columns][sound], scores[rows, columns][sound], contours[sound]
+        found = []
+        for i in range(1, len(outlines) + 1):
+            members = np.flatnonzero(regions == i)
+            if len(members):
+                members = _without_twins(members, contours, votes, self.nms_threshold)
+                candidates = [Instance(contours[m].astype(np.float32), float(votes[m])) for m in members]
+                found += non_maximum_suppression(candidates, self.nms_threshold)
+        return found
 
 
 def _without_twins(members: np.ndarray, contours: np.ndarray, votes: np.ndarray, threshold: float) -> np.ndarray:

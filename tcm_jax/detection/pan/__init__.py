@@ -8,8 +8,9 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from tcm_jax.detection.interface import Instance, Losses, Targets, TextDetector
-from tcm_jax.detection.pan import decoding, targets
+from tcm_jax.detection.interface import Losses, Targets, TextDetector
+from tcm_jax.detection.pan import targets
+from tcm_jax.detection.pan.decoding import PANDecoding
 from tcm_jax.detection.pan.loss import REDUCTIONS, pan_losses, score_map_loss
 from tcm_jax.detection.pan.model import FPEM_FFM, PANHead
 from tcm_jax.models.layers import Dtype
@@ -30,19 +31,10 @@ class PAN(TextDetector):
         reduction: "mean" or "sum" of the losses over the images.
         max_instances: of an image whose embeddings are trained; the text and kernels of all are.
         shrink_ratios: of whole instances and of kernels; max_shrink: most pixels an outline moves inwards.
-        text_representation: "quad" or "poly". text_threshold, kernel_threshold: probability of a pixel.
-        score_threshold: mean probability of an instance and largest distance of embeddings within it.
-        min_area: of an instance, in pixels of the maps.
+        decoding: of its maps.
     """
 
     stages: ClassVar[tuple[int, ...]] = (0, 1, 2, 3)
-    decoding_fields: ClassVar[tuple[str, ...]] = (
-        "text_representation",
-        "text_threshold",
-        "kernel_threshold",
-        "score_threshold",
-        "min_area",
-    )
     mean: ClassVar[tuple[float, float, float]] = (123.675, 116.28, 103.53)
 
     channels: int = 128
@@ -56,14 +48,9 @@ class PAN(TextDetector):
     max_instances: int = 254
     shrink_ratios: tuple[float, ...] = (1.0, 0.5)
     max_shrink: int = 20
-    text_representation: str = "quad"
-    text_threshold: float = 0.5
-    kernel_threshold: float = 0.5
-    score_threshold: float = 0.85
-    min_area: int = 16
+    decoding: PANDecoding = PANDecoding()
 
-    def __post_init__(self):
-        super().__post_init__()
+    def __post_init__(self) -> None:
         if self.reduction not in REDUCTIONS:
             raise ValueError(f"reduction is {self.reduction!r}; expected one of {', '.join(REDUCTIONS)}")
         if len(self.shrink_ratios) != 2 or not all(0 < ratio <= 1 for ratio in self.shrink_ratios):
@@ -110,14 +97,4 @@ class PAN(TextDetector):
             shrink_ratios=self.shrink_ratios,
             max_shrink=self.max_shrink,
             max_instances=self.max_instances,
-        )
-
-    def decode(self, maps: Any) -> list[Instance]:
-        return decoding.decode(
-            maps,
-            text_representation=self.text_representation,
-            text_threshold=self.text_threshold,
-            kernel_threshold=self.kernel_threshold,
-            score_threshold=self.score_threshold,
-            min_area=self.min_area,
         )

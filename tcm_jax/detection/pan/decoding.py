@@ -3,52 +3,58 @@
 Sources: mmocr 0.4 models/textdet/postprocess/pan_postprocessor.py; mmcv's pixel_group; section 3.4 of the paper.
 """
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
-from tcm_jax.detection.interface import Instance
+from tcm_jax.detection.interface import Decoding, Instance
 from tcm_jax.detection.polygons import min_area_rect
 
 STRIDE = 4  # of the maps
 MIN_POINTS = 4  # of a polygon
 
 
-def decode(
-    maps: np.ndarray,
-    text_representation: str,
-    text_threshold: float,
-    kernel_threshold: float,
-    score_threshold: float,
-    min_area: int,
-) -> list[Instance]:
-    """Instances of one image in pixels of the network's input, in the order of their kernels.
+@dataclass(frozen=True)
+class PANDecoding(Decoding):
+    """Instances in the order of their kernels.
 
     Args:
-        maps: [h / 4, w / 4, 6]: text logit, kernel logit, embedding. Pixels that are not finite are background.
         text_representation: "quad", the smallest rectangle around an instance's pixels, or "poly", their outline.
-        text_threshold, kernel_threshold: probabilities above which a pixel is text or kernel.
+        text_threshold: probability above which a pixel is text.
+        kernel_threshold: probability above which a pixel is kernel.
         score_threshold: mean text probability above which an instance counts. As in the original also the largest
             distance between the embeddings of a pixel and its kernel.
-        min_area: least number of an instance's pixels.
+        min_area: smallest number of an instance's pixels, of the maps.
     """
-    maps = np.asarray(maps, np.float32)
-    channels = np.ascontiguousarray(np.moveaxis(maps, -1, 0))  # [6, h / 4, w / 4], far quicker to reduce
-    with np.errstate(over="ignore"):
-        text_score, kernel_score = 1 / (1 + np.exp(-channels[:2]))
-    text = (text_score > text_threshold) & np.isfinite(channels).all(0)
-    labels = aggregate(text, text & (kernel_score > kernel_threshold), maps[..., 2:], score_threshold)
 
-    pixels = np.flatnonzero(labels)
-    owners = labels.reshape(-1)[pixels]
-    areas = np.bincount(owners)
-    scores = np.bincount(owners, text_score.reshape(-1)[pixels]) / np.maximum(areas, 1)
-    kept = np.flatnonzero((areas >= max(min_area, 1)) & (scores > score_threshold))
-    instances = []
-    for label, points in zip(kept.tolist(), row_ends(labels, kept), strict=True):
-        polygon = min_area_rect(points)[0] if text_representation == "quad" else outline(labels, label, points)
-        if len(polygon) >= MIN_POINTS:
-            instances.append(Instance(polygon * np.float32(STRIDE), float(scores[label])))
-    return instances
+    text_threshold: float = 0.5
+    kernel_threshold: float = 0.5
+    score_threshold: float = 0.85
+    min_area: int = 16
+
+    def __call__(self, maps: np.ndarray) -> list[Instance]:
+        """Instances of maps [h / 4, w / 4, 6]: text logit, kernel logit, embedding. Pixels that are not finite are
+        background.
+        """
+        maps = np.asarray(maps, np.float32)
+        channels = np.ascontiguousarray(np.moveaxis(maps, -1, 0))  # [6, h / 4, w / 4], far quicker to reduce
+        with np.errstate(over="ignore"):
+            text_score, kernel_score = 1 / (1 + np.exp(-channels[:2]))
+        text = (text_score > self.text_threshold) & np.isfinite(channels).all(0)
+        labels = aggregate(text, text & (kernel_score > self.kernel_threshold), maps[..., 2:], self.score_threshold)
+
+        pixels = np.flatnonzero(labels)
+        owners = labels.reshape(-1)[pixels]
+        areas = np.bincount(owners)
+        scores = np.bincount(owners, text_score.reshape(-1)[pixels]) / np.maximum(areas, 1)
+        kept = np.flatnonzero((areas >= max(self.min_area, 1)) & (scores > self.score_threshold))
+        quad, instances = self.text_representation == "quad", []
+        for label, points in zip(kept.tolist(), row_ends(labels, kept), strict=True):
+            polygon = min_area_rect(points)[0] if quad else outline(labels, label, points)
+            if len(polygon) >= MIN_POINTS:
+                instances.append(Instance(polygon * np.float32(STRIDE), float(scores[label])))
+        return instances
 
 
 def aggregate(text: np.ndarray, kernel: np.ndarray, embedding: np.ndarray, distance: float) -> np.ndarray:
