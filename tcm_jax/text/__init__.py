@@ -1,0 +1,1 @@
+"""Character sets, CLIP's tokenizer on host and device, expected characters and words."""

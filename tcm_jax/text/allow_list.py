@@ -1,4 +1,4 @@
-"""The characters that a reading may have."""
+"""The characters that a recognizer may output."""
 
 import re
 
@@ -8,7 +8,7 @@ ON_DISALLOWED = ("mask", "drop")  # what is done with other characters, see `Rec
 
 
 class AllowList:
-    """Some of the characters that a model reads.
+    """A subset of the characters of a model.
 
     Args:
         spec: the characters; "a-z" stands for all from a to z by their Unicode numbers. A hyphen at the start or the
@@ -16,22 +16,20 @@ class AllowList:
         charset: of the model.
 
     Raises:
-        ValueError: no characters, a range that runs backwards, or characters that the model can't read.
+        ValueError: no characters, a range in the wrong order, or characters that the model does not have.
     """
 
-    def __init__(self, spec: str, charset: str):
+    def __init__(self, spec: str, charset: str) -> None:
         self.charset, self.characters = charset, characters(spec)
         if unknown := "".join(sorted(self.characters - set(charset))):
             raise ValueError(f"allow is {spec!r}; the model can't read {unknown!r}, its characters are {charset!r}")
 
     def mask(self) -> np.ndarray:
-        """What is added to the logits of the model's classes, float32 [v]: 0, or minus infinity for one that is not
-        allowed. The end of a word, the first class, always is.
-        """
-        return np.array([0.0, *(0.0 if c in self.characters else -np.inf for c in self.charset)], np.float32)
+        """Summand of the logits, float32 [v]: 0 for EOS, class 0, and allowed characters, else minus infinity."""
+        return np.array([0.0, *np.where(self.allowed(self.charset), 0.0, -np.inf)], np.float32)
 
     def allowed(self, text: str) -> np.ndarray:
-        """Which characters of `text` may stay, bool [len(text)]."""
+        """Which characters of `text` are allowed, bool [len(text)]."""
         return np.array([c in self.characters for c in text], bool)
 
 
@@ -39,7 +37,7 @@ def characters(spec: str) -> frozenset[str]:
     """The characters that `spec` stands for, see `AllowList`.
 
     Raises:
-        ValueError: there are none; a range runs backwards.
+        ValueError: there are none, or a range is in the wrong order.
     """
     if not spec:
         raise ValueError("allow is empty; expected characters, such as 0-9A-Z")

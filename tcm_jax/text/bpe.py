@@ -1,4 +1,4 @@
-"""CLIP's byte-pair encoding on the host. `tcm_jax.text.captions` is its counterpart on the device.
+"""CLIP's byte-pair encoding on the host; `tcm_jax.text.captions` is its counterpart on the device.
 
 Source: openai/CLIP clip/simple_tokenizer.py and clip/clip.py (`tokenize`).
 """
@@ -27,26 +27,24 @@ WORDS = regex.compile(
 
 @functools.cache
 def byte_order() -> np.ndarray:
-    """The id of every byte value, [256]: bytes that print in Latin-1 come first."""
+    """The token id of each byte value, int32 [256]: bytes that are printable in Latin-1 come first."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     order = printable + [b for b in range(256) if b not in printable]
-    ids = np.empty(256, np.int32)
-    ids[order] = np.arange(256)
-    return ids
+    return np.argsort(order).astype(np.int32)
 
 
 def base_tokens() -> list[str]:
-    """Spelling of the first 512 tokens in the merge file; an unprintable byte is written as a stand-in letter."""
-    spelling = [""] * 256
-    for byte, token in enumerate(byte_order()):
-        # The stand-ins are the code points from 256 on, in the order of the bytes they replace.
-        spelling[token] = chr(byte) if token < 188 else chr(256 + token - 188)
+    """Spelling of the first 512 tokens in the merge file.
+
+    An unprintable byte is written as a stand-in: the code points from 256 on, in the order of the bytes.
+    """
+    spelling = [chr(byte if token < 188 else 256 + token - 188) for token, byte in enumerate(np.argsort(byte_order()))]
     return spelling + [s + "</w>" for s in spelling]
 
 
 @functools.cache
 def merges() -> np.ndarray:
-    """Token ids (left, right) of every merge by rank, int32 [48894, 2]."""
+    """Token ids (left, right) of all merges by rank, int32 [48894, 2]."""
     with np.load(TABLE, allow_pickle=False) as table:
         return table["merges"].astype(np.int32)
 
@@ -58,7 +56,7 @@ def _ranks() -> dict[tuple[int, int], int]:
 
 @functools.lru_cache(maxsize=65_536)
 def _encode_word(word: str) -> tuple[int, ...]:
-    """Token ids of one word: merge the pair of the lowest rank until none is left."""
+    """Token ids of one word: the pair of the lowest rank is merged until none is left."""
     if word in SPECIALS:
         return (SPECIALS[word],)
     ranks, symbols = _ranks(), byte_order()[list(word.encode("utf-8"))].tolist()
@@ -72,7 +70,7 @@ def _encode_word(word: str) -> tuple[int, ...]:
 
 
 def clean(text: str) -> str:
-    """CLIP's text cleaning: mojibake repaired, HTML entities decoded twice, white space collapsed, lower case."""
+    """CLIP's text cleaning: repairs mojibake, decodes HTML entities twice, collapses white space, lowers the case."""
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split()).lower()
 
@@ -83,31 +81,31 @@ def encode(text: str) -> list[int]:
 
 
 def tokenize(texts: Sequence[str], context_length: int = 77, truncate: bool = False) -> np.ndarray:
-    """Token ids [SOT, ..., EOT, 0...] of every text, int32 [b, context_length].
+    """Token ids [SOT, ..., EOT, 0...] of texts, int32 [b, context_length].
 
-    With `truncate`, a longer text keeps its first ids and ends with EOT. Padding is 0, which is also the token
-    "!": the original does not mask it.
+    Padding is 0, which is also the token "!"; the original does not mask it.
+
+    Args:
+        truncate: a longer text keeps its first ids and ends with EOT.
 
     Raises:
-        ValueError: a text needs more than `context_length` ids and `truncate` is off.
+        ValueError: a text needs more than `context_length` ids and `truncate` is False.
     """
     result = np.zeros((len(texts), context_length), np.int32)
     for row, text in zip(result, texts, strict=True):
         ids = [SOT, *encode(text), EOT]
-        if len(ids) > context_length:
-            if not truncate:
-                raise ValueError(f"text {text!r} has {len(ids)} tokens; the context length is {context_length}")
-            ids = [*ids[: context_length - 1], EOT]
+        if len(ids) > context_length and not truncate:
+            raise ValueError(f"text {text!r} has {len(ids)} tokens; the context length is {context_length}")
+        ids = [*ids[: context_length - 1], EOT] if len(ids) > context_length else ids
         row[: len(ids)] = ids
     return result
 
 
 @functools.cache
 def vocabulary_words() -> list[str]:
-    """The vocabulary's whole words of ASCII letters, two letters and more, most frequent merges first."""
-    tokens = [t.encode("latin-1", "replace") for t in base_tokens()[:256]]
-    tokens += [t + b"\n" for t in tokens]  # "\n" marks the end of a word
+    """All tokens that are complete words of two or more ASCII letters, most frequent merges first."""
+    tokens = [t.replace("</w>", "\n") for t in base_tokens()]  # "\n" marks the end of a word
     for left, right in merges().tolist():
         tokens.append(tokens[left] + tokens[right])
-    words = (t[:-1].decode("latin-1") for t in tokens[FIRST_MERGE:] if t.endswith(b"\n"))
-    return [w for w in words if len(w) > 1 and w.isascii() and w.isalpha()]
+    words = (token[:-1] for token in tokens[FIRST_MERGE:] if token.endswith("\n"))
+    return [word for word in words if len(word) > 1 and word.isascii() and word.isalpha()]

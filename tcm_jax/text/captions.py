@@ -3,10 +3,10 @@
 The original turns a prediction into a string, tokenizes it on the host and sends the ids back. Here the charset
 adapter, the word split and the merges are table look-ups, so that decoding and training never leave the device.
 
-Equal to `bpe.tokenize(adapter(text), truncate=True)` for every string, of any script, whose characters `bpe.clean`
-cleans one by one, and for the Greek final sigma, which depends on its neighbours. Three things that need several
-characters are not done: HTML entities ("&lt;", "&amp") are not decoded, mojibake is not repaired, and a letter and a
-combining mark are not composed; labels are composed already (`LabelFilter`).
+The result equals `bpe.tokenize([adapter(text)], truncate=True)` for all strings, of any script, whose characters
+`bpe.clean` cleans one by one, and for the Greek final sigma, which depends on its neighbours. Three steps that need
+several characters are left out: HTML entities ("&lt;", "&amp") are not decoded, mojibake is not repaired, and a letter
+and a combining mark are not composed. Labels are composed before (`LabelFilter`).
 """
 
 from dataclasses import dataclass
@@ -16,52 +16,48 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import regex
+from jax import Array
 
 from tcm_jax.text import bpe
 from tcm_jax.text.charset import CharsetAdapter, CharsetTokenizer
 
 _LETTER, _NUMBER, _SPACE, _OTHER = range(4)
-_NO_CHARACTER = 0  # code of an empty position; no charset holds NUL
+_NO_CHARACTER = 0  # code of an empty position; no charset has NUL
 
 
 def _category(character: str) -> int:
     if character.isspace():
         return _SPACE
-    # Not by `unicodedata`: the word pattern of `bpe` may know a later version of Unicode than Python does.
+    # Not by `unicodedata`: the word pattern of `bpe` may have a later version of Unicode than Python.
     return _LETTER if regex.match(r"\p{L}", character) else _NUMBER if regex.match(r"\p{N}", character) else _OTHER
 
 
-def _cleaned(text: str) -> str:
-    """`bpe.clean` of a part of a text, where white space stays."""
-    return " " if text.isspace() else bpe.clean(text)
-
-
-def _compact(keep: jax.Array, *arrays: jax.Array) -> list[jax.Array]:
-    """Moves the kept positions of every row to the front, in order; zeros behind them. All [b, m]."""
+def _compact(keep: Array, *arrays: Array) -> list[Array]:
+    """Moves the kept positions of each row to the front, in order, and pads with zeros. All [b, m]."""
     order = jnp.argsort(~keep, axis=1, stable=True)
     kept = jnp.take_along_axis(keep, order, axis=1)
     return [jnp.where(kept, jnp.take_along_axis(a, order, axis=1), 0) for a in arrays]
 
 
-def _shift(array: jax.Array, by: int, fill: int) -> jax.Array:
+def _shift(array: Array, by: int, fill: int) -> Array:
     """`array` [b, m] moved `by` positions to the left (to the right if negative)."""
     padded = jnp.pad(array, ((0, 0), (max(-by, 0), max(by, 0))), constant_values=fill)
     return padded[:, max(by, 0) :][:, : array.shape[1]]
 
 
-def _spells(codes: jax.Array, text: str) -> jax.Array:
-    """Whether `text` stands at a position of `codes` [b, m]."""
+def _spells(codes: Array, text: str) -> Array:
+    """Where `text` starts in `codes` [b, m], bool [b, m]."""
     return jnp.stack([_shift(codes, i, 0) == ord(c) for i, c in enumerate(text)]).all(0)
 
 
 @dataclass(frozen=True)
 class CaptionTokenizer:
-    """Tokenizes decoder predictions over `charset`, seen through the adapter of `caption_charset`.
+    """Tokenizer of decoder predictions over `charset`, mapped by the adapter of `caption_charset`.
 
     Args:
-        charset: characters of the decoder (ids as in `CharsetTokenizer`).
+        charset: characters of the decoder, with the ids of `CharsetTokenizer`.
         caption_charset: the original's `charset_test`; the released models read captions in lower case, 0-9a-z.
-        context_length: length of the result.
+        context_length: length of the result, in tokens.
     """
 
     charset: str
@@ -69,26 +65,24 @@ class CaptionTokenizer:
     context_length: int = 16
 
     @property
-    def _lowered(self) -> bool:
-        """Whether the adapter makes the lower case, and not the cleaning that follows."""
+    def _adapter_lowers(self) -> bool:
+        """Whether the adapter lowers the case, before `bpe.clean` does."""
         return self.caption_charset == self.caption_charset.lower()
 
     @property
     def _adapted(self) -> list[str]:
-        """What reaches the text encoder by decoder id, before it is cleaned; one more for a final sigma."""
+        """The adapted character of each decoder id, and as one id more a final sigma."""
         adapter = CharsetAdapter(self.caption_charset)
-        adapted = [""] * (CharsetTokenizer(self.charset).num_tokens + 1)
-        adapted[1 : len(self.charset) + 1] = map(adapter, self.charset)
-        adapted[-1] = adapter("ς") if self._lowered else "ς"
-        return adapted
+        final_sigma = adapter("ς") if self._adapter_lowers else "ς"
+        return ["", *map(adapter, self.charset), "", "", final_sigma]
 
     def _tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """By decoder id: codes of the cleaned characters [size, k], their categories [size, k], and the ids of their
-        UTF-8 bytes [size, k, bytes], -1 padded.
+        """By decoder id: codes of the cleaned characters [n, k], their categories [n, k], and the ids of their UTF-8
+        bytes [n, k, bytes], -1 padded.
 
-        An id is k characters at most, which is 1 but for charsets with letters such as "İ", whose lower case is two.
+        k is 1, or 2 for charsets with letters such as "İ", whose lower case has two characters.
         """
-        cleaned = [_cleaned(text) for text in self._adapted]
+        cleaned = [" " if text.isspace() else bpe.clean(text) for text in self._adapted]
         shape = len(cleaned), max(map(len, [*cleaned, "a"]))
         codes, categories = np.full(shape, _NO_CHARACTER, np.int32), np.full(shape, _SPACE, np.int32)
         width = max(len(c.encode("utf-8")) for c in "".join(cleaned) + "a")
@@ -102,13 +96,13 @@ class CaptionTokenizer:
                 symbols[i, k, : len(data)] = bpe.byte_order()[data]
         return codes, categories, symbols
 
-    def _with_final_sigmas(self, ids: jax.Array, inside: jax.Array) -> jax.Array:
-        """`ids` [b, t] with the last of all ids for every "Σ" whose lower case is "ς", by Python's rule.
+    def _with_final_sigmas(self, ids: Array, inside: Array) -> Array:
+        """`ids` [b, t] with the additional id for each "Σ" whose lower case is "ς", by Python's rule.
 
-        It follows a letter that has a case, and none follows it; marks and apostrophes between them don't matter. The
-        text in question is the prediction if the adapter makes the lower case, else what the adapter leaves of it.
+        Such a sigma follows a cased letter and is not followed by one, where marks and apostrophes are passed over.
+        The rule applies to the prediction if the adapter lowers the case, else to the adapted prediction.
         """
-        texts = ["", *self.charset] if self._lowered else [ftfy.fix_text(text) for text in self._adapted]
+        texts = ["", *self.charset] if self._adapter_lowers else [ftfy.fix_text(text) for text in self._adapted]
         texts += [""] * (len(self._adapted) - len(texts))
         capital = np.array([text == "Σ" for text in texts])
         if not capital.any():
@@ -117,50 +111,50 @@ class CaptionTokenizer:
         cased_after = np.array([f"ΑΣ{text}-".lower()[1] == "σ" for text in texts])
         passed = ~cased_before & np.array([f"Α{text}Σ".lower().endswith("ς") for text in texts])
 
-        stops = jnp.where(inside, jnp.asarray(~passed)[ids], False)  # [b, t]
-        at = jnp.arange(ids.shape[1])
+        t, at = ids.shape[1], jnp.arange(ids.shape[1])
+        stops = inside & jnp.asarray(~passed)[ids]  # [b, t]
         before = _shift(jax.lax.cummax(jnp.where(stops, at, -1), axis=1), -1, -1)
-        after = _shift(jax.lax.cummin(jnp.where(stops, at, len(at)), axis=1, reverse=True), 1, len(at))
+        after = _shift(jax.lax.cummin(jnp.where(stops, at, t), axis=1, reverse=True), 1, t)
 
-        def neighbour(table: np.ndarray, position: jax.Array) -> jax.Array:
-            found = jnp.take_along_axis(jnp.asarray(table)[ids], jnp.clip(position, 0, len(at) - 1), axis=1)
-            return found & (position >= 0) & (position < len(at))
+        def neighbour(table: np.ndarray, position: Array) -> Array:
+            found = jnp.take_along_axis(jnp.asarray(table)[ids], jnp.clip(position, 0, t - 1), axis=1)
+            return found & (position >= 0) & (position < t)
 
         final = jnp.asarray(capital)[ids] & neighbour(cased_before, before) & ~neighbour(cased_after, after)
         return jnp.where(final, len(texts) - 1, ids)
 
-    def __call__(self, ids: jax.Array, num_positions: jax.Array | int) -> jax.Array:
+    def __call__(self, ids: Array, num_positions: Array | int) -> Array:
         """Text-encoder ids of predictions.
+
+        A prediction ends at its first EOS and, as in the original, where it spells the three characters "[E]".
 
         Args:
             ids: decoder ids [b, t], argmax of the logits.
-            num_positions: positions that exist; later ones are ignored. A scalar or [b].
+            num_positions: number of positions to use, a scalar or [b]; later ones are ignored.
 
         Returns:
-            int32 [b, context_length]: SOT, merged ids, EOT, zeros. A prediction ends at its first EOS, and, as in
-            the original, where it spells the three characters "[E]".
+            int32 [b, context_length]: SOT, merged ids, EOT, zeros.
         """
         codes_table, categories_table, symbols_table = self._tables()
         b, t = ids.shape
-        position = jnp.arange(t)
         ends = ids == CharsetTokenizer.eos_id
         if set("[E]") <= set(self.charset):
             raw = np.array([0, *map(ord, self.charset), 0, 0], np.int32)
             ends |= _spells(jnp.asarray(raw)[ids], "[E]")
         inside = jnp.cumsum(ends, axis=1) == 0  # [b, t]
-        inside &= position < jnp.reshape(num_positions, (-1, 1))
+        inside &= jnp.arange(t) < jnp.reshape(num_positions, (-1, 1))
 
         ids = self._with_final_sigmas(ids, inside)
-        characters = codes_table.shape[1]
-        t = t * characters  # from here on every position is a character of the cleaned text
-        ids = (ids[:, :, None] * characters + np.arange(characters)).reshape(b, t)  # rows of the flat tables
+        k = codes_table.shape[1]
+        t = t * k  # from here on each position is a character of the cleaned text
+        ids = (ids[:, :, None] * k + np.arange(k)).reshape(b, t)  # rows of the flat tables
         codes = jnp.asarray(codes_table.reshape(-1))[ids]
-        inside = jnp.repeat(inside, characters, axis=1)
+        inside = jnp.repeat(inside, k, axis=1)
         ids, codes = _compact(inside & (codes != _NO_CHARACTER), ids, codes)
         categories = jnp.asarray(categories_table.reshape(-1))[ids]
         width = symbols_table.shape[2]
         symbols = jnp.asarray(symbols_table.reshape(-1, width))[ids]  # [b, t, bytes]
-        starts, symbols = _split_words(codes, categories, symbols, set(codes_table.reshape(-1).tolist()))
+        starts, symbols = _split_words(codes, categories, symbols, set(codes_table.flat))
 
         valid = (symbols >= 0).reshape(b, t * width)
         first_byte = jnp.arange(t * width) % width == 0
@@ -181,47 +175,56 @@ class CaptionTokenizer:
         return result.at[:, 0].set(bpe.SOT).astype(jnp.int32)
 
 
-def _split_words(codes, categories, symbols, known: set[int]):
-    """Where CLIP's word pattern starts a match; contractions and special tokens take part. [b, t].
+def _split_words(codes: Array, categories: Array, symbols: Array, known: set[int]) -> tuple[Array, Array]:
+    """Splits rows of characters by CLIP's word pattern, with its contractions and special tokens.
 
     Args:
-        known: all codes that there are.
+        codes, categories: [b, m]; symbols: [b, m, bytes].
+        known: all codes that can occur.
+
+    Returns:
+        Where words start, bool [b, m], and the symbols with special tokens replaced by their ids.
     """
     categories = jnp.where(codes == _NO_CHARACTER, _SPACE, categories)
     before = _shift(categories, -1, _SPACE)
     starts = (categories != before) | (categories == _NUMBER)
 
-    # The pattern tries special tokens and contractions first, but only where a match begins: inside a run of
-    # other characters it never looks. After a special token a match begins again.
+    def cover(starts: Array, found: Array, length: int) -> tuple[Array, Array]:
+        """Starts with a word of `length` characters at each position in `found`, and all positions of these words."""
+        covered = jnp.stack([_shift(found, -i, 0) for i in range(length)]).any(0)
+        return jnp.where(covered, found, starts) | _shift(found, -length, 0), covered
+
+    # The pattern tries special tokens and contractions first, but only where a match begins, which is not inside a
+    # run of other characters. After a special token a match begins again.
     free = before != _OTHER
     if {ord("<"), ord("|")} <= known:
         inside_special = jnp.zeros_like(starts)
         for _ in range(codes.shape[1] // min(map(len, bpe.SPECIALS))):
             free = (before != _OTHER) | (_shift(inside_special, -1, 0) & ~inside_special)
             for text, token in bpe.SPECIALS.items():
-                found = _spells(codes, text) & free  # [b, t]
-                covered = jnp.stack([_shift(found, -i, 0) for i in range(len(text))]).any(0)
+                found = _spells(codes, text) & free  # [b, m]
+                starts, covered = cover(starts, found, len(text))
                 inside_special |= covered
                 symbols = jnp.where(covered[..., None], -1, symbols)
                 symbols = symbols.at[:, :, 0].set(jnp.where(found, token, symbols[:, :, 0]))
-                starts = jnp.where(covered, found, starts)
-                starts |= _shift(found, -len(text), 0)
     if ord("'") in known:
         for text in bpe.CONTRACTIONS:
-            found = _spells(codes, text) & free & (categories == _OTHER)
-            for i in range(1, len(text)):
-                starts &= ~_shift(found, -i, 0)
-            starts |= _shift(found, -len(text), 0)
+            starts, _ = cover(starts, _spells(codes, text) & free & (categories == _OTHER), len(text))
     return starts, symbols
 
 
-def _merge(symbols: jax.Array, word: jax.Array, length: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Merges the pair of the lowest rank in every row until no row has one.
+def _merge(symbols: Array, word: Array, length: Array) -> tuple[Array, Array]:
+    """Merges the pair of the lowest rank in each row until there is none.
 
-    Words of a row don't meet, so taking the lowest rank of the row equals doing each word for itself.
+    Pairs never cross words, so that the result is the same as of each word alone.
 
     Args:
-        symbols: byte ids [b, m]; word: number of the word each belongs to [b, m]; length: symbols in use [b].
+        symbols: byte ids [b, m].
+        word: number of the word that each symbol belongs to, [b, m].
+        length: number of symbols, [b].
+
+    Returns:
+        (merged symbols [b, m], their number [b]).
     """
     pairs = bpe.merges().astype(np.uint32)
     keys = pairs[:, 0] * np.uint32(bpe.VOCAB_SIZE) + pairs[:, 1]  # < 2**32
@@ -229,7 +232,8 @@ def _merge(symbols: jax.Array, word: jax.Array, length: jax.Array) -> tuple[jax.
     sorted_keys, ranks = jnp.asarray(keys[order]), jnp.asarray(order.astype(np.int32))
     at = jnp.arange(symbols.shape[1])
 
-    def lowest(symbols, word, length):
+    def lowest(symbols: Array, word: Array, length: Array) -> tuple[Array, Array]:
+        """Rank and position of the pair to merge, [b] each."""
         follower, word_of_follower = _shift(symbols, 1, 0), _shift(word, 1, -1)
         key = symbols.astype(jnp.uint32) * np.uint32(bpe.VOCAB_SIZE) + follower.astype(jnp.uint32)
         found = jnp.minimum(jnp.searchsorted(sorted_keys, key), len(keys) - 1)
@@ -237,7 +241,7 @@ def _merge(symbols: jax.Array, word: jax.Array, length: jax.Array) -> tuple[jax.
         rank = jnp.where(usable, ranks[found], bpe.NUM_MERGES)  # [b, m]
         return rank.min(1), rank.argmin(1)
 
-    def step(state):
+    def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
         symbols, word, length, rank, where = state
         merged = rank < bpe.NUM_MERGES
         source = jnp.where(merged[:, None] & (at > where[:, None]), at + 1, at)
@@ -245,8 +249,7 @@ def _merge(symbols: jax.Array, word: jax.Array, length: jax.Array) -> tuple[jax.
         word = jnp.take_along_axis(word, source, axis=1)
         symbols = jnp.take_along_axis(symbols, source, axis=1)
         here = merged[:, None] & (at == where[:, None])
-        symbols = jnp.where(here, bpe.FIRST_MERGE + rank[:, None], symbols)
-        length = length - merged
+        symbols, length = jnp.where(here, bpe.FIRST_MERGE + rank[:, None], symbols), length - merged
         return symbols, word, length, *lowest(symbols, word, length)
 
     state = symbols, word, length, *lowest(symbols, word, length)

@@ -1,4 +1,4 @@
-"""Character sets as users name them."""
+"""Character sets as configs and command lines name them."""
 
 from tcm_jax.files import local_copy
 from tcm_jax.text.charset import CHARSET_36, CHARSET_62, CHARSET_94
@@ -7,7 +7,7 @@ _NAMED = {"36": CHARSET_36, "62": CHARSET_62, "94": CHARSET_94}
 
 
 def load_charset(spec: str) -> str:
-    """The characters that `spec` names, in token order.
+    """The characters of a set, in the order of their token ids.
 
     Args:
         spec: "36", "62" or "94" for the usual Latin sets, "file:PATH" for a UTF-8 file whose characters (line
@@ -15,7 +15,7 @@ def load_charset(spec: str) -> str:
 
     Raises:
         ValueError: the set is empty or holds a character twice.
-        OSError: the file can't be read.
+        OSError: the file is unreadable.
     """
     source = f"charset {spec!r}"
     if spec.startswith("file:"):
@@ -26,7 +26,6 @@ def load_charset(spec: str) -> str:
         characters = _NAMED.get(spec, spec)
     if not characters:
         raise ValueError(f"{source} is empty; expected at least one character")
-    repeated = sorted({c for c in characters if characters.count(c) > 1})
-    if repeated:
+    if repeated := sorted({c for c in characters if characters.count(c) > 1}):
         raise ValueError(f"{source} holds {''.join(repeated)!r} more than once")
     return characters

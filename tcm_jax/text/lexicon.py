@@ -1,4 +1,4 @@
-"""Words that are expected, and the one that a reading is most like."""
+"""Expected words, of which the nearest one replaces what was read."""
 
 import os
 from collections.abc import Sequence
@@ -12,23 +12,22 @@ DISTANCE = 1 / 3  # one wrong character in three
 
 
 class Lexicon:
-    """Expected words; letter case doesn't count when they are compared.
+    """Expected words, which are compared without case.
 
     Args:
-        words: a sequence of them, or a UTF-8 text file with one in each line.
-        distance: the largest normalized edit distance (errors over the longer length) between a reading and the word
-            that takes its place, 0..1; 1: the nearest word always does.
+        words: the words, or a UTF-8 text file with one in each line.
+        distance: maximum normalized edit distance (errors over the longer length) between a text and the word that
+            replaces it, 0..1; with 1 the nearest word always does.
 
     Raises:
         ValueError: no words, or a distance outside 0..1.
-        OSError: the file can't be read.
+        OSError: the file is unreadable.
     """
 
-    def __init__(self, words: str | os.PathLike | Sequence[str], distance: float = DISTANCE):
+    def __init__(self, words: str | os.PathLike | Sequence[str], distance: float = DISTANCE) -> None:
         if not 0 <= distance <= 1:
-            raise ValueError(
-                f"lexicon_distance is {distance}; expected 0 (equal but for case) .. 1 (always the nearest)"
-            )
+            expected = "0 (equal but for case) .. 1 (always the nearest)"
+            raise ValueError(f"lexicon_distance is {distance}; expected {expected}")
         source = "lexicon"
         if isinstance(words, str | os.PathLike):
             source = f"lexicon {words}"
@@ -44,7 +43,7 @@ class Lexicon:
         self._folded = [_fold(word) for word in self.words]
 
     def nearest(self, text: str) -> str | None:
-        """The word with the smallest normalized edit distance, the first of several; None if all are too far."""
+        """The word with the smallest normalized edit distance, the first of several; None if all exceed `distance`."""
         if text in self._known:
             return text
         found = process.extractOne(
@@ -54,7 +53,7 @@ class Lexicon:
 
 
 def carry_over(values: Sequence[float], text: str, word: str) -> tuple[float, ...]:
-    """Values of the characters of `text` for those of `word`; 0 for a character that `text` doesn't have there."""
+    """Values of the characters of `word`, from those of the aligned characters of `text`; 0 where there is none."""
     carried = [0.0] * len(word)
     for block in Levenshtein.opcodes(_fold(text), _fold(word)).as_matching_blocks():
         carried[block.b : block.b + block.size] = values[block.a : block.a + block.size]
@@ -62,5 +61,5 @@ def carry_over(values: Sequence[float], text: str, word: str) -> tuple[float, ..
 
 
 def _fold(text: str) -> str:
-    """Without case (a final sigma is a sigma), with as many characters as before."""
+    """`text` without case (a final sigma is a sigma), of the same length."""
     return "".join(next((f for f in (c.casefold(), c.lower()) if len(f) == 1), c) for c in text)
