@@ -1,4 +1,4 @@
-"""Small files of the formats with one annotation file for all photos, and what is in them."""
+"""Small files of the formats with one annotation file for all images, and what is in them."""
 
 import json
 from pathlib import Path
@@ -27,8 +27,8 @@ def read(format, path: Path, part: str = "", problems: list[str] | None = None, 
     assert [other.name for other in FORMATS if other.recognises(head)] == [format.name]
     annotations = format.read(path, part, problems, report or AnnotationReport())
     return {
-        photo: [(np.asarray(polygon).tolist(), text, ignore) for polygon, text, ignore, _ in annotations.instances(i)]
-        for i, photo in enumerate(annotations.images)
+        image: [(np.asarray(polygon).tolist(), text, ignore) for polygon, text, ignore, _ in annotations.instances(i)]
+        for i, image in enumerate(annotations.images)
     }
 
 
@@ -42,11 +42,11 @@ def cells(values: list) -> np.ndarray:
 def boxes(*lefts: float) -> np.ndarray:
     """float32 [2, 4, n], as wordBB has it: 8 x 4 pixels from x = left, y = 1."""
     one = np.array([[0, 8, 8, 0], [1, 1, 5, 5]], np.float32)
-    return np.stack([one + [[left], [0]] for left in lefts], axis=2).astype(np.float32)
+    return np.stack([np.add(one, [[left], [0]]) for left in lefts], axis=2).astype(np.float32)
 
 
-def gt_mat(path: Path, photos: list[tuple[str, np.ndarray, list[str]]], **other) -> Path:
-    names, quads, texts = zip(*photos, strict=True)
+def gt_mat(path: Path, images: list[tuple[str, np.ndarray, list[str]]], **other) -> Path:
+    names, quads, texts = zip(*images, strict=True)
     variables = {
         "charBB": cells([np.zeros((2, 4, 3))] * len(names)),
         "imnames": cells(list(names)),
@@ -58,8 +58,8 @@ def gt_mat(path: Path, photos: list[tuple[str, np.ndarray, list[str]]], **other)
 
 
 def curved(annotations: list[dict], **image) -> dict:
-    photo = {"width": 400, "height": 300, "file_name": "0000000.jpg", "id": 60001}
-    return {"licenses": [], "images": [photo | image], "annotations": annotations, "categories": []}
+    fields = {"width": 400, "height": 300, "file_name": "0000000.jpg", "id": 60001}
+    return {"licenses": [], "images": [fields | image], "annotations": annotations, "categories": []}
 
 
 # Two straight lines, the lower one from right to left; the inner points of a cubic at a third and two thirds.
@@ -73,7 +73,7 @@ def word_on_curves(**other) -> dict:
 
 def coco_text() -> dict:
     annotation = {"mask": BOX, "class": "machine printed", "bbox": [1, 1, 8, 4], "language": "english", "area": 32.0}
-    photo = {"height": 480, "width": 640}
+    fields = {"height": 480, "width": 640}
     return {
         "cats": {},
         "anns": {
@@ -82,10 +82,10 @@ def coco_text() -> dict:
             "45348": {**annotation, "image_id": 7, "id": 45348, "utf8_string": "", "legibility": "legible"},
         },
         "imgs": {
-            "522579": {"id": 522579, "set": "train", "file_name": "COCO_train2014_000000522579.jpg", **photo},
-            "8": {"id": 8, "set": "train", "file_name": "COCO_train2014_000000000008.jpg", **photo},
-            "7": {"id": 7, "set": "val", "file_name": "COCO_train2014_000000000007.jpg", **photo},
-            "9": {"id": 9, "set": "test", "file_name": "COCO_train2014_000000000009.jpg", **photo},
+            "522579": {"id": 522579, "set": "train", "file_name": "COCO_train2014_000000522579.jpg", **fields},
+            "8": {"id": 8, "set": "train", "file_name": "COCO_train2014_000000000008.jpg", **fields},
+            "7": {"id": 7, "set": "val", "file_name": "COCO_train2014_000000000007.jpg", **fields},
+            "9": {"id": 9, "set": "test", "file_name": "COCO_train2014_000000000009.jpg", **fields},
         },
         "imgToAnns": {"522579": [45346, 45347], "7": [45348]},
         "info": {},

@@ -29,7 +29,7 @@ def test_art(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "entry, problem",
+    ("entry", "problem"),
     [
         ({"points": CORNERS}, 'expected {"transcription"'),
         ({"transcription": "a"}, 'expected {"transcription"'),
@@ -44,7 +44,7 @@ def test_art(tmp_path):
 def test_art_malformed_instances_are_named(tmp_path, entry, problem):
     word = {"transcription": "a", "points": CORNERS, "illegibility": False}
     path = write(tmp_path / "labels.json", {"gt_1": [word, entry, word]})
-    with pytest.raises(SourceError, match="labels.json: gt_1:2: ") as error:
+    with pytest.raises(SourceError, match=r"labels.json: gt_1:2: ") as error:
         read(ART, path)
     assert problem in str(error.value)
     problems: list[str] = []
@@ -60,9 +60,9 @@ def test_broken_json_is_named_with_its_line(tmp_path):
     with pytest.raises(SourceError, match="'gt_1' is a dict; expected a list of text instances"):
         ART.read(write(tmp_path / "labels.json", {"gt_1": {}}), "", None, AnnotationReport())
     (tmp_path / "labels.json").write_bytes(b'{"gt_1": [],\n "\xe9": []}')
-    with pytest.raises(SourceError, match="labels.json:2: byte 0xe9 is not UTF-8"):
+    with pytest.raises(SourceError, match=r"labels.json:2: byte 0xe9 is not UTF-8"):
         read(ART, tmp_path / "labels.json")
-    with pytest.raises(SourceError, match="none.json can't be read: No such file"):
+    with pytest.raises(SourceError, match=r"none.json can't be read: No such file"):
         ART.read(tmp_path / "none.json", "", None, AnnotationReport())
 
 
@@ -94,7 +94,7 @@ def test_synthtext(tmp_path):
     }
 
 
-def test_synthtext_faulty_photos_and_unequal_numbers_of_words_are_left_out_and_counted(tmp_path):
+def test_synthtext_faulty_images_and_unequal_numbers_of_words_are_left_out_and_counted(tmp_path):
     path = gt_mat(
         tmp_path / "gt.mat",
         [
@@ -106,7 +106,7 @@ def test_synthtext_faulty_photos_and_unequal_numbers_of_words_are_left_out_and_c
         ],
     )
     report = AnnotationReport()
-    assert [(photo, len(words)) for photo, words in read(SYNTHTEXT, path, report=report).items()] == [
+    assert [(image, len(words)) for image, words in read(SYNTHTEXT, path, report=report).items()] == [
         ("1/no_words.jpg", 0),
         ("1/good.jpg", 2),
     ]
@@ -128,7 +128,7 @@ def test_synthtext_broken_files(tmp_path):
     with pytest.raises(SourceError, match="has no variable 'wordBB'; expected imnames, wordBB and txt"):
         read(SYNTHTEXT, path)
     path.write_bytes(path.read_bytes()[:250])
-    with pytest.raises(SourceError, match="gt.mat is not a readable MATLAB file"):
+    with pytest.raises(SourceError, match=r"gt.mat is not a readable MATLAB file"):
         SYNTHTEXT.read(path, "", None, AnnotationReport())
 
 
@@ -139,6 +139,7 @@ def test_synthtext_is_recognised_by_its_first_variable(tmp_path, first, compress
     path = tmp_path / "gt.mat"
     scipy.io.savemat(path, {first: cells([noise]), "other": noise}, do_compression=compressed)
     head = path.read_bytes()[:4096]
-    assert len(head) == 4096 and SYNTHTEXT.recognises(head)
+    assert len(head) == 4096
+    assert SYNTHTEXT.recognises(head)
     scipy.io.savemat(path, {"polygt": cells([noise])}, do_compression=compressed)
     assert not SYNTHTEXT.recognises(path.read_bytes()[:4096])

@@ -1,4 +1,4 @@
-"""What photos with text are surveyed for, drawn as, written as and converted from."""
+"""What images with text are surveyed for, drawn as, written as and converted from."""
 
 import io
 import json
@@ -59,7 +59,7 @@ def rotated_jpeg() -> bytes:
 
 
 def icdar2015(path, **annotations: str):
-    """A folder of photos img_1.jpg, ... and their gt_img_1.txt, ..."""
+    """A folder of images img_1.jpg, ... and their gt_img_1.txt, ..."""
     path.mkdir(parents=True)
     for number, (stem, text) in enumerate(annotations.items()):
         (path / f"{stem}.jpg").write_bytes(jpeg(number, 200, 100))
@@ -67,7 +67,7 @@ def icdar2015(path, **annotations: str):
     return path
 
 
-def test_a_survey_counts_photos_and_texts():
+def test_a_survey_counts_images_and_texts():
     source = ListScenes(
         scene("a.jpg", box(0, 0, 200, 20, "EXIT"), box(10, 50, 60, 60, "EXIT"), box(90, 50, 95, 55, ignore=True)),
         scene("b.jpg", number=1, height=300),
@@ -113,17 +113,19 @@ def test_a_survey_finds_what_is_odd():
     }
     lines = str(result).split("\n")
     assert "text: wholly outside the image: 2: a.jpg #3, a.jpg #5" in lines
-    assert "unreadable: 3 of 6" in lines and "  e.jpg: no such file" in lines and "  gt_f.txt:1: 3 fields" in lines
+    assert "unreadable: 3 of 6" in lines
+    assert "  e.jpg: no such file" in lines
+    assert "  gt_f.txt:1: 3 fields" in lines
     assert lines[-1] == "usable: 3 of 6 records"
 
 
 def test_outlines_and_tags():
-    photo = np.full((100, 200, 3), 128, np.uint8)
+    image = np.full((100, 200, 3), 128, np.uint8)
     outside = np.float32([[-1e9, 50], [1e9, 50], [1e9, 1e9]])
-    drawn = draw_polygons(photo, [box(20, 40, 120, 80).polygon, outside], [GREEN, ORANGE], ["", "tag"])
+    drawn = draw_polygons(image, [box(20, 40, 120, 80).polygon, outside], [GREEN, ORANGE], ["", "tag"])
     assert tuple(drawn[60, 20]) == tuple(drawn[60, 120]) == GREEN
     assert (drawn[62:75, 30:110] == 128).all()  # the letters stay as they are
-    assert (photo == 128).all()
+    assert (image == 128).all()
 
 
 def test_a_sheet_of_scenes():
@@ -135,7 +137,7 @@ def test_a_sheet_of_scenes():
         scene("c.jpg"),
     ]
     sheet = np.array(annotation_sheet(scenes, columns=2))
-    assert sheet.shape == (508 + 228, 2 * 646, 3)  # photos grow to twice their size at most; rows are as high as needed
+    assert sheet.shape == (508 + 228, 2 * 646, 3)  # images grow to twice their size at most; rows are as high as needed
     for (y, x), colour in {(150, 200): GREEN, (420, 20): ORANGE}.items():
         np.testing.assert_allclose(sheet[y, x], colour, atol=25)
     assert tuple(sheet[1, 700]) == (255, 0, 0)
@@ -165,7 +167,7 @@ def test_a_written_folder_is_read_back(tmp_path):
         write_annotated_folder(made, tmp_path / "new")
 
 
-def test_check_of_a_folder_of_photos(tmp_path, capsys):
+def test_check_of_a_folder_of_images(tmp_path, capsys):
     path = icdar2015(
         tmp_path / "photos",
         img_1="5,5,90,5,90,40,5,40,EXIT\n100,5,110,5,110,9,100,9,###\n",
@@ -174,20 +176,25 @@ def test_check_of_a_folder_of_photos(tmp_path, capsys):
     )
     code, text = run(capsys, "check", path)
     assert code == 0
-    assert "recognised: icdar2015 " in text and "without area" in text
-    assert "texts:  3, 1 of them ignored" in text and "often 'EXIT' 1, 'SALE' 1" in text
+    assert "recognised: icdar2015 " in text
+    assert "without area" in text
+    assert "texts:  3, 1 of them ignored" in text
+    assert "often 'EXIT' 1, 'SALE' 1" in text
     assert "usable: 3 of 3 records" in text
-    assert "problem: " in text and "gt_img_2.txt:1: " in text
+    assert "problem: " in text
+    assert "gt_img_2.txt:1: " in text
     assert "usable: 1 of 1 records" in run(capsys, "check", path, "--limit", 1)[1]
     assert "sheet.png: 3 of 3 records" in run(capsys, "check", path, "--draw", tmp_path / "sheet.png")[1]
     assert Image.open(tmp_path / "sheet.png").width > 600
 
 
-def test_check_fails_when_no_photo_can_be_read(tmp_path, capsys):
+def test_check_fails_when_no_image_can_be_read(tmp_path, capsys):
     path = icdar2015(tmp_path / "photos", img_1="5,5,90,5,90,40,5,40,EXIT\n")
     (path / "img_1.jpg").write_bytes(b"no image")
     code, text = run(capsys, "check", path)
-    assert code == 1 and "unreadable: 1 of 1" in text and "usable: 0 of 1 records" in text
+    assert code == 1
+    assert "unreadable: 1 of 1" in text
+    assert "usable: 0 of 1 records" in text
 
 
 def test_options_choose_the_kind(tmp_path, capsys):
@@ -197,17 +204,21 @@ def test_options_choose_the_kind(tmp_path, capsys):
     assert run(capsys, "check", words, "--scenes")[0] == 1
     assert run(capsys, "peek", words, "--format", "jsonl")[0] == 1
     code, text = run(capsys, "check", words, "--charset", "36", "--format", "jsonl")
-    assert code == 1 and "--charset is for crops, --format for annotated images" in text
+    assert code == 1
+    assert "--charset is for crops, --format for annotated images" in text
     (tmp_path / "empty").mkdir()
     code, text = run(capsys, "check", tmp_path / "empty")
-    assert code == 1 and "as words: " in text and "as scenes: " in text
+    assert code == 1
+    assert "as words: " in text
+    assert "as scenes: " in text
 
 
-def test_peek_draws_photos(tmp_path, capsys):
+def test_peek_draws_images(tmp_path, capsys):
     path = icdar2015(tmp_path / "photos", img_1="5,5,90,5,90,40,5,40,EXIT\n", img_2="5,5,90,5,90,40,5,40,###\n")
     code, text = run(capsys, "peek", path, "-o", tmp_path / "sheet.png")
     assert code == 0
-    assert "img_1.jpg  'EXIT'" in text and "sheet.png: 2 of 2 records" in text
+    assert "img_1.jpg  'EXIT'" in text
+    assert "sheet.png: 2 of 2 records" in text
     assert Image.open(tmp_path / "sheet.png").size == (2 * 646, 228)
 
 
@@ -216,37 +227,46 @@ def test_build_writes_a_folder_of_scenes(tmp_path, capsys):
     (path / "img_2.jpg").write_bytes(b"no image")
     code, text = run(capsys, "build", path, tmp_path / "new")
     assert code == 0
-    assert "new: 1 records, 1 left out\nleft out: " in text and "img_2.jpg" in text
+    assert "new: 1 records, 1 left out\nleft out: " in text
+    assert "img_2.jpg" in text
     built = open_annotated_images(tmp_path / "new")
     assert [record.image for record in built] == [jpeg(0, 200, 100)]
     assert built.regions(0)[0].text == "EXIT"
     code, text = run(capsys, "build", path, tmp_path / "other", "--to", "lmdb")
-    assert code == 1 and "--to lmdb is not for annotated images" in text
+    assert code == 1
+    assert "--to lmdb is not for annotated images" in text
     words = folder(tmp_path / "words", "labels.tsv", "a.jpg\tfirst\n")
     code, text = run(capsys, "build", words, tmp_path / "other", "--to", "scenes")
-    assert code == 1 and "--to scenes is not for crops" in text
+    assert code == 1
+    assert "--to scenes is not for crops" in text
     (path / "img_1.jpg").write_bytes(b"no image")
     code, text = run(capsys, "build", path, tmp_path / "other")
-    assert code == 1 and "no record can be read" in text and not (tmp_path / "other").exists()
+    assert code == 1
+    assert "no record can be read" in text
+    assert not (tmp_path / "other").exists()
 
 
 def test_build_refuses_malformed_lines(tmp_path, capsys):
     path = icdar2015(tmp_path / "photos", img_1="5,5,90,5,90,40,5,40,EXIT\n1,2\n")
     code, text = run(capsys, "build", path, tmp_path / "new", "--format", "icdar2015")
-    assert code == 1 and "gt_img_1.txt:2: " in text and not (tmp_path / "new").exists()
+    assert code == 1
+    assert "gt_img_1.txt:2: " in text
+    assert not (tmp_path / "new").exists()
 
 
 def test_synth_renders_scenes(tmp_path, capsys):
     options = ("synth", "--scenes", "-n", 2, "--image-size", 96, 128, "--words", 2, 4, "--difficulty", 0)
     code, text = run(capsys, *options, "-o", tmp_path / "new")
-    assert code == 0 and "new: 2 scenes from " in text
+    assert code == 0
+    assert "new: 2 scenes from " in text
     made = open_annotated_images(tmp_path / "new")
     assert len(made) == 2
     assert Image.open(io.BytesIO(made[0].image)).size == (128, 96)
     assert run(capsys, *options, "-o", tmp_path / "sheet.png")[0] == 0
     assert Image.open(tmp_path / "sheet.png").size[0] == 2 * 646
     code, text = run(capsys, *options, "--charset", "36")
-    assert code == 1 and "--charset is for crops" in text
+    assert code == 1
+    assert "--charset is for crops" in text
 
 
 def test_tfds_builds_a_data_set(tmp_path, capsys):
@@ -256,7 +276,8 @@ def test_tfds_builds_a_data_set(tmp_path, capsys):
     assert "own: 1 images, 1 text instances (0 of them ignored); dropped 1 without area (gt_img_1.txt:2)\n" in text
     assert len(open_tfds(tmp_path / "tfds/scene_text/folders", "own")) == 1
     code, text = run(capsys, "tfds", "scene_text/icdar", tmp_path, tmp_path / "tfds")
-    assert code == 1 and "no data set is called 'scene_text/icdar'; there are scene_text/icdar2013, " in text
+    assert code == 1
+    assert "no data set is called 'scene_text/icdar'; there are scene_text/icdar2013, " in text
 
 
 def test_tfds_is_an_extra(tmp_path, capsys, monkeypatch):
@@ -264,4 +285,5 @@ def test_tfds_is_an_extra(tmp_path, capsys, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("tcm_jax.data.tfds")]:
         monkeypatch.delitem(sys.modules, name)
     code, text = run(capsys, "tfds", "scene_text/folders", tmp_path, tmp_path / "tfds")
-    assert code == 1 and "pip install 'tcm_jax[tfds]'" in text
+    assert code == 1
+    assert "pip install 'tcm_jax[tfds]'" in text

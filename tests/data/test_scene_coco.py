@@ -22,13 +22,16 @@ def test_curved_synthtext(tmp_path):
     assert (other_text, other_ignore) == ("\ufffdA", True)
     x = [90 * i / 7 for i in range(8)]
     np.testing.assert_allclose(straight, [[a, 0] for a in x] + [[a, 20] for a in reversed(x)], atol=1e-4)
-    assert bent[0] == [0, 40] and bent[7] == [80, 40] and bent[8] == [80, 60] and bent[15] == [0, 60]
+    assert bent[0] == [0, 40]
+    assert bent[7] == [80, 40]
+    assert bent[8] == [80, 60]
+    assert bent[15] == [0, 60]
     # t = 3/7: y = 40 ((4/7)^3 + (3/7)^3) = 40 * 91 / 343
     np.testing.assert_allclose(bent[3][1], 40 * 91 / 343, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
-    "change, problem",
+    ("change", "problem"),
     [
         ({"bezier_pts": STRAIGHT[:14]}, "'bezier_pts' has 14 numbers; expected 16"),
         ({"bezier_pts": [*STRAIGHT[:15], "x"]}, "expected x and y of all points"),
@@ -39,7 +42,7 @@ def test_curved_synthtext(tmp_path):
 )
 def test_curved_synthtext_malformed(tmp_path, change, problem):
     path = write(tmp_path / "train.json", curved([word_on_curves(), word_on_curves(**change)]))
-    with pytest.raises(SourceError, match="train.json: annotation 3: ") as error:
+    with pytest.raises(SourceError, match=r"train.json: annotation 3: ") as error:
         read(CURVED_SYNTHTEXT, path)
     assert problem in str(error.value)
     problems: list[str] = []
@@ -50,7 +53,7 @@ def test_curved_synthtext_malformed(tmp_path, change, problem):
 def test_another_coco_file_is_not_curved_synthtext(tmp_path):
     other = word_on_curves(segmentation=[BOX])
     del other["bezier_pts"]
-    with pytest.raises(SourceError, match="annotation 3: .*no 'bezier_pts'; found image_id, id, rec"):
+    with pytest.raises(SourceError, match=r"annotation 3: .*no 'bezier_pts'; found image_id, id, rec"):
         read(CURVED_SYNTHTEXT, write(tmp_path / "instances.json", curved([other])))
     with pytest.raises(SourceError, match="there is no 'annotations'; expected a list of objects"):
         read(CURVED_SYNTHTEXT, write(tmp_path / "instances.json", {"images": [{"file_name": "a.jpg"}]}))
@@ -62,12 +65,12 @@ def test_another_coco_file_is_not_curved_synthtext(tmp_path):
 @pytest.mark.parametrize("index", ["imgToAnns", "img2Anns"])  # releases and descriptions differ
 @pytest.mark.parametrize("file_name", ["file_name", "filename"])
 def test_textocr(tmp_path, index, file_name):
-    photo = {"width": 20, "height": 10, "set": "train"}
+    image = {"width": 20, "height": 10, "set": "train"}
     annotation = {"image_id": "a4ea", "bbox": [1, 1, 8, 4], "points": BOX, "utf8_string": "a, b", "area": 32.0}
     document = {
         "imgs": {
-            "a4ea": {"id": "a4ea", file_name: "train/a4ea.jpg", **photo},
-            "b5": {"id": "b5", file_name: "train/b5.jpg", **photo},
+            "a4ea": {"id": "a4ea", file_name: "train/a4ea.jpg", **image},
+            "b5": {"id": "b5", file_name: "train/b5.jpg", **image},
         },
         "anns": {
             "a4ea_1": {"id": "a4ea_1", **annotation},
@@ -76,7 +79,7 @@ def test_textocr(tmp_path, index, file_name):
         index: {"a4ea": ["a4ea_1", "a4ea_2"]},
     }
     assert read(TEXTOCR, write(tmp_path / "TextOCR_0.1_train.json", document)) == {
-        "a4ea.jpg": [(CORNERS, "a, b", False), (CORNERS, ".", True)],  # whatever the folder of photos is called
+        "a4ea.jpg": [(CORNERS, "a, b", False), (CORNERS, ".", True)],  # whatever the folder of images is called
         "b5.jpg": [],
     }
 
@@ -91,7 +94,7 @@ def test_textocr_malformed(tmp_path):
         SourceError, match=r"val.json: annotation a_1: .*'points' is \[1, 1, 9, 1, 9, 5, 1\]; expected x and y"
     ):
         read(TEXTOCR, write(path, document(points=BOX[:-1])))
-    with pytest.raises(SourceError, match="annotation a_1: .*'utf8_string' is None; expected a string"):
+    with pytest.raises(SourceError, match=r"annotation a_1: .*'utf8_string' is None; expected a string"):
         read(TEXTOCR, write(path, document(utf8_string=None)))
     with pytest.raises(SourceError, match="annotation a_1: 'image_id' is 'c'; no such image"):
         read(TEXTOCR, write(path, document(image_id="c")))

@@ -1,4 +1,4 @@
-"""Formats with one annotation file for all photos, as users have them, and their annotations in memory."""
+"""Formats with one annotation file for all images, as users have them, and their annotations in memory."""
 
 import pickle
 
@@ -13,12 +13,12 @@ from tcm_jax.data.scenes.sources import open_annotated_images
 
 def test_sets_are_opened_from_their_folders(tmp_path):
     word = {"transcription": "a", "points": CORNERS, "illegibility": False}
-    photo = {"id": "b5", "set": "train", "file_name": "train/b5.jpg"}
+    image = {"id": "b5", "set": "train", "file_name": "train/b5.jpg"}
     annotation = {"id": "b5_1", "image_id": "b5", "points": BOX, "utf8_string": "."}
     samples = {
         "art/train_labels.json": ({f"gt_{i}": [word] for i in range(3)}, "train_images/gt_1.jpg", ""),
         "textocr/TextOCR_0.1_train.json": (
-            {"imgs": {"b5": photo}, "anns": {"b5_1": annotation}},
+            {"imgs": {"b5": image}, "anns": {"b5_1": annotation}},
             "train_images/b5.jpg",
             "",
         ),
@@ -49,8 +49,8 @@ def test_sets_are_opened_from_their_folders(tmp_path):
     assert str(opened["textocr"].report).startswith("1 images, 1 text instances (1 of them ignored)")
 
 
-def test_few_of_many_annotated_photos_are_found(tmp_path):
-    """As of NightTime-ArT, whose photos are some of ArT's."""
+def test_few_of_many_annotated_images_are_found(tmp_path):
+    """As of NightTime-ArT, whose images are some of ArT's."""
     word = {"transcription": "a", "points": CORNERS, "illegibility": False}
     write(tmp_path / "train_labels.json", {f"gt_{i}": [word] for i in range(300)})
     (tmp_path / "night").mkdir()
@@ -71,30 +71,30 @@ def test_packed_annotations_are_those_given_and_count_as_each_by_itself():
         np.array([[np.nan, 0], [9, 0], [9, 9]]),
         np.array(CORNERS),
     ]
-    photos = []
+    images = []
     for number in range(40):
         chosen = rng.integers(len(shapes), size=rng.integers(0, 6))
         words = [(shapes[k].astype(np.float32), "wört"[: k % 5], bool(k % 2)) for k in chosen]
-        photos.append((f"{number}.jpg", words))
-    packed = pickle.loads(pickle.dumps(PackedAnnotations(iter(photos))))
+        images.append((f"{number}.jpg", words))
+    packed = pickle.loads(pickle.dumps(PackedAnnotations(iter(images))))
     assert packed.images == [f"{number}.jpg" for number in range(40)]
-    for index, (photo, words) in enumerate(photos):
+    for index, (image, words) in enumerate(images):
         found = list(packed.instances(index))
         assert [entry[1:] for entry in found] == [
-            (text, ignore, f"{photo}:{k}") for k, (_, text, ignore) in enumerate(words, start=1)
+            (text, ignore, f"{image}:{k}") for k, (_, text, ignore) in enumerate(words, start=1)
         ]
         for entry, (polygon, _, _) in zip(found, words, strict=True):
             np.testing.assert_array_equal(entry[0], polygon)
 
-    for chosen_photos in ([], [0], range(40), [39, 3, 17]):
+    for chosen_images in ([], [0], range(40), [39, 3, 17]):
         expected, report = AnnotationReport(), AnnotationReport()
-        for index in chosen_photos:
+        for index in chosen_images:
             usable_regions(packed.instances(index), expected)
-        packed.count(chosen_photos, report)
+        packed.count(chosen_images, report)
         assert report == expected
     assert report.dropped  # there was something to find
 
-    with_places = [("a.jpg", [(*word, f"gt.txt:{7 * k}") for k, word in enumerate(words)]) for _, words in photos]
+    with_places = [("a.jpg", [(*word, f"gt.txt:{7 * k}") for k, word in enumerate(words)]) for _, words in images]
     kept = PackedAnnotations(with_places, keep_places=True)
-    for index, (_, words) in enumerate(photos):
+    for index, (_, words) in enumerate(images):
         assert [entry[3] for entry in kept.instances(index)] == [f"gt.txt:{7 * k}" for k in range(len(words))]

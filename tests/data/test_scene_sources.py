@@ -14,7 +14,7 @@ QUAD = "1,2,30,2,30,9,1,9"
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
-    """A folder with these files; those with a text of "" are photos whose gray level is their position."""
+    """A folder with these files; those with a text of "" are images whose gray level is their position."""
     for number, (name, text) in enumerate(files.items()):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(text.encode() if text else jpeg(number))
@@ -30,7 +30,7 @@ def names(source) -> list[str]:
     return [source.image_name(i) for i in range(len(source))]
 
 
-def test_photos_and_annotations_in_two_folders(tmp_path):
+def test_images_and_annotations_in_two_folders(tmp_path):
     root = write(
         tmp_path / "ic15",
         {
@@ -54,7 +54,7 @@ def test_photos_and_annotations_in_two_folders(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("photo", "annotation", "text", "kind"),
+    ("image", "annotation", "text", "kind"),
     [
         ("img_1.png", "gt_img_1.txt", f"{QUAD},word", "icdar2015"),
         ("100.jpg", "gt_100.txt", '1 2 30 9 "word"', "icdar2013"),
@@ -71,8 +71,8 @@ def test_photos_and_annotations_in_two_folders(tmp_path):
         ),
     ],
 )
-def test_annotations_beside_photos_are_recognised_by_name_and_content(tmp_path, photo, annotation, text, kind):
-    source = open_annotated_images(write(tmp_path, {photo: "", annotation: text}))
+def test_annotations_beside_images_are_recognised_by_name_and_content(tmp_path, image, annotation, text, kind):
+    source = open_annotated_images(write(tmp_path, {image: "", annotation: text}))
     assert (source.kind, len(source)) == (kind, 1)
     assert open_annotated_images(tmp_path, kind).kind == kind
 
@@ -85,11 +85,11 @@ def test_a_labels_file_by_its_folder_and_by_its_name(tmp_path):
         assert (source.kind, names(source)) == ("jsonl", ["set/images/a.jpg", "set/images/b.jpg"])
         assert [(region.text, region.ignore) for region in source.regions(0)] == [("w0", False), ("w1", True)]
         assert source.regions(0)[0].polygon.tolist() == [[1, 2], [9, 2], [9.5, 8]]
-        assert source[1].regions == ()  # a photo without text
+        assert source[1].regions == ()  # an image without text
         assert str(source.report) == "2 images, 2 text instances (1 of them ignored)"
 
 
-def test_photos_of_a_labels_file_may_be_elsewhere(tmp_path):
+def test_images_of_a_labels_file_may_be_elsewhere(tmp_path):
     files = {"photos/day/a.jpg": "", "photos/night/a.jpg": "", "annotations/labels.jsonl": row("a.jpg")}
     root = write(tmp_path / "set", files)
     assert names(open_annotated_images(root)) == ["set/photos/day/a.jpg"]
@@ -113,7 +113,7 @@ def test_what_has_no_counterpart_is_counted(tmp_path):
     )
 
 
-def test_an_empty_annotation_file_is_a_photo_without_text(tmp_path):
+def test_an_empty_annotation_file_is_an_image_without_text(tmp_path):
     files = {"img_1.jpg": "", "img_2.jpg": "", "gt_img_1.txt": "\r\n", "gt_img_2.txt": f"{QUAD},word"}
     source = open_annotated_images(write(tmp_path, files))
     assert [len(source.regions(i)) for i in range(2)] == [0, 1]
@@ -147,7 +147,7 @@ def test_malformed_lines_are_an_error_or_problems(tmp_path):
     assert [problem.split(": ")[0] for problem in problems] == [f"{root}/gt_img_1.txt:3", f"{root}/gt_img_2.txt:1"]
 
 
-def test_a_photo_whose_annotation_cannot_be_decoded_is_left_out(tmp_path):
+def test_an_image_whose_annotation_cannot_be_decoded_is_left_out(tmp_path):
     root = write(tmp_path, {"img_1.jpg": "", "gt_img_1.txt": f"{QUAD},word", "img_2.jpg": ""})
     (root / "gt_img_2.txt").write_bytes(f"{QUAD},caf\xe9".encode("latin-1"))
     problems = []
@@ -199,7 +199,7 @@ def test_two_splits_below_one_folder_are_told_apart_by_name(tmp_path):
     assert names(source) == [f"{root.name}/imgs/test/img_1.jpg"]
 
 
-def test_photos_to_train_and_to_test_are_not_mixed(tmp_path):
+def test_images_to_train_and_to_test_are_not_mixed(tmp_path):
     files = {"train/1.jpg": "", "train/1.txt": f"{QUAD},a", "test/2.jpg": "", "test/2.txt": f"{QUAD},b"}
     with pytest.raises(SourceError, match=r"images to train \(train\) and to test \(test\)"):
         open_annotated_images(write(tmp_path, files))
@@ -242,10 +242,10 @@ def test_a_part_of_a_set_has_to_be_chosen(tmp_path):
     assert [region.text for region in open_annotated_images(root, "coco_text:val").regions(0)] == ["a"]
 
 
-def test_a_photo_that_vanished(tmp_path):
+def test_an_image_that_vanished(tmp_path):
     source = open_annotated_images(write(tmp_path, {"img_1.jpg": "", "gt_img_1.txt": f"{QUAD},word"}))
     (tmp_path / "img_1.jpg").unlink()
-    with pytest.raises(ImageError, match="img_1.jpg: can't read .*No such file"):
+    with pytest.raises(ImageError, match=r"img_1.jpg: can't read .*No such file"):
         source[0]
 
 

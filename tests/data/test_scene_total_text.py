@@ -54,7 +54,7 @@ def test_a_record_may_go_on_for_several_lines():
 
 
 @pytest.mark.parametrize(
-    "orientation, literal, text, ignore",
+    ("orientation", "literal", "text", "ignore"),
     [
         ("u'#'", "u'#'", "#", True),  # not to be counted
         ("u'#'", "u'word'", "word", True),
@@ -77,7 +77,7 @@ def test_text_is_what_python_2_printed(orientation, literal, text, ignore):
 
 
 @pytest.mark.parametrize(
-    "line, problem",
+    ("line", "problem"),
     [
         ("x: [[1 2 3]], y: [[1 2]], ornt: [u'h'], transcriptions: [u'a']", "3 x and 2 y"),
         ("x: [[1 2 O]], y: [[1 2 3]], ornt: [u'h'], transcriptions: [u'a']", "could not convert string to float: 'O'"),
@@ -132,17 +132,17 @@ def test_mat_coordinates_are_no_bytes_and_cells_may_be_empty():
 
 
 def test_broken_mat_files():
-    with pytest.raises(SourceError, match='img7.txt:2: .*letters.* expected "x:", x, "y:", y, text, orientation'):
+    with pytest.raises(SourceError, match=r'img7.txt:2: .*letters.* expected "x:", x, "y:", y, text, orientation'):
         parse(mat([row([1, 9, 9], [1, 1, 9], "a", "h"), ["x:", "letters", "y:", "letters", "a", "h"]]))
-    with pytest.raises(SourceError, match="img7.txt:1: .*3 x and 2 y"):
+    with pytest.raises(SourceError, match=r"img7.txt:1: .*3 x and 2 y"):
         parse(mat([row([1, 9, 9], [1, 1], "a", "h")]))
     other = mat([row([1, 9, 9], [1, 1, 9], "a", "h")], "wordBB")
     assert not TOTAL_TEXT.recognises(other)
-    with pytest.raises(SourceError, match="img7.mat: holds wordBB; expected the variable 'polygt' or 'gt'"):
+    with pytest.raises(SourceError, match=r"img7.mat: holds wordBB; expected the variable 'polygt' or 'gt'"):
         TOTAL_TEXT.parse(other, Path("img7.mat"), None)
-    with pytest.raises(SourceError, match="img7.mat is not a readable MATLAB file"):
+    with pytest.raises(SourceError, match=r"img7.mat is not a readable MATLAB file"):
         TOTAL_TEXT.parse(mat([row([1, 9, 9], [1, 1, 9], "a", "h")])[:-40], Path("img7.mat"), None)
-    with pytest.raises(SourceError, match="is of MATLAB 7.3"):
+    with pytest.raises(SourceError, match=r"is of MATLAB 7.3"):
         TOTAL_TEXT.parse(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(200), Path("img7.mat"), None)
 
 

@@ -1,4 +1,4 @@
-"""The resize, padding and canvases of photos at test time."""
+"""The resize, padding and canvases of images at test time."""
 
 import csv
 
@@ -39,17 +39,19 @@ def test_pixels_of_the_original(detection_golden):
     config = read_json(folder / "config.json")
     inputs, outputs = np.load(folder / "inputs.npz"), np.load(folder / "outputs.npz")
     for name, case in config["cases"].items():
-        photo = prepare(inputs[f"bgr_{name}"][..., ::-1], tuple(case["img_scale"]), "exact")
-        h, w = photo.size
-        assert [h, w] == case["resized"] and list(photo.canvas.shape[:2]) == case["padded"]
-        np.testing.assert_array_equal(photo.canvas[:h, :w, ::-1], outputs[f"{name}_resized_bgr"])
-        assert not photo.canvas[h:].any() and not photo.canvas[:, w:].any()
-        compare(name, np.tile(photo.scale, 2), case["scale_factor"], 1e-7)
-        assert photo.scale.dtype == np.float32
+        prepared = prepare(inputs[f"bgr_{name}"][..., ::-1], tuple(case["img_scale"]), "exact")
+        h, w = prepared.size
+        assert [h, w] == case["resized"]
+        assert list(prepared.canvas.shape[:2]) == case["padded"]
+        np.testing.assert_array_equal(prepared.canvas[:h, :w, ::-1], outputs[f"{name}_resized_bgr"])
+        assert not prepared.canvas[h:].any()
+        assert not prepared.canvas[:, w:].any()
+        compare(name, np.tile(prepared.scale, 2), case["scale_factor"], 1e-7)
+        assert prepared.scale.dtype == np.float32
 
 
 @pytest.mark.parametrize("scale", [*RELEASED, (640, 640), (96, 32), (33, 20), (1, 1)])
-def test_buckets_hold_every_photo(scale):
+def test_buckets_hold_every_image(scale):
     buckets = bucket_sizes(scale)
     assert len(buckets) <= 40
     assert set(buckets) == {(w, h) for h, w in buckets}  # both orientations
@@ -58,12 +60,14 @@ def test_buckets_hold_every_photo(scale):
     for height, width in np.random.default_rng(0).integers(1, 9000, (300, 2)):
         size = resized_size((height, width), scale)
         canvas = canvas_size(size, scale)
-        assert canvas in buckets and canvas[0] >= size[0] and canvas[1] >= size[1]
+        assert canvas in buckets
+        assert canvas[0] >= size[0]
+        assert canvas[1] >= size[1]
 
 
 @pytest.mark.parametrize("scale", RELEASED)
-def test_common_photos_are_padded_as_in_the_original(scale):
-    """... and photos of other ratios up to 2 get a third more pixels at worst, a tenth on average."""
+def test_common_images_are_padded_as_in_the_original(scale):
+    """... and images of other ratios up to 2 get a third more pixels at worst, a tenth on average."""
     for height, width in [
         (3000, 4000),
         (4000, 3000),
@@ -80,7 +84,8 @@ def test_common_photos_are_padded_as_in_the_original(scale):
         size = resized_size((1000, width), scale)
         (h, w), (exact_h, exact_w) = canvas_size(size, scale), canvas_size(size, scale, "exact")
         waste.append(h * w / (exact_h * exact_w))
-    assert max(waste) < 1.34 and np.mean(waste) < 1.1
+    assert max(waste) < 1.34
+    assert np.mean(waste) < 1.1
 
 
 @pytest.mark.parametrize(
@@ -93,18 +98,19 @@ def test_common_photos_are_padded_as_in_the_original(scale):
         ((720, 1280), (736, 1308), (736, 1312)),
     ],
 )
-def test_extreme_photos(shape, size, canvas):
-    photo = prepare(np.full((*shape, 3), 9, np.uint8), (1333, 736))
-    assert photo.size == size and photo.canvas.shape == (*canvas, 3)
-    assert (photo.canvas[: size[0], : size[1]] == 9).all()
-    np.testing.assert_allclose(photo.scale, (size[1] / shape[1], size[0] / shape[0]), rtol=1e-6)
+def test_extreme_images(shape, size, canvas):
+    prepared = prepare(np.full((*shape, 3), 9, np.uint8), (1333, 736))
+    assert prepared.size == size
+    assert prepared.canvas.shape == (*canvas, 3)
+    assert (prepared.canvas[: size[0], : size[1]] == 9).all()
+    np.testing.assert_allclose(prepared.scale, (size[1] / shape[1], size[0] / shape[0]), rtol=1e-6)
 
 
-def test_points_go_back_to_the_photo():
+def test_points_go_back_to_the_image():
     """A white dot is found where it was."""
     image = np.zeros((100, 150, 3), np.uint8)
     image[60:64, 120:124] = 255
-    photo = prepare(image, (320, 200))
-    ys, xs = np.nonzero(photo.canvas[..., 0] > 127)
-    np.testing.assert_allclose((np.array([xs.mean(), ys.mean()]) + 0.5) / photo.scale, (122, 62), atol=0.3)
-    assert photo.size == (200, 300)
+    prepared = prepare(image, (320, 200))
+    ys, xs = np.nonzero(prepared.canvas[..., 0] > 127)
+    np.testing.assert_allclose((np.array([xs.mean(), ys.mean()]) + 0.5) / prepared.scale, (122, 62), atol=0.3)
+    assert prepared.size == (200, 300)

@@ -60,13 +60,16 @@ def test_labels_are_within_charset_and_length(charset, max_length):
     labels = []
     for i in range(20):
         record = words[i]
-        assert record.image.dtype == np.uint8 and record.image.shape[2] == 3
-        assert 6 <= min(record.image.shape[:2]) and max(record.image.shape[:2]) < 600
+        assert record.image.dtype == np.uint8
+        assert record.image.shape[2] == 3
+        assert min(record.image.shape[:2]) >= 6
+        assert max(record.image.shape[:2]) < 600
         labels.append(record.label)
     rng = RandomStream(0)
     labels += [words.words.draw(rng)[1] for _ in range(500)]
     assert set("".join(labels)) <= set(charset)
-    assert 1 <= min(map(len, labels)) and max(map(len, labels)) <= max_length
+    assert min(map(len, labels)) >= 1
+    assert max(map(len, labels)) <= max_length
 
 
 def test_the_label_is_the_text_that_is_drawn():
@@ -97,15 +100,18 @@ def test_words_of_the_test_split_never_occur_in_train(charset):
         return {"".join(c for c in label.lower() if c.isalnum()) for label in labels}
 
     train, test = keys("train"), keys("test")
-    assert len(train) > 2000 and len(test) > 1000
+    assert len(train) > 2000
+    assert len(test) > 1000
     assert not train & test
-    assert set(string.digits) & train and not any(len(key) <= 2 for key in test)
+    assert set(string.digits) & train
+    assert not any(len(key) <= 2 for key in test)
 
 
 def test_single_characters_are_many_enough_to_learn_from():
     train, test = (list(SyntheticWords(CHARSET_94, split=split, size=2000).labels()) for split in ("train", "test"))
     single = [label for label in train if len(label) == 1]
-    assert 60 < len(single) < 200 and len(set(single)) > 35
+    assert 60 < len(single) < 200
+    assert len(set(single)) > 35
     assert not any(label.isalnum() for label in test if len(label) == 1)
 
 
@@ -125,7 +131,8 @@ def test_a_word_file_replaces_the_list(tmp_path):
     path = tmp_path / "words.txt"
     path.write_text("Zürich\nplatform\n\nplatform\nexit\nextraordinarily\nGate 7\n A1 \n", encoding="utf-8")
     words = TextSampler(CHARSET_94, 8, "train", path, listed=1.0)
-    assert set(words.words) <= {"platform", "exit", "A1"} and words.words
+    assert set(words.words) <= {"platform", "exit", "A1"}
+    assert words.words
     assert words.dropped["longer than 8 characters"] == 1
     assert words.dropped["a letter or digit outside the charset"] == 2  # the u umlaut and the space
     rng = RandomStream(0)
@@ -147,7 +154,8 @@ def test_a_character_that_a_font_lacks_is_not_drawn(library):
     assert not any(font.covers("\U0010fffd") or font.covers("a\ue000") for font in library.fonts)
     assert library.pick(rng, "漢") is None
     with_cyrillic = {font.name for font in library.fonts if font.covers("жук")}
-    assert "Roboto Regular" in with_cyrillic and "Fredoka One Regular" not in with_cyrillic
+    assert "Roboto Regular" in with_cyrillic
+    assert "Fredoka One Regular" not in with_cyrillic
     for _ in range(30):
         font = library.pick(rng, "жук")
         face = font.at(32)
@@ -158,7 +166,8 @@ def test_a_character_that_a_font_lacks_is_not_drawn(library):
 def test_a_font_of_capitals_is_not_used_for_lower_case(library):
     assert {font.family for font in library.fonts if font.unicase} == {"Amatic SC"}
     amatic = font_named(library, "Amatic SC Bold")
-    assert amatic.covers("SALE 50%") and not amatic.covers("Sale")
+    assert amatic.covers("SALE 50%")
+    assert not amatic.covers("Sale")
 
 
 def renamed_roboto(library: FontLibrary, path: Path) -> None:
@@ -190,7 +199,7 @@ def test_fonts_of_a_folder(library, tmp_path, caplog):
 def test_folders_without_fonts(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         FontLibrary(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match="holds no .ttf"):
+    with pytest.raises(FileNotFoundError, match=r"holds no .ttf"):
         FontLibrary(tmp_path)
 
 
@@ -203,7 +212,7 @@ def test_characters_that_no_font_draws():
 
 
 def test_the_difficulty_is_checked():
-    with pytest.raises(ValueError, match="difficulty 1.5"):
+    with pytest.raises(ValueError, match=r"difficulty 1.5"):
         SyntheticWords(DIGITS, difficulty=1.5)
 
 
@@ -212,11 +221,14 @@ def test_no_letter_is_cut_off_up_to_medium_difficulty(library, text):
     for i in range(40):
         rng = RandomStream(9, i)
         word = typeset(rng, library.pick(rng, text), text, 40, 0.0, str)  # no underline, no neighbours
-        assert word.em in SIZES and word.decoration == "none" and not word.neighbours
+        assert word.em in SIZES
+        assert word.decoration == "none"
+        assert not word.neighbours
         layers, _ = warp_to_crop(rng, word, 40, 0.5)
         letters = layers[..., 0]
         border = np.concatenate([letters[0], letters[-1], letters[:, 0], letters[:, -1]])
-        assert letters.max() > 128 and border.max() < 64
+        assert letters.max() > 128
+        assert border.max() < 64
 
 
 def test_the_easiest_words_are_upright_on_a_plain_ground():
@@ -233,7 +245,8 @@ def test_degrade_without_difficulty_only_rounds():
     np.testing.assert_array_equal(degrade(RandomStream(0), image, 20, 0.0), np.floor(image + 0.5))
     for i in range(60):
         result = degrade(RandomStream(i), image, 20, 1.0)
-        assert result.shape == image.shape and result.dtype == np.uint8
+        assert result.shape == image.shape
+        assert result.dtype == np.uint8
 
 
 def test_an_interrupted_command_says_so(tmp_path, monkeypatch, capsys):
@@ -244,7 +257,8 @@ def test_an_interrupted_command_says_so(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         main(["synth", "-n", "2", "-o", str(tmp_path / "sheet.png")])
     assert end.value.code == 130
-    assert capsys.readouterr().err.strip() == "interrupted" and not list(tmp_path.iterdir())
+    assert capsys.readouterr().err.strip() == "interrupted"
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_preview_writes_a_sheet_or_a_folder(tmp_path, capsys):

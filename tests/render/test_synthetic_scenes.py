@@ -39,12 +39,18 @@ def test_it_is_a_sequence_of_pictures_with_regions():
     assert len(scenes) == 8
     for scene in map(scenes.__getitem__, range(8)):
         assert isinstance(scene.image, np.ndarray)
-        assert scene.image.dtype == np.uint8 and scene.image.shape == (240, 320, 3)
+        assert scene.image.dtype == np.uint8
+        assert scene.image.shape == (240, 320, 3)
         for region in scene.regions:
-            assert region.polygon.dtype == np.float32 and len(region.polygon) in (4, *range(8, 27, 2))
-            assert region.text and letters_of(region.text)
+            assert region.polygon.dtype == np.float32
+            assert len(region.polygon) in (4, *range(8, 27, 2))
+            assert region.text
+            assert letters_of(region.text)
             x, y = region.polygon.T
-            assert (-10 <= x).all() and (x <= 330).all() and (-10 <= y).all() and (y <= 250).all()
+            assert (x >= -10).all()
+            assert (x <= 330).all()
+            assert (y >= -10).all()
+            assert (y <= 250).all()
             assert Polygon(region.polygon).is_valid
             assert Polygon(region.polygon).exterior.is_ccw  # clockwise, as y points down
     for index in (8, -1):
@@ -54,7 +60,8 @@ def test_it_is_a_sequence_of_pictures_with_regions():
 
 def test_as_many_words_as_asked_for_where_there_is_room():
     empty = SyntheticScenes(words=(0, 0), difficulty=0.0, image_size=(200, 200))
-    assert not empty[0].regions and empty[0].image.std() > 0
+    assert not empty[0].regions
+    assert empty[0].image.std() > 0
     few = SyntheticScenes(words=(4, 4), em=(14, 18), image_size=(400, 400), difficulty=0.0)
     assert [len(few[i].regions) for i in range(5)] == [4] * 5
 
@@ -77,7 +84,8 @@ def test_polygons_lie_around_the_ink(difficulty, monkeypatch):
             for _, em, polygon in words
             if len(polygon) == 4 and em >= 9 and (polygon > 2).all() and (polygon < 398).all()
         ]
-    assert len(found) > 40 and np.percentile(found, 97) < 1.2
+    assert len(found) > 40
+    assert np.percentile(found, 97) < 1.2
 
 
 def test_curved_polygons_lie_around_the_ink(monkeypatch):
@@ -121,9 +129,11 @@ def test_an_outline_goes_clockwise_from_the_top_left():
     np.testing.assert_allclose(flat.outline((0, 0, 100, 40)), [[150, 80], [250, 80], [250, 120], [150, 120]], atol=1e-4)
     bent = Projection((100, 40), 1.0, 80.0, np.array([[1, 0, 200], [0, 1, 100], [0, 0, 1.0]])).outline((0, 0, 100, 40))
     half = len(bent) // 2
-    assert half == 9 and bent.shape == (18, 2)
+    assert half == 9
+    assert bent.shape == (18, 2)
     np.testing.assert_allclose(bent[4], [200, 80], atol=1e-4)  # the middle stays where it was
-    assert bent[0, 1] > bent[4, 1] and bent[8, 1] > bent[4, 1]  # the ends of a hill are lower
+    assert bent[0, 1] > bent[4, 1]
+    assert bent[8, 1] > bent[4, 1]
     # An arc of 100 pixels along a circle of 80: 40 pixels above and 60 below for the border at 20.
     np.testing.assert_allclose(bent[0], [200 - 100 * np.sin(50 / 80), 180 - 100 * np.cos(50 / 80)], atol=1e-3)
 
@@ -165,7 +175,8 @@ def test_a_region_is_a_word_or_a_line():
     words, lines = SyntheticScenes(**options), SyntheticScenes(unit="line", **options)
     _, _, of_words = words.draw(RandomStream(1))
     _, _, of_lines = lines.draw(RandomStream(1))
-    assert any(" " in text for text, *_ in of_lines) and not any(" " in text for text, *_ in of_words)
+    assert any(" " in text for text, *_ in of_lines)
+    assert not any(" " in text for text, *_ in of_words)
     first = of_lines[0]
     inside = [text for text, _, polygon in of_words if Polygon(first[2]).buffer(0.5).contains(Polygon(polygon))]
     assert " ".join(inside) == first[0]
@@ -177,14 +188,19 @@ def test_words_of_the_test_split_never_occur_in_train():
         return {letters_of(region.text) for i in range(30) for region in scenes.regions(i)}
 
     train, test = keys("train"), keys("test")
-    assert len(train) > 100 and len(test) > 100 and not train & test
+    assert len(train) > 100
+    assert len(test) > 100
+    assert not train & test
 
 
 def test_materials_and_marks_are_drawn():
     rng = RandomStream(0)
     for kind in KINDS:
         grey = tile(rng, kind)
-        assert grey.shape == (TILE, TILE) and grey.dtype == np.uint8 and grey.min() == 0 and grey.max() >= 254
+        assert grey.shape == (TILE, TILE)
+        assert grey.dtype == np.uint8
+        assert grey.min() == 0
+        assert grey.max() >= 254
     assert all((emblem(rng, side) > 0).any() for side in (8, 9, 20, 64) for _ in range(30))
     assert all((band(rng, height) > 0).any() for height in (8, 9, 20, 64) for _ in range(30))
 

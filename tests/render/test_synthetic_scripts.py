@@ -42,8 +42,11 @@ def test_capitals_as_signs_have_them(text, charset, expected):
 
 
 def test_letters_that_are_not_set_in_a_row():
-    assert all(map(needs_layout, "שלאبक்க")) and not any(map(needs_layout, "aß5ώж駅ก٣३"))
-    assert has_marks("e\u0301") and has_marks("กี") and not has_marks("é")
+    assert all(map(needs_layout, "שלאبक்க"))
+    assert not any(map(needs_layout, "aß5ώж駅ก٣३"))
+    assert has_marks("e\u0301")
+    assert has_marks("กี")
+    assert not has_marks("é")
     assert without_marks("Ölpreis οδός й") == "Olpreis οδος и"
 
 
@@ -53,7 +56,8 @@ def test_a_charset_without_latin_letters_has_texts_of_its_own():
     assert words.words == [], "the built-in list is English"
     assert all(set(text) <= set(GREEK + string.digits + string.punctuation) for text in texts)
     kinds = {generate.__name__ for generate in words._kinds}
-    assert "_number" in kinds and "_address" not in kinds
+    assert "_number" in kinds
+    assert "_address" not in kinds
     assert set(words.capitals) == set("ΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΪΫ")
     kinds = {generate.__name__ for generate in TextSampler(CYRILLIC, 12)._kinds}
     assert kinds == {"_code", "_joined", "_punctuated", "_random_characters", "_single"}
@@ -62,7 +66,9 @@ def test_a_charset_without_latin_letters_has_texts_of_its_own():
 def test_numbers_and_prices_have_the_charset_s_digits_and_currencies():
     own = TextSampler("०१२३४५६७८९₹.,/:-", 12)
     texts = "".join(drawn(own))
-    assert not set(string.digits) & set(texts) and set("०१२३४५६७८९₹") <= set(texts) and "$" not in texts
+    assert not set(string.digits) & set(texts)
+    assert set("०१२३४५६७८९₹") <= set(texts)
+    assert "$" not in texts
     both = TextSampler("०१२३४५६७८९0123456789$€", 12)
     texts = drawn(both)
     assert set("०१२३४५६७८९0123456789$€") <= set("".join(texts))
@@ -87,13 +93,14 @@ def word_file(folder: Path, *words: str) -> Path:
 
 def test_punctuation_of_any_script_may_be_left_out_of_labels(tmp_path):
     words = TextSampler(string.ascii_letters, 12, "train", word_file(tmp_path, "l’eau", "«ici»", "naïf"), listed=1.0)
-    assert words.words == ["l’eau", "«ici»"] and words.dropped == {"a letter or digit outside the charset": 1}
+    assert words.words == ["l’eau", "«ici»"]
+    assert words.dropped == {"a letter or digit outside the charset": 1}
     assert {words.draw(RandomStream(i))[1].lower() for i in range(50)} == {"leau", "ici"}
 
 
 def test_words_that_no_font_draws_are_named(tmp_path, caplog):
     path = word_file(tmp_path, "漢字", "漢語", "駅")
-    with pytest.raises(ValueError, match="has no word for split 'train'.*right to left.': 3"):
+    with pytest.raises(ValueError, match=r"has no word for split 'train'.*right to left.': 3"):
         SyntheticWords("abc漢字語駅", word_file=path)
     SyntheticWords("abc漢")
     assert "no font draws '漢': no word will have it; give a font_dir" in caplog.text
@@ -101,7 +108,8 @@ def test_words_that_no_font_draws_are_named(tmp_path, caplog):
 
 def test_scripts_that_the_renderer_does_not_lay_out(caplog):
     words = SyntheticWords("abcשלם", size=5)
-    assert words.undrawable == "שלם" and "can't lay out 'שלם'" in caplog.text
+    assert words.undrawable == "שלם"
+    assert "can't lay out 'שלם'" in caplog.text
     assert all(set(label) <= set("abc") for label in words.labels())
     with pytest.raises(ValueError, match="can't lay out any of the charset 'سلام'; use real images"):
         SyntheticWords("سلام")
