@@ -181,7 +181,7 @@ def start(plan: ShardPlan) -> None:
     """Prepares the folder of `plan`.
 
     Raises:
-        SourceError: it holds shards of another plan; the message tells which.
+        SourceError: it holds shards of another plan, which the message names.
     """
     parts = plan.folder / _PARTS
     for path in (plan.folder / MANIFEST, parts / "job.json"):

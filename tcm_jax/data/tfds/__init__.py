@@ -4,7 +4,7 @@
     scenes = open_tfds("tfds/scene_text/icdar2015", "train")
 
 `SceneText` and `WordImages` are TFDS builders as others are; importing them makes `tfds.builder("scene_text/art")`
-known. `layouts` tells which files a manual folder holds.
+known. `layouts` lists the files of a manual folder.
 """
 
 try:
