@@ -43,8 +43,8 @@ def renamed(config: Mapping[str, Any], report: Callable[[str, str], None] = lamb
             target = target.setdefault(part, {})
         target.setdefault(name, value)
         report(old_key, new_key)
-    if not new.get("preprocessing", True):
-        del new["preprocessing"]
+    if config.get("preprocessing") and not new["preprocessing"]:
+        del new["preprocessing"]  # all of it is elsewhere now
     return new
 
 

@@ -28,9 +28,9 @@ TINY_TCM = {
     "decoder_heads": 2,
 }
 TINY_DETECTORS = {
-    "db": {"lateral_channels": 16, "out_channels": 8, "mask_threshold": 0.5, "score_threshold": 0.5},
-    "pan": {"channels": 16, "score_threshold": 0.6, "min_area": 4},
-    "fce": {"channels": 16, "num_points": 20},
+    "db": {"lateral_channels": 16, "out_channels": 8, "decoding": {"mask_threshold": 0.5, "score_threshold": 0.5}},
+    "pan": {"channels": 16, "decoding": {"score_threshold": 0.6, "min_area": 4}},
+    "fce": {"channels": 16, "decoding": {"num_points": 20}},
 }
 SCALE = (192, 96)
 
@@ -51,7 +51,8 @@ def write_tiny_detector(path: Path, family: str = "db", **tcm) -> None:
             flat[name][:] = 2 * flat[name][0, 0]
         if "out_conv_reg" in name:  # FCE's outlines of some ten pixels
             flat[name] *= 0.02
-    preprocessing = {"mean": list(task.mean), "std": list(task.std), "scale": list(SCALE), "multiple": 32}
+    preprocessing = {"mean": list(task.mean), "std": list(task.std), "multiple": 32}
+    inference = {"scale": list(SCALE)}
     pretrained.Pretrained(
-        "detection", model, pretrained.unflatten(flat), preprocessing, "random weights", "CC0-1.0"
+        "detection", model, pretrained.unflatten(flat), preprocessing, inference, "random weights", "CC0-1.0"
     ).save(path)

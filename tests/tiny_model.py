@@ -41,5 +41,5 @@ def write_tiny_model(path: Path, eos_bias: float = 6.0) -> None:
             flat[name][task.tokenizer.eos_id] = eos_bias
     preprocessing = {"mean": list(CLIP_MEAN), "std": list(CLIP_STD)}
     pretrained.Pretrained(
-        "recognition", TINY, pretrained.unflatten(flat), preprocessing, "random weights", "CC0-1.0"
+        "recognition", TINY, pretrained.unflatten(flat), preprocessing, {}, "random weights", "CC0-1.0"
     ).save(path)

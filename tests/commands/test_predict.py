@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcm_jax.commands import predict
+from tcm_jax import predict
+from tcm_jax.commands import detect as detect_command
 from tcm_jax.commands.images import find_images
 from tcm_jax.detection.detector import Detector
 from tcm_jax.images.decoding import encode_png
@@ -152,7 +153,7 @@ def test_options_of_detection(detect, photos, monkeypatch):
             super().__init__(*arguments, **options)
             made.append(self)
 
-    monkeypatch.setattr(predict, "Detector", Recording)
+    monkeypatch.setattr(detect_command, "Detector", Recording)
     detect(photos / "a.png")
     settings = ("score_threshold=.9", "approximate=False", "max_candidates=7", "text_representation=poly")
     detect(
@@ -160,9 +161,10 @@ def test_options_of_detection(detect, photos, monkeypatch):
         *(argument for setting in settings for argument in ("--set", setting)),
     )  # fmt: skip
     default, one = made
-    assert (default.buckets, default.upright, default.model.dtype) == ("few", True, "float32")
-    assert (one.buckets, one.upright, one.model.dtype, one.scale) == ("exact", False, "bfloat16", (160, 64))
-    decoder = one.model.network.detector
+    assert (default.options.canvases, default.options.upright, default.model.dtype) == ("few", True, "float32")
+    assert (one.options.canvases, one.options.upright, one.model.dtype) == ("exact", False, "bfloat16")
+    assert one.options.scales == [(160, 64)]
+    decoder = one.model.network.detector.decoding
     assert (decoder.score_threshold, decoder.approximate, decoder.max_candidates) == (0.9, False, 7)
     assert decoder.text_representation == "poly"
 
@@ -199,7 +201,7 @@ def test_progress_of_detection(tiny_detector, photos, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     predict.main([*command, str(photos)])
     output = capsys.readouterr()
-    assert "2/2" in output.err and " photos " in output.err and len(output.out.splitlines()) == 2
+    assert "2/2" in output.err and "images" in output.err and len(output.out.splitlines()) == 2
     predict.main([*command, str(photos / "a.png")])
     assert "1/1" not in capsys.readouterr().err
 
@@ -207,7 +209,7 @@ def test_progress_of_detection(tiny_detector, photos, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{}/a.png", "--out", "{}"], "--out .* holds photos that are read"),
+        (["{}/a.png", "--out", "{}"], "--out .* holds images that are read"),
         (["{}/a.png", "--out", "{}/a.png"], "File exists"),
         (["{}/a.png", "--checkpoint", "{}/nowhere"], "nowhere does not exist; expected a model directory"),
         (["{}/a.png", "--set", "score_threshold"], "--set score_threshold: expected NAME=VALUE"),

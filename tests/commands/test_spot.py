@@ -8,7 +8,8 @@ import zipfile
 import pytest
 from PIL import Image
 
-from tcm_jax.commands import predict, spot
+from tcm_jax import predict
+from tcm_jax.commands import spot
 from tcm_jax.spotting.spotter import Spotter
 from tests.conftest import read_json, read_jsonl
 
@@ -87,11 +88,16 @@ def test_options(run, photos, monkeypatch, tmp_path):
         "--lexicon", tmp_path / "words.txt", "--lexicon-distance", 1,
     )  # fmt: skip
     (default, _), (one, options) = made
-    assert (default.detector.upright, default.detector.model.dtype) == (True, "float32")
-    assert one.min_score == 0.25 and one.detector.model.network.detector.score_threshold == 0.4
-    assert (one.detector.scale, one.detector.upright, one.recognizer.model.dtype) == ((160, 64), False, "bfloat16")
-    assert default.recognizer.model.network.vocabulary is None and one.recognizer.model.network.vocabulary.weight == 3
-    assert (options["allow"], options["on_disallowed"], options["lexicon_distance"]) == ("a-c", "mask", 1)
+    assert (default.detector.options.upright, default.detector.model.dtype) == (True, "float32")
+    assert one.min_score == 0.25 and one.detector.model.network.detector.decoding.score_threshold == 0.4
+    assert (one.detector.options.scales, one.recognizer.model.dtype) == ([(160, 64)], "bfloat16")
+    assert not one.detector.options.upright
+    assert default.recognizer.options.dictionary_prior == 1 and one.recognizer.options.dictionary_prior == 3
+    assert (options["reading"].allow, options["reading"].on_disallowed, options["reading"].lexicon_distance) == (
+        "a-c",
+        "mask",
+        1,
+    )
     assert {line.split("\t")[1] for line in lines} <= {"open", "closed"}
 
 
@@ -136,7 +142,7 @@ def test_progress(run, photos, monkeypatch):
         (["{}/a.png", "--output", "{}/words.doc"], "words.doc: unknown ending '.doc'; expected one of .json"),
         (["{}/a.png", "{}/b.png", "--output", "{}/all.png"], "holds one picture, and there are 2 photos"),
         (["{}/a.png", "{}/more/a.jpg", "--output", "{}/a.zip"], "would both be res_a.txt"),
-        (["{}/a.png", "--out", "{}"], "--out .* holds photos that are read"),
+        (["{}/a.png", "--out", "{}"], "--out .* holds images that are read"),
         (["{}/*.gif"], "no file matches"),
         (["{}/a.png", "--detector", "{}/nowhere"], "nowhere does not exist; expected a model directory"),
         (["{}/a.png", "--min-score", "2"], "min_score is 2"),
@@ -154,8 +160,6 @@ def test_models_of_the_package(photos, monkeypatch, tiny_detector, tiny_model, c
     """They are used where no other is named."""
     monkeypatch.setattr("tcm_jax.detection.detector.DETECTOR", tiny_detector)
     monkeypatch.setattr("tcm_jax.recognition.recognizer.RECOGNIZER", tiny_model)
-    monkeypatch.setattr(predict, "DETECTOR", tiny_detector)
-    monkeypatch.setattr(predict, "RECOGNIZER", tiny_model)
     spot.main([str(photos / "a.png"), "--min-score", "0"])
     predict.main(["detect", str(photos / "a.png")])
     predict.main(["read", str(photos / "a.png")])

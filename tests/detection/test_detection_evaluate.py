@@ -154,7 +154,7 @@ def test_a_detector(tmp_path):
         def __getitem__(self, index):
             return AnnotatedImage(encode_png(pixels[index]), self.regions(index), self.image_name(index))
 
-    result = evaluate_scenes(detector.photos, Photos(*regions))
+    result = evaluate_scenes(detector.images, Photos(*regions))
     images = []
     for photo, here in zip(found, regions, strict=True):
         truth, ignored = ([r.polygon for r in here if r.ignore == ignore] for ignore in (False, True))

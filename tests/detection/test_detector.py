@@ -135,12 +135,12 @@ def test_extreme_sizes(tiny, height, width):
 
 def test_compiled_programs(models, folder):
     """At most as many as the canvases that are announced, whatever the photos."""
-    few, exact = (Detector(models / "db", buckets=b, scale=(96, 64), quiet=True) for b in ("few", "exact"))
+    few, exact = (Detector(models / "db", canvases=b, scale=(96, 64), quiet=True) for b in ("few", "exact"))
     sizes = [(200, 200 + 10 * step) for step in range(30)]
     sizes += [(width, height) for height, width in sizes]
     few.detect([photo(0, *size) for size in sizes])
-    canvases = {canvas_size(resized_size(size, few.scale), few.scale) for size in sizes}
-    assert few._predict._cache_size() == len(canvases) <= len(bucket_sizes(few.scale))
+    canvases = {canvas_size(resized_size(size, few.options.scale), few.options.scale) for size in sizes}
+    assert few._predict._cache_size() == len(canvases) <= len(bucket_sizes(few.options.scale))
     exact.detect([photo(0, 64, width) for width in (64, 70, 96)])
     assert exact._predict._cache_size() == 2  # 64 x 64 and 64 x 96
 
@@ -158,8 +158,8 @@ def test_larger_canvases_change_nothing(models, family, shape):
     """The maps of a photo are those of the original's padding, up to its border."""
     maps, canvases = [], []
     for buckets in ("few", "exact"):
-        one = Detector(models / family, buckets=buckets, scale=(512, 96), quiet=True)
-        prepared = one.photos.prepare(photo(5, *shape), "").photos[0]
+        one = Detector(models / family, canvases=buckets, scale=(512, 96), quiet=True)
+        prepared = one.images.prepare(photo(5, *shape), "").photos[0]
         canvases.append(prepared.canvas.shape[:2])
         size = np.array([prepared.size], np.int32)
         output = jax.device_get(one._predict(one._variables, prepared.canvas[None], size, one._text))
@@ -179,8 +179,8 @@ def test_network_input(detection_golden, models):
         family, found, _ = rest.partition("_network_input")
         if not found:
             continue
-        one = Detector(models / family, buckets="exact", scale=config["cases"][case]["img_scale"], quiet=True)
-        prepared = one.photos.prepare(inputs[f"bgr_{case}"][..., ::-1], "").photos[0]
+        one = Detector(models / family, canvases="exact", scale=config["cases"][case]["img_scale"], quiet=True)
+        prepared = one.images.prepare(inputs[f"bgr_{case}"][..., ::-1], "").photos[0]
         normalized = one.model.network.normalize(prepared.canvas[None], np.array([prepared.size]))
         compare(key, normalized, channels_last(outputs[key]), 2e-5)
 
@@ -189,7 +189,7 @@ def test_constant_text(models):
     """The text tower runs once, when the model is loaded."""
     one = Detector(models / "constant", quiet=True)
     assert one._text.shape == (1, 32) and one.detect(photo(0)).instances
-    prepared = one.photos.prepare(photo(0), "").photos[0]
+    prepared = one.images.prepare(photo(0), "").photos[0]
     lowered = one._predict.lower(one._variables, prepared.canvas[None], np.array([prepared.size], np.int32), one._text)
     assert "text_encoder" not in lowered.as_text(debug_info=True)
 
@@ -219,9 +219,9 @@ def test_stream_holds_few_photos(tiny):
 
     stream = tiny.stream(photos())
     next(stream)
-    assert len(taken) <= 2 * tiny.photos.ahead + 2
+    assert len(taken) <= 2 * tiny.images.ahead + 2
     stream.close()
-    assert len(taken) <= 2 * tiny.photos.ahead + 2
+    assert len(taken) <= 2 * tiny.images.ahead + 2
 
 
 def test_decoding(models, tiny):
@@ -234,15 +234,11 @@ def test_decoding(models, tiny):
     assert len(few.detect(photo(0)).instances) < len(Detector(models / "fce", quiet=True).detect(photo(0)).instances)
 
 
-def test_names_of_decoding():
-    assert all(set(family.decoding_fields) <= set(family.__dataclass_fields__) for family in DETECTORS.values())
-
-
 def test_scale(models):
     one = Detector(models / "db", scale=(300, 160), quiet=True)
     assert one.detect(photo(0)).score_map.shape == (5, 7)
-    assert Detector(models / "db", scale=(160, 300), quiet=True).scale == (300, 160)
-    assert Detector(models / "db", quiet=True).scale == SCALE
+    assert Detector(models / "db", scale=(160, 300), quiet=True).options.scales == [(300, 160)]
+    assert Detector(models / "db", quiet=True).options.scales == [SCALE]
 
 
 def test_to_dict():
@@ -290,7 +286,7 @@ def test_damaged_exif_is_no_damaged_photo(tiny):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"buckets": "many"}, "buckets is 'many'; expected one of few, exact"),
+        ({"canvases": "many"}, "canvases is 'many'; expected one of few, exact"),
         ({"scale": (100,)}, "scale is .100,.; expected the longest and the shorter side"),
         ({"scale": (0, 0)}, "scale is .0, 0."),
         ({"scale": 640}, "scale is 640"),
@@ -319,7 +315,7 @@ def test_bad_options(models, options, message):
             "has shape .*, but config.json asks",
         ),
         (
-            lambda c: c | {"preprocessing": {k: v for k, v in c["preprocessing"].items() if k != "scale"}},
+            lambda c: c | {"inference": {}},
             "scale is None",
         ),
     ],

@@ -70,7 +70,7 @@ def test_every_variant_is_valid(name, variant):
     assert config.family == name.removeprefix("tcm_")
     assert detection_config(dataclasses.asdict(config)) == config
     assert parse(values | {"init": ""}).config.batch == values["batch"]
-    assert max(values["preprocessing"]["scale"]) == values["preprocessing"]["scale"][0]
+    assert max(values["inference"]["scale"]) == values["inference"]["scale"][0]
 
 
 @pytest.mark.parametrize("name", VARIANTS)

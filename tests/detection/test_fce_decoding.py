@@ -9,7 +9,7 @@ import pytest
 
 from tcm_jax.config import from_dict
 from tcm_jax.detection.fce import FCENet
-from tcm_jax.detection.fce.decoding import decode, reconstruct
+from tcm_jax.detection.fce.decoding import STRIDES, FCEDecoding, reconstruct
 from tcm_jax.detection.fce.model import Level
 from tcm_jax.detection.interface import Instance
 from tcm_jax.detection.polygons import non_maximum_suppression, polygon_iou
@@ -32,18 +32,20 @@ def test_instances_are_the_originals(detection_golden):
     config = read_json(detection_golden / "postprocess/config.json")["fce"]
     inputs = np.load(detection_golden / "postprocess/inputs.npz")
     expected = read_json(detection_golden / "postprocess/outputs_fce.json")
-    assert tuple(config["scales"]) == FCENet.strides
+    assert tuple(config["scales"]) == STRIDES
     found = 0
     for key, boundaries in expected.items():
         case, variant, *level = key.split("/")
         values = config["variants"][variant]
         detector = FCENet(
             fourier_degree=config["fourier_degree"],
-            num_points=config["num_reconstr_points"],
-            nms_threshold=config["nms_thr"],
-            alpha=values["alpha"],
-            beta=values["beta"],
-            score_threshold=values["score_thr"],
+            decoding=FCEDecoding(
+                num_points=config["num_reconstr_points"],
+                nms_threshold=config["nms_thr"],
+                alpha=values["alpha"],
+                beta=values["beta"],
+                score_threshold=values["score_thr"],
+            ),
         )
         levels = []
         for name in ("p3", "p4", "p5"):
@@ -52,7 +54,7 @@ def test_instances_are_the_originals(detection_golden):
             if level and name not in level:
                 logits = jnp.full_like(logits, -20.0).at[..., ::2].set(20.0)  # no text on the other levels
             levels.append(Level(logits, coefficients))
-        ours = detector.decode(jax.tree.map(lambda x: np.asarray(x)[0], detector.maps(levels)))
+        ours = detector.decoding(jax.tree.map(lambda x: np.asarray(x)[0], detector.maps(levels)))
         same_instances(ours, boundaries)
         assert [i.score for i in ours] == sorted((i.score for i in ours), reverse=True)
         found += len(ours)
@@ -85,7 +87,7 @@ def test_two_texts_by_hand():
     scores, coefficients = maps[0]
     scores[4, 4:7], scores[12, 20] = (0.5, 0.75, 0.625), 0.4375
     coefficients[:] = circle(2)
-    first, second = FCENet().decode(maps)
+    first, second = FCEDecoding()(maps)
     assert (first.score, second.score) == (0.75, 0.4375)
     assert first.polygon.dtype == np.float32 and first.polygon.shape == (50, 2)
     assert np.abs(np.linalg.norm(first.polygon - [40, 32], axis=1) - 16).max() < 2
@@ -97,7 +99,7 @@ def test_levels_compete():
     maps = blank()
     maps[0][0][6, 6], maps[0][1][6, 6] = 0.5, circle(4)
     maps[1][0][3, 3], maps[1][1][3, 3] = 0.75, circle(2)
-    (text,) = FCENet().decode(maps)
+    (text,) = FCEDecoding()(maps)
     assert text.score == 0.75
 
 
@@ -108,9 +110,9 @@ def test_holes_vote():
     scores[4:7, 4:7] = 0.5
     coefficients[5, 5] = circle(3)  # all others: outlines without area
     scores[5, 5] = 0.125
-    assert [text.score for text in FCENet().decode(maps)] == [0.125]
+    assert [text.score for text in FCEDecoding()(maps)] == [0.125]
     scores[5, 5] = 0
-    assert FCENet().decode(maps) == []
+    assert FCEDecoding()(maps) == []
 
 
 def test_quads():
@@ -118,7 +120,7 @@ def test_quads():
     maps = blank()
     maps[0][0][8, 12], maps[0][1][8, 12] = 0.5, circle(2)
     maps[0][1][8, 12, 4] = 1  # an ellipse: 3 pixels to the right, 1 down
-    (poly,), (quad,) = (FCENet(text_representation=name).decode(maps) for name in ("poly", "quad"))
+    (poly,), (quad,) = (FCEDecoding(text_representation=name)(maps) for name in ("poly", "quad"))
     assert quad.polygon.shape == (4, 2) and quad.score == poly.score
     assert polygon_iou(poly.polygon, quad.polygon) == pytest.approx(math.pi / 4, abs=0.05)
 
@@ -133,14 +135,8 @@ def test_shortcut_changes_nothing():
     contours = reconstruct(coefficients.reshape(-1, 22), columns + 1j * rows, 8, 50)
     everything = [Instance(c, float(s)) for c, s in zip(contours, scores.ravel(), strict=True)]
     expected = non_maximum_suppression(everything, 0.1)
-    ours = decode(
-        [(scores, coefficients)],
-        (8,),
-        text_representation="poly",
-        score_threshold=0.2,
-        nms_threshold=0.1,
-        num_points=50,
-    )
+    nothing = np.zeros((1, 1), np.float32), np.zeros((1, 1, 22), np.float32)
+    ours = FCEDecoding(score_threshold=0.2)([(scores, coefficients), nothing, nothing])
     assert len(ours) == len(expected) > 10
     for one, other in zip(ours, expected, strict=True):
         assert one.score == other.score and np.array_equal(one.polygon, other.polygon)
@@ -175,7 +171,7 @@ def broken(name: str) -> list[tuple[np.ndarray, np.ndarray]]:
 )
 @pytest.mark.parametrize("text_representation", ["poly", "quad"])
 def test_broken_maps(name, text_representation):
-    texts = FCENet(text_representation=text_representation).decode(broken(name))
+    texts = FCEDecoding(text_representation=text_representation)(broken(name))
     assert all(np.isfinite(text.polygon).all() and 0 < text.score <= 1 for text in texts)
     assert bool(texts) == (name in ("full", "noise")), texts
 
@@ -185,7 +181,7 @@ def test_nan_pixels_are_background():
     maps[0][1][:] = circle(2)
     maps[0][0][8, 8], maps[0][0][8, 9], maps[0][0][8, 7] = 0.5, np.nan, 0.625
     maps[0][1][8, 7, 3] = np.nan
-    assert [text.score for text in FCENet().decode(maps)] == [0.5]
+    assert [text.score for text in FCEDecoding()(maps)] == [0.5]
 
 
 def test_targets_are_decoded_to_their_polygons():
@@ -199,7 +195,7 @@ def test_targets_are_decoded_to_their_polygons():
     detector = FCENet()
     targets = detector.targets(texts, [], (256, 256))
     maps = [(targets[name][..., 1], targets[name][..., 3:]) for name in ("p3_maps", "p4_maps", "p5_maps")]
-    found = detector.decode(maps)
+    found = detector.decoding(maps)
     assert len(found) == len(texts)
     for text in texts:
         assert max(polygon_iou(text, instance.polygon) for instance in found) > 0.85
@@ -208,15 +204,15 @@ def test_targets_are_decoded_to_their_polygons():
 @pytest.mark.parametrize(
     "values, field",
     [
-        ({"text_representation": "box"}, "text_representation"),
+        ({"decoding": {"text_representation": "box"}}, "text_representation"),
         ({"level_ranges": ((0, 1),)}, "level_ranges"),
         ({"fourier_degree": 1}, "fourier_degree"),
-        ({"num_points": 10}, "num_points"),
+        ({"decoding": {"num_points": 10}}, "num_points"),
     ],
 )
 def test_wrong_values_are_named(values, field):
     with pytest.raises(ValueError, match=field):
-        FCENet(**values)
+        from_dict(FCENet, values)
 
 
 def test_values_from_a_file_equal_those_from_code():

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tcm_jax.detection.fce import FCENet
+from tcm_jax.detection.fce.decoding import STRIDES
 from tests.conftest import channels_last, compare, detection_weights, read_json
 
 
@@ -31,7 +32,7 @@ def test_neck_and_head_are_the_originals(detection_golden):
 
     levels = detector.neck(jnp.float32).apply(parameters(weights, "neck."), stages)
     heads = detector.head(jnp.float32).apply(parameters(weights, "bbox_head."), levels)
-    assert len(levels) == len(heads) == len(detector.strides)
+    assert len(levels) == len(heads) == len(STRIDES)
     for name, level, head in zip(("p3", "p4", "p5"), levels, heads, strict=True):
         compare(f"neck_{name}", level, channels_last(outputs[f"neck_{name}"]), 2e-5)
         compare(f"cls_{name}", head.logits, channels_last(outputs[f"cls_{name}"]), 2e-5)

@@ -57,7 +57,7 @@ def test_polygons_that_cross_themselves():
 def test_a_detector_with_coarse_scales_looks_again(tmp_path):
     write_tiny_detector(tmp_path / "one")
     model = load(tmp_path / "one")
-    model.preprocessing["coarse_scales"] = [[96, 48], [64, 32]]
+    model.inference["coarse_scales"] = [[96, 48], [64, 32]]
     model.save(tmp_path / "three")
     photo = np.random.default_rng(0).integers(0, 256, (96, 160, 3), np.uint8)
     thrice = Detector(tmp_path / "three", quiet=True)
@@ -73,6 +73,6 @@ def test_a_detector_with_coarse_scales_looks_again(tmp_path):
         np.testing.assert_array_equal(a.polygon, b.polygon)
     np.testing.assert_array_equal(found.scale, fine.scale)
     np.testing.assert_array_equal(found.score_map, fine.score_map)
-    assert thrice.photos.resizing.endswith("at most 192 pixels long; for large words also 96 x 48 and 64 x 32")
+    assert str(thrice.options).endswith("at most 192 pixels long; for large words also 96 x 48 and 64 x 32")
     # Who asks for a scale gets it alone.
-    assert Detector(tmp_path / "three", scale=(192, 96), quiet=True).photos.scales == [(192, 96)]
+    assert Detector(tmp_path / "three", scale=(192, 96), quiet=True).options.scales == [(192, 96)]

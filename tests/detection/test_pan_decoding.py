@@ -7,8 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tcm_jax.detection.pan import PAN
-from tcm_jax.detection.pan.decoding import aggregate
+from tcm_jax.detection.pan.decoding import PANDecoding, aggregate
 from tcm_jax.detection.polygons import polygon_iou
 from tests.conftest import channels_last, read_json
 from tests.golden_detectors import arrays
@@ -21,11 +20,11 @@ def golden_maps(array: np.ndarray) -> np.ndarray:
     return channels_last(array).astype(np.float32) / np.float32([16, 16, 32, 32, 32, 32])
 
 
-def golden_detector(folder, variant: str) -> PAN:
+def golden_detector(folder, variant: str) -> PANDecoding:
     """The detector of a variant: "quad" or "poly", perhaps with "_conf07" for a threshold of 0.7."""
     values = read_json(folder / "config.json")["pan"]
     representation, digits = re.fullmatch(r"(quad|poly)(?:_conf(\d+))?", variant).groups()
-    return PAN(
+    return PANDecoding(
         text_representation=representation,
         text_threshold=values["min_text_confidence"],
         kernel_threshold=values["min_kernel_confidence"],
@@ -44,7 +43,7 @@ def test_instances_equal_the_original(detection_golden):
             continue
         maps = golden_maps(inputs[f"pan_{name}"])
         before = maps.copy()
-        instances = golden_detector(folder, variant).decode(maps)
+        instances = golden_detector(folder, variant)(maps)
         np.testing.assert_array_equal(maps, before)
         assert len(instances) == len(expected), key
         for instance, (*polygon, score) in zip(instances, expected, strict=True):
@@ -130,39 +129,39 @@ def two_words() -> np.ndarray:
 
 @pytest.mark.parametrize("representation", ["quad", "poly"])
 def test_two_words_that_touch(representation):
-    instances = PAN(text_representation=representation).decode(two_words())
+    instances = PANDecoding(text_representation=representation)(two_words())
     assert [bounds(i.polygon) for i in instances] == [[4, 5, 23, 12], [24, 5, 35, 12]]
     np.testing.assert_allclose([i.score for i in instances], 1 / (1 + np.exp(-6)), rtol=1e-6)
 
 
 def test_small_and_doubtful_instances_are_left_out():
     maps = two_words()
-    assert len(PAN(min_area=97).decode(maps)) == 1  # the second has 96 pixels
-    assert PAN(min_area=161).decode(maps) == []
+    assert len(PANDecoding(min_area=97)(maps)) == 1  # the second has 96 pixels
+    assert PANDecoding(min_area=161)(maps) == []
     maps[5:13, 4:24, 0] = 1.5  # probability 0.82
-    assert len(PAN().decode(maps)) == 1
+    assert len(PANDecoding()(maps)) == 1
 
 
 @pytest.mark.parametrize("representation", ["quad", "poly"])
 def test_maps_that_no_network_should_give(representation):
-    pan = PAN(text_representation=representation)
+    pan = PANDecoding(text_representation=representation)
     nothing = np.full((24, 40, 6), -20, np.float32)
     for maps in (nothing, nothing * np.inf, np.full_like(nothing, np.nan), np.zeros_like(nothing)):
-        assert pan.decode(maps) == []
-    (whole,) = pan.decode(np.full((24, 40, 6), 20, np.float32))
+        assert pan(maps) == []
+    (whole,) = pan(np.full((24, 40, 6), 20, np.float32))
     assert bounds(whole.polygon) == [0, 0, 39, 23]
     for shape in ((1, 40, 6), (24, 1, 6), (1, 1, 6)):
-        pan.decode(np.full(shape, 20, np.float32))
+        pan(np.full(shape, 20, np.float32))
     enormous = np.full((24, 40, 6), 1e38, np.float32)
     enormous[:, 20:, 2:] *= -1
-    pan.decode(enormous)
+    pan(enormous)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_broken_pixels_are_background(value):
     maps = two_words()
     maps[8, 10, 0] = maps[8, 11, 1] = maps[8, 12, 4] = value
-    instances = PAN(min_area=96).decode(maps)
+    instances = PANDecoding(min_area=96)(maps)
     assert [bounds(i.polygon) for i in instances] == [[4, 5, 23, 12], [24, 5, 35, 12]]
-    assert len(PAN(min_area=157).decode(maps)) == 1  # of the first word's 160 pixels 157 are left
-    assert len(PAN(min_area=158).decode(maps)) == 0
+    assert len(PANDecoding(min_area=157)(maps)) == 1  # of the first word's 160 pixels 157 are left
+    assert len(PANDecoding(min_area=158)(maps)) == 0

@@ -48,7 +48,7 @@ def test_what_a_run_leaves(finished):
     assert lines[-1]["of"] == "validation/scenes"
     model = pretrained.load(finished / "last")
     assert model.network == "detection" and set(model.variables) == {"params", "batch_stats"}
-    assert model.preprocessing["scale"] == [160, 96]
+    assert model.inference["scale"] == [160, 96]
     assert any(path.endswith("mean") and np.any(x) for path, x in weights(finished).items())  # statistics were kept
     assert isinstance(Detector(finished, quiet=True).detect(np.zeros((64, 96, 3), np.uint8)).instances, tuple)
 
@@ -95,8 +95,8 @@ def test_starting_from_a_detector(tmp_path, config, finished, capsys):
         ("data", {"augment": {"flipp": 1}}, "config.data.augment has no field 'flipp'; did you mean 'flip'"),
         ("data", {"train": [{"path": "x", "fromat": "mlt"}]}, r"config.data.train\[0\] has no field 'fromat'"),
         ("model", {"family": "dbnet"}, "config.model.family is 'dbnet'; expected one of db, pan, fce"),
-        ("preprocessing", {"scales": (1, 2)}, "config.preprocessing has no field 'scales'; did you mean 'scale'"),
-        ("preprocessing", {"coarse_scales": (384,)}, "config.preprocessing: scale is 384"),
+        ("inference", {"scales": (1, 2)}, "config.inference has no field 'scales'; did you mean 'scale'"),
+        ("inference", {"coarse_scales": (384,)}, "scale is 384"),
     ],
 )
 def test_mistakes_are_named(config, section, values, message):

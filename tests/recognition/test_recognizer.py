@@ -14,11 +14,13 @@ from PIL import Image
 
 import tcm_jax
 from tcm_jax import Reading, Recognizer
-from tcm_jax.images.decoding import MEAN_STD_0_5, ImageError, encode_png, pictures
+from tcm_jax.images.decoding import MEAN_STD_0_5, ImageError, encode_png
 from tcm_jax.models.decoding import decode
 from tcm_jax.pretrained import find_model, load
-from tcm_jax.recognition.loading import load_model
+from tcm_jax.recognition.loading import load_recognizer
 from tcm_jax.recognition.model import Prediction
+from tcm_jax.recognition.options import ReadingOptions
+from tcm_jax.recognition.views import CropViews
 from tcm_jax.recognition.words import words
 from tcm_jax.text.charset import CHARSET_94, CharsetTokenizer
 
@@ -180,30 +182,30 @@ def test_says_where_it_runs(tiny_model, capsys):
 
 def test_of_several_pictures_of_a_word_the_likeliest_reading_counts(tiny_model, tmp_path):
     margins, images = (0.0, -0.2, 0.3), [picture(n) for n in range(6)]
-    each = [Recognizer(tiny_model, batch_size=4, margins=(margin,), quiet=True).read(images) for margin in margins]
+    each = [Recognizer(tiny_model, batch_size=4, views=(margin,), quiet=True).read(images) for margin in margins]
     best = [max(readings, key=lambda reading: reading.confidence) for readings in zip(*each, strict=True)]
     assert not all(map(same, best, each[0]))
-    several = Recognizer(tiny_model, batch_size=4, margins=margins, quiet=True)
+    several = Recognizer(tiny_model, batch_size=4, views=margins, quiet=True)
     assert all(map(same, several.read(images), best))
 
     model = shutil.copytree(tiny_model, tmp_path / "model")
     config = json.loads((model / "config.json").read_text())
-    config["preprocessing"]["margins"] = margins
+    config["inference"] = {"views": margins}
     (model / "config.json").write_text(json.dumps(config))
     assert all(map(same, Recognizer(model, batch_size=4, quiet=True).read(images), best))
-    assert all(map(same, Recognizer(model, batch_size=4, margins=(0,), quiet=True).read(images), each[0]))
+    assert all(map(same, Recognizer(model, batch_size=4, views=(0,), quiet=True).read(images), each[0]))
 
 
 def test_of_both_branches_the_likelier_reading_counts(tiny_model, tmp_path):
     model = shutil.copytree(tiny_model, tmp_path / "model")
     config = json.loads((model / "config.json").read_text())
-    config["model"]["both_branches"] = True
+    config["inference"] = {"branches": "both"}
     (model / "config.json").write_text(json.dumps(config))
-    recognizer, images = Recognizer(model, margins=(0, 0.3), quiet=True), [picture(n) for n in range(6)]
+    recognizer, images = Recognizer(model, views=(0, 0.3), quiet=True), [picture(n) for n in range(6)]
     read = recognizer.read(images)
 
     task, variables = recognizer.model.network, recognizer.model.contents.variables
-    seen = np.concatenate([pictures(image, task.config.clip.image_size, (0, 0.3)) for image in images])
+    seen = np.concatenate([CropViews(task.config.clip.image_size, (0, 0.3))(image) for image in images])
     decoded = decode(task.model, variables, task.normalize(seen))
     branches = [
         words(task.tokenizer, Prediction(logits.argmax(-1), jax.nn.softmax(logits).max(-1)))
@@ -213,7 +215,7 @@ def test_of_both_branches_the_likelier_reading_counts(tiny_model, tmp_path):
         hypotheses = [branch[2 * i + view] for branch in branches for view in (0, 1)]
         best = max(hypotheses, key=lambda word: word.confidence)
         assert (reading.text, reading.confidence) == (best.text, pytest.approx(best.confidence, rel=1e-4))
-    crossed = Recognizer(tiny_model, margins=(0, 0.3), quiet=True).read(images)
+    crossed = Recognizer(tiny_model, views=(0, 0.3), quiet=True).read(images)
     assert not all(map(same, read, crossed))
 
 
@@ -230,18 +232,18 @@ def test_a_known_word_takes_the_place_of_an_unsure_reading(tiny_model, monkeypat
         monkeypatch.setattr(recognizer, "_predict", lambda *_: Prediction(ids, probabilities))
         return recognizer.read(picture(0))
 
-    reading = read(vocabulary_weight=8)
+    reading = read(dictionary_prior=8)
     assert (reading.text, reading.raw_text, reading.confidence) == ("Stop", "Stcp", 0.3)
     assert reading.char_confidences == (1, 1, 0.3, 1)
-    assert (read().text, read(vocabulary_weight=1).text, read(vocabulary_weight=1.5).text) == ("Stcp",) * 3
-    reading = read(vocabulary_weight=8, on_disallowed="drop", allow="a-z")
+    assert (read().text, read(dictionary_prior=1).text, read(dictionary_prior=1.5).text) == ("Stcp",) * 3
+    reading = read(dictionary_prior=8, on_disallowed="drop", allow="a-z")
     assert (reading.text, reading.raw_text) == ("top", "Stcp")
 
 
-def test_a_lexicon_is_the_only_vocabulary():
-    assert Recognizer(quiet=True).model.network.vocabulary is not None
-    assert Recognizer(quiet=True, lexicon=["Stop"]).model.network.vocabulary is None
-    assert Recognizer(quiet=True, lexicon=["Stop"], vocabulary_weight=8).model.network.vocabulary is not None
+def test_a_lexicon_is_the_only_dictionary():
+    assert Recognizer(quiet=True).model.network.dictionary_prior is not None
+    assert Recognizer(quiet=True, lexicon=["Stop"]).model.network.dictionary_prior is None
+    assert Recognizer(quiet=True, lexicon=["Stop"], dictionary_prior=8).model.network.dictionary_prior is not None
 
 
 def test_normalization_and_dtype(tiny_model, recognizer):
@@ -258,8 +260,8 @@ def test_normalization_and_dtype(tiny_model, recognizer):
         ({"normalization": "clip"}, "normalization is 'clip'; expected one of checkpoint, half"),
         ({"dtype": "float16"}, "dtype is 'float16'; expected one of auto, float32, bfloat16"),
         ({"batch_size": 0}, "batch_size is 0"),
-        ({"vocabulary_weight": 0.5}, "^vocabulary_weight is 0.5; expected at least 1"),
-        ({"margins": (0, -0.5)}, r"^margins are \(0, -0.5\); expected numbers above -0.5"),
+        ({"dictionary_prior": 0.5}, "^dictionary_prior is 0.5; expected at least 1"),
+        ({"views": (0, -0.5)}, r"^views are \(0, -0.5\); expected margins above -0.5"),
     ],
 )
 def test_bad_options(tiny_model, options, message):
@@ -300,8 +302,8 @@ def test_no_model(tmp_path):
         (lambda c: c | {"model": c["model"] | {"decoder_depth": 2}}, "has shape None, but"),
         (lambda c: c | {"format": "other"}, "format is 'other'"),
         (
-            lambda c: c | {"preprocessing": c["preprocessing"] | {"margins": ["a"]}},
-            "config.json describes no model for recognition: margins are",
+            lambda c: c | {"inference": {"views": ["a"]}},
+            "config.json describes no model for recognition: views are",
         ),
     ],
 )
@@ -311,12 +313,12 @@ def test_broken_model(tiny_model, tmp_path, change, message):
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(change(config)))
     with pytest.raises(ValueError, match=message):
-        load_model(model)
+        load_recognizer(model, ReadingOptions())
 
 
 def test_caption_charset(tiny_model):
-    assert load_model(tiny_model, caption_charset="abc").task.config.caption_charset == "abc"
-    assert load_model(tiny_model).contents.source == load(tiny_model).source
+    assert load_recognizer(tiny_model, ReadingOptions(caption_charset="abc")).network.config.caption_charset == "abc"
+    assert load_recognizer(tiny_model, ReadingOptions()).contents.source == load(tiny_model).source
 
 
 def test_import_is_light():

@@ -6,7 +6,7 @@ import pytest
 from tcm_jax.recognition.model import Prediction
 from tcm_jax.recognition.words import DecodedWord, words
 from tcm_jax.text.charset import CharsetTokenizer
-from tcm_jax.text.vocabulary import Vocabulary
+from tcm_jax.text.dictionary import DictionaryPrior
 
 TOKENIZER = CharsetTokenizer("0acehopst!")
 LENGTH, ALTERNATIVES = 8, 2
@@ -25,7 +25,7 @@ def read(*hypotheses: Hypothesis, weight: float | None = 8) -> DecodedWord:
             for k, (character, probability) in enumerate(place.items()):
                 ids[0, n, t, k] = TOKENIZER.eos_id if character == END else TOKENIZER.charset.index(character) + 1
                 probabilities[0, n, t, k] = probability
-    (word,) = words(TOKENIZER, Prediction(ids, probabilities), None if weight is None else Vocabulary(weight))
+    (word,) = words(TOKENIZER, Prediction(ids, probabilities), None if weight is None else DictionaryPrior(weight))
     return word
 
 
@@ -40,7 +40,7 @@ def test_the_likeliest_hypothesis_counts_with_the_probability_of_its_end():
         assert word.probabilities.tolist() == [1, 0.5, 1]
 
 
-def test_a_word_of_the_vocabulary_takes_the_place_of_another_reading():
+def test_a_word_of_the_dictionary_takes_the_place_of_another_reading():
     word = read(STCP)
     assert (word.text, word.raw_text) == ("stop", "stcp")
     assert word.probabilities.tolist() == [1, 1, 0.3, 1, 0.5]

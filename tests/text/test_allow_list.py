@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from tcm_jax import Reading, Recognizer
-from tcm_jax.commands.reading_options import add_reading_options, reading_arguments
+from tcm_jax.commands.read import READ_FLAGS
+from tcm_jax.options import add_flags, from_flags
+from tcm_jax.recognition.options import ReadingOptions
 from tcm_jax.text.allow_list import AllowList, characters
 from tcm_jax.text.charset import CHARSET_36
 from tcm_jax.text.lexicon import Lexicon, carry_over
@@ -67,7 +69,8 @@ def test_dropped_characters_take_their_probabilities_along(tiny_model, readings)
     recognizer = Recognizer(tiny_model, batch_size=4, allow=others, on_disallowed="drop", quiet=True)
     whole, rest = readings[0], recognizer.read(pictures())[0]
     kept = [(c, p) for c, p in zip(whole.text, whole.char_confidences, strict=True) if c != unwanted]
-    assert rest.text == "".join(c for c, _ in kept) and len(rest.text) < len(whole.text)
+    assert rest.text == "".join(c for c, _ in kept)
+    assert len(rest.text) < len(whole.text)
     assert rest.char_confidences == pytest.approx([p for _, p in kept])
     dropped = np.prod([p for c, p in zip(whole.text, whole.char_confidences, strict=True) if c == unwanted])
     assert rest.confidence == pytest.approx(whole.confidence / dropped, rel=1e-4)
@@ -78,7 +81,8 @@ def test_the_nearest_word():
     assert lexicon.nearest("EX1T") == "Exit"  # one of four
     assert lexicon.nearest("sale") == "Sale"  # the first of those that differ in case alone
     assert lexicon.nearest("SALE") == "SALE"  # but not if it is a word itself
-    assert lexicon.nearest("EXXX") is None and lexicon.nearest("") is None
+    assert lexicon.nearest("EXXX") is None
+    assert lexicon.nearest("") is None
     assert Lexicon(["Exit"], distance=1).nearest("???") == "Exit"
 
 
@@ -87,10 +91,10 @@ def test_lexicon_files(tmp_path):
     path.write_bytes("\ufeffStraße\r\n\r\n  Exit \r\n".encode())
     assert Lexicon(path).words == Lexicon(str(path)).words == ["Straße", "Exit"]
     path.write_bytes(b"\n\n")
-    with pytest.raises(ValueError, match="words.txt has no words; expected one in each line"):
+    with pytest.raises(ValueError, match=r"words\.txt has no words; expected one in each line"):
         Lexicon(path)
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError, match="words.txt is no UTF-8 text"):
+    with pytest.raises(ValueError, match=r"words\.txt is no UTF-8 text"):
         Lexicon(path)
     with pytest.raises(FileNotFoundError):
         Lexicon(tmp_path / "none.txt")
@@ -118,17 +122,16 @@ def test_a_reading_in_the_spelling_of_the_lexicon(tiny_model, readings):
 
 def test_options_of_commands(tmp_path):
     parser = argparse.ArgumentParser()
-    add_reading_options(parser.add_argument)
-    nothing = {
-        "vocabulary_weight": None,
-        "allow": None,
-        "on_disallowed": "mask",
-        "lexicon": None,
-        "lexicon_distance": 1 / 3,
-    }
-    assert reading_arguments(parser.parse_args([])) == nothing
-    words = f"--vocabulary-weight 3 --allow 0-9 --on-disallowed drop --lexicon {tmp_path} --lexicon-distance 0.5"
-    assert list(reading_arguments(parser.parse_args(words.split())).values()) == [3, "0-9", "drop", tmp_path, 0.5]
+    add_flags(parser.add_argument, ReadingOptions, *READ_FLAGS)
+
+    def options(words: str) -> ReadingOptions:
+        return from_flags(ReadingOptions, parser.parse_args(words.split()))
+
+    assert options("") == ReadingOptions(None, None, None, lexicon_distance=1 / 3)
+    words = f"--allow 0-9 --on-disallowed drop --lexicon {tmp_path} --lexicon-distance 0.5"
+    given = {"allow": "0-9", "on_disallowed": "drop", "lexicon": str(tmp_path), "lexicon_distance": 0.5}
+    for flag in ("--dictionary-prior", "--vocabulary-weight"):
+        assert options(f"{flag} 3 {words}") == ReadingOptions(dictionary_prior=3, **given)
 
 
 def test_options(tiny_model):

@@ -13,7 +13,8 @@ from tests.conftest import read_json, read_jsonl
 def test_named_charsets():
     assert CHARSET_36 == "0123456789abcdefghijklmnopqrstuvwxyz"
     assert [len(load_charset(spec)) for spec in ("36", "62", "94")] == [36, 62, 94]
-    assert load_charset("62") == CHARSET_62 and load_charset("94") == CHARSET_94
+    assert load_charset("62") == CHARSET_62
+    assert load_charset("94") == CHARSET_94
     assert load_charset("abc") == "abc"
 
 
@@ -24,7 +25,7 @@ def test_charset_file(tmp_path):
     assert load_charset(f"file:{path}") == "äöüß "
 
 
-@pytest.mark.parametrize("spec, message", [("", "empty"), ("abca", "'a' more than once")])
+@pytest.mark.parametrize(("spec", "message"), [("", "empty"), ("abca", "'a' more than once")])
 def test_bad_charset(tmp_path, spec, message):
     with pytest.raises(ValueError, match=message):
         load_charset(spec)
@@ -35,7 +36,7 @@ def test_bad_charset(tmp_path, spec, message):
 
 
 def test_missing_charset_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere.txt"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.txt"):
         load_charset(f"file:{tmp_path}/nowhere.txt")
 
 
@@ -48,7 +49,9 @@ def test_encode():
     assert ids.tolist() == [[4, 3, 1, 2, 0, 5], [4, 0, 5, 5, 5, 5]]
 
 
-@pytest.mark.parametrize("label, message", [("abcab", "'abcab' has 5 characters; at most 4"), ("abX", "'abX' has 'X'")])
+@pytest.mark.parametrize(
+    ("label", "message"), [("abcab", "'abcab' has 5 characters; at most 4"), ("abX", "'abX' has 'X'")]
+)
 def test_encode_names_the_bad_label(label, message):
     with pytest.raises(ValueError, match=message):
         CharsetTokenizer("abc").encode(["a", label], max_length=4)
@@ -66,7 +69,7 @@ def test_decode_is_the_inverse_of_encode():
 
 
 @pytest.mark.parametrize(
-    "charset, label, expected",
+    ("charset", "label", "expected"),
     [
         ("abc", "A-b C", "abc"),
         ("ABC", "a-b c", "ABC"),
