@@ -1,0 +1,1 @@
+"""CLIP, CLIP4STR and TCM as Flax modules, without input, output or training."""

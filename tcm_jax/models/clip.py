@@ -1,6 +1,6 @@
 """CLIP: image towers (ViT, ModifiedResNet), text tower, and the resizing of position embeddings.
 
-Source: openai/CLIP clip/model.py. Unlike there, both towers return every token, as text readers need them.
+Source: openai/CLIP clip/model.py. Unlike there, both towers return all tokens, which text recognition needs.
 """
 
 import math
@@ -10,20 +10,22 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from tcm_jax.models.convolution import Conv
 from tcm_jax.models.layers import Dense, Dtype, Embed, LayerNorm, Transformer, exact_gelu
 from tcm_jax.models.resnet import ModifiedResNet
 
-STEM_CELL = 4  # pixels
+STEM_CELL = 4  # pixels of a side
 
 
 @dataclass(frozen=True)
 class CLIPConfig:
-    """Sizes of a CLIP model. `vision_layers` as a tuple of four makes the image tower a ModifiedResNet.
+    """Sizes of a CLIP model.
 
-    `vision_stem`, widths of convolutions before the patches of a ViT, is no part of CLIP; it is for small models that
-    learn from nothing.
+    The image tower is a ModifiedResNet if `vision_layers` is a tuple of four numbers of blocks, else a ViT.
+    `vision_stem`, widths of convolutions before the patch embedding of a ViT, is not part of CLIP. It is for small
+    models that are trained from scratch.
     """
 
     embed_dim: int = 512
@@ -42,11 +44,16 @@ class CLIPConfig:
 
     @property
     def is_resnet(self) -> bool:
+        """Whether the image tower is a ModifiedResNet."""
         return not isinstance(self.vision_layers, int)
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches."""
+        """Rows and columns of patches of a ViT.
+
+        Raises:
+            ValueError: the image is not divisible into patches, or a patch not into cells of the stem.
+        """
         (h, w), (ph, pw) = self.image_size, self.patch_size
         if h % ph or w % pw:
             raise ValueError(f"image size {self.image_size} is not a multiple of the patch size {self.patch_size}")
@@ -86,17 +93,17 @@ PRESETS = {
 
 
 class Stem(nn.Module):
-    """Convolutions in front of a ViT, which see that a shifted letter is the same letter.
+    """Convolutions before the patch embedding of a ViT, which make it less sensitive to shifts of a letter.
 
-    Cells of 4 x 4 pixels, and for each width a 3 x 3 convolution over them, GELU and LayerNorm. The idea is that of
-    Xiao et al. 2021, "Early Convolutions Help Transformers See Better"; theirs are strided, with BatchNorm.
+    A linear embedding of cells of 4 x 4 pixels, and for each width a 3 x 3 convolution, GELU and LayerNorm. The idea is
+    that of Xiao et al. 2021, "Early Convolutions Help Transformers See Better"; theirs are strided, with BatchNorm.
     """
 
     widths: tuple[int, ...]
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Array) -> Array:
         """x [b, h, w, c] -> [b, h / 4, w / 4, widths[-1]]."""
         b, h, w, c = x.shape
         n = STEM_CELL
@@ -109,13 +116,14 @@ class Stem(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """CLIP's ViT with all-token output."""
+    """CLIP's ViT, which returns all tokens."""
 
     config: CLIPConfig
     dtype: Dtype = jnp.float32
     remat: str = "none"
 
-    def setup(self):
+    def setup(self) -> None:
+        """Creates layers and parameters, with the names of the original."""
         c = self.config
         assert isinstance(c.vision_layers, int)  # a tuple is a ModifiedResNet
         scale = nn.initializers.normal(c.vision_width**-0.5)
@@ -134,10 +142,14 @@ class VisionTransformer(nn.Module):
         self.ln_post = LayerNorm()
         self.proj = self.param("proj", scale, (c.vision_width, c.embed_dim))
 
-    def __call__(self, images: jax.Array, project: bool = True) -> jax.Array:
+    def __call__(self, images: Array, project: bool = True) -> Array:
         """All tokens of normalized `images` [b, h, w, 3], class token first.
 
-        Returns [b, 1 + n, embed_dim], or [b, 1 + n, vision_width] without the projection.
+        Returns:
+            [b, 1 + n, embed_dim], or [b, 1 + n, vision_width] without the projection.
+
+        Raises:
+            ValueError: the images have another size than the config says.
         """
         c = self.config
         if images.shape[1:] != (*c.image_size, 3):
@@ -147,25 +159,25 @@ class VisionTransformer(nn.Module):
         x = x.reshape(x.shape[0], -1, c.vision_width)  # [b, n, d]
         first = jnp.broadcast_to(self.class_embedding.astype(self.dtype), (x.shape[0], 1, c.vision_width))
         x = jnp.concatenate([first, x], axis=1)  # [b, 1 + n, d]
-        x = x + self.positional_embedding.astype(self.dtype)
-        x = self.ln_pre(x)
+        x = self.ln_pre(x + self.positional_embedding.astype(self.dtype))
         self.sow("intermediates", "ln_pre_out", x)
         x = self.ln_post(self.transformer(x))
         return self.project(x) if project else x
 
-    def project(self, tokens: jax.Array) -> jax.Array:
-        """Tokens [..., vision_width] in the space shared with text, [..., embed_dim]."""
+    def project(self, tokens: Array) -> Array:
+        """Projects tokens [..., vision_width] to the space shared with text, [..., embed_dim]."""
         return tokens @ self.proj.astype(self.dtype)
 
 
 class TextTower(nn.Module):
-    """CLIP's text tower: its parameters, and the transformer behind the embedding."""
+    """CLIP's text tower: its parameters, and its steps after the token embedding."""
 
     config: CLIPConfig
     dtype: Dtype = jnp.float32
     remat: str = "none"
 
-    def setup(self):
+    def setup(self) -> None:
+        """Creates layers and parameters, with the names of the original."""
         c = self.config
         self.token_embedding = Embed(
             c.vocab_size, c.text_width, embedding_init=nn.initializers.normal(0.02), dtype=self.dtype
@@ -179,8 +191,8 @@ class TextTower(nn.Module):
             "text_projection", nn.initializers.normal(c.text_width**-0.5), (c.text_width, c.embed_dim)
         )
 
-    def place(self, x: jax.Array) -> jax.Array:
-        """Embedded tokens [b, t, text_width] with the first t positions added.
+    def add_positions(self, x: Array) -> Array:
+        """Embedded tokens [b, t, text_width], with the embedding of the first t positions added.
 
         Raises:
             ValueError: more tokens than positions.
@@ -190,29 +202,30 @@ class TextTower(nn.Module):
             raise ValueError(f"{t} text tokens; the position embedding has {self.config.text_positions}")
         return x + self.positional_embedding[:t].astype(self.dtype)
 
-    def contextualize(self, x: jax.Array) -> jax.Array:
-        """Features of placed tokens, each of itself and those before it: [b, t, text_width]."""
+    def transform(self, x: Array) -> Array:
+        """The transformer, with a causal mask, and the last LayerNorm: x [b, t, text_width] -> the same shape."""
         return self.ln_final(self.transformer(x, jnp.tri(x.shape[1], dtype=bool)))
 
-    def project_text(self, x: jax.Array) -> jax.Array:
-        """Features [..., text_width] in the space shared with images, [..., embed_dim]."""
+    def project_text(self, x: Array) -> Array:
+        """Projects features [..., text_width] to the space shared with images, [..., embed_dim]."""
         return x @ self.text_projection.astype(self.dtype)
 
 
 class CLIP(TextTower):
-    """Both towers. The text tower's parameters lie at the top, as in PyTorch."""
+    """Both towers. The text tower's parameters are at the top level of the tree, as in PyTorch."""
 
-    def setup(self):
+    def setup(self) -> None:
+        """Creates the image tower and the temperature, and what the text tower has."""
         super().setup()
         tower = ModifiedResNet if self.config.is_resnet else VisionTransformer
         self.visual = tower(self.config, self.dtype, self.remat)
         self.logit_scale = self.param("logit_scale", nn.initializers.constant(math.log(1 / 0.07)), ())
 
-    def encode_image(self, images: jax.Array, project: bool = True) -> jax.Array:
-        """All image tokens; see the tower. A ModifiedResNet gives one token, its pooled embedding [b, 1, d].
+    def encode_image(self, images: Array, project: bool = True) -> Array:
+        """All tokens of images [b, h, w, 3], see `VisionTransformer`; the pooled one of a ModifiedResNet, [b, 1, d].
 
         Raises:
-            ValueError: `project` is off for a ModifiedResNet; its attention pooling and projection are one layer.
+            ValueError: `project` is False for a ModifiedResNet; its attention pooling and projection are one layer.
         """
         tower: Any = self.visual
         if not self.config.is_resnet:
@@ -221,43 +234,44 @@ class CLIP(TextTower):
             raise ValueError("a ModifiedResNet has no unprojected token output")
         return tower(images).tokens
 
-    def encode_text(self, ids: jax.Array, project: bool = True) -> jax.Array:
+    def encode_text(self, ids: Array, project: bool = True) -> Array:
         """Features at every position of token ids [b, t], t <= text_positions: [b, t, embed_dim or text_width].
 
-        Positions behind EOT hold real features too: CLIP has a causal mask and no padding mask.
+        Positions after EOT have features too: CLIP has a causal mask, but no padding mask.
         """
-        x = self.contextualize(self.place(self.token_embedding(ids)))
+        x = self.transform(self.add_positions(self.token_embedding(ids)))
         return self.project_text(x) if project else x
 
-    def __call__(self, images: jax.Array, ids: jax.Array) -> jax.Array:
-        """logits_per_image [images, texts]: scaled cosine similarity of class tokens and EOT features."""
-        image = self.encode_image(images)[:, 0]
-        text = eot_feature(self.encode_text(ids), ids)
-        image /= jnp.linalg.norm(image, axis=-1, keepdims=True)
-        text /= jnp.linalg.norm(text, axis=-1, keepdims=True)
+    def __call__(self, images: Array, ids: Array) -> Array:
+        """Scaled cosine similarity of class tokens and EOT features, logits_per_image [number of images, of texts]."""
+        features = self.encode_image(images)[:, 0], eot_feature(self.encode_text(ids), ids)
+        image, text = (x / jnp.linalg.norm(x, axis=-1, keepdims=True) for x in features)
         return jnp.exp(self.logit_scale) * image @ text.T
 
 
-def eot_feature(features: jax.Array, ids: jax.Array) -> jax.Array:
-    """The features [b, d] at the first end-of-text token, which has the highest id."""
+def eot_feature(features: Array, ids: Array) -> Array:
+    """Features [b, d] at the first end-of-text token, which has the highest id, of `features` [b, t, d]."""
     return jnp.take_along_axis(features, ids.argmax(-1)[:, None, None], axis=1)[:, 0]
 
 
-def resize_positional_embedding(table: jax.Array, old: tuple[int, int], new: tuple[int, int]) -> jax.Array:
-    """A ViT's position table for another patch grid.
+def resize_positional_embedding(table: Array, old: tuple[int, int], new: tuple[int, int]) -> Array:
+    """A ViT's position embedding, resized to another patch grid.
+
+    Bicubic as PyTorch's `interpolate(mode="bicubic", antialias=False)`; JAX's "cubic" has another kernel.
 
     Args:
         table: [1 + rows * columns, d] of the grid `old`, class token first.
         old, new: (rows, columns).
 
     Returns:
-        [1 + new rows * new columns, d]: bicubic as PyTorch's `interpolate(mode="bicubic", antialias=False)`. (JAX's
-        own "cubic" uses another kernel.)
+        [1 + new rows * new columns, d].
+
+    Raises:
+        ValueError: the table has another number of rows than `old` asks for.
     """
     if old == new:
         return table
-    if len(table) != 1 + math.prod(old):
-        needed = 1 + math.prod(old)
+    if len(table) != (needed := 1 + math.prod(old)):
         raise ValueError(f"the position table has {len(table)} rows; a {old[0]}x{old[1]} grid needs {needed}")
     d = table.shape[1]
     method = jax.image.ResizeMethod.CUBIC_PYTORCH

@@ -1,20 +1,23 @@
-"""Convolutions, BatchNorm and resizing with PyTorch's conventions, for the detectors. Maps are [b, h, w, d]."""
+"""Convolutions, BatchNorm and resizing with PyTorch's conventions, for the detectors.
+
+Feature maps are [b, h, w, d].
+"""
 
 from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from tcm_jax.models.layers import Dtype
 
 torch_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # PyTorch's default of Conv2d
 
+_MAX_PIXELS = 1024  # of a step of `kernel_gradient_by_rows`, so that their neighbourhoods fit in a CPU's cache
 
-PIXELS = 1024  # whose neighbourhoods fit a CPU's cache; see `kernel_gradient_by_rows`
 
-
-def convolution(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+def convolution(x: Array, kernel: Array, stride: int = 1) -> Array:
     """x [b, h, w, c] and kernel [size, size, c, d], padded by half its size -> [b, h / stride, w / stride, d]."""
     pad = len(kernel) // 2
     return jax.lax.conv_general_dilated(
@@ -23,43 +26,43 @@ def convolution(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
 
 
 @jax.custom_vjp
-def trained_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`convolution` of stride 1 whose gradient is faster on CPUs."""
+def trainable_convolution(x: Array, kernel: Array) -> Array:
+    """`convolution` of stride 1, with a gradient that is faster on CPUs."""
     return convolution(x, kernel)
 
 
-def _forward(x: jax.Array, kernel: jax.Array):
+def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
     return convolution(x, kernel), (x, kernel)
 
 
-def _backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array):
+def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    (to_x,) = jax.vjp(lambda x: convolution(x, kernel), x)[1](gradient)
-    to_kernel = jax.lax.platform_dependent(
+    (x_gradient,) = jax.vjp(lambda x: convolution(x, kernel), x)[1](gradient)
+    kernel_gradient = jax.lax.platform_dependent(
         x, gradient, kernel, cpu=kernel_gradient_by_rows, default=kernel_gradient_as_convolution
     )
-    return to_x, to_kernel
+    return x_gradient, kernel_gradient
 
 
-def kernel_gradient_as_convolution(x: jax.Array, gradient: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Gradient of `kernel`, of the convolution of `x` with it, given that of the result."""
+def kernel_gradient_as_convolution(x: Array, gradient: Array, kernel: Array) -> Array:
+    """Gradient of a `convolution` by its kernel, given the gradient by its result."""
     return jax.vjp(lambda kernel: convolution(x, kernel), kernel)[1](gradient)[0]
 
 
-def kernel_gradient_by_rows(x: jax.Array, gradient: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The same as a sum of matrix products over a few rows of the maps.
+def kernel_gradient_by_rows(x: Array, gradient: Array, kernel: Array) -> Array:
+    """`kernel_gradient_as_convolution`, computed as a sum of matrix products over a few rows at a time.
 
-    XLA's CPU backend takes up to four times as long for the convolution that this gradient is. Neighbourhoods are
-    taken from the maps with fewer channels: sum_p x(p + k) g(p) is sum_p x(p) g(p - k) too.
+    XLA's CPU backend takes up to four times as long for the convolution. Neighbourhoods are taken from the array with
+    fewer channels: sum_p x(p + k) g(p) is also sum_p x(p) g(p - k).
     """
     size, pad = len(kernel), len(kernel) // 2
     swap = gradient.shape[-1] < x.shape[-1]
     around, plain = (gradient, x) if swap else (x, gradient)
     around = jnp.pad(around, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     b, h, w, d = plain.shape
-    rows = max(n for n in range(1, h + 1) if h % n == 0 and (n == 1 or b * n * w <= PIXELS))
+    rows = max(n for n in range(1, h + 1) if h % n == 0 and (n == 1 or b * n * w <= _MAX_PIXELS))
 
-    def add(total: jax.Array, row: jax.Array) -> tuple[jax.Array, None]:
+    def add(total: Array, row: Array) -> tuple[Array, None]:
         part = jax.lax.dynamic_slice_in_dim(around, row, rows + 2 * pad, 1)
         shifted = [part[:, i : i + rows, j : j + w] for i in range(size) for j in range(size)]
         columns = jnp.concatenate(shifted, axis=-1).reshape(b * rows * w, -1)  # [pixels, size * size * c]
@@ -72,14 +75,14 @@ def kernel_gradient_by_rows(x: jax.Array, gradient: jax.Array, kernel: jax.Array
     return total.astype(kernel.dtype)
 
 
-trained_convolution.defvjp(_forward, _backward)
+trainable_convolution.defvjp(_forward, _backward)
 
 
 class Conv(nn.Module):
-    """Convolution padded by half the kernel; `kernel` is [size, size, in, out].
+    """Convolution padded by half the kernel size; `kernel` is [size, size, in, out].
 
-    Size 1 is a product of two matrices: on XLA's CPU backend it takes half of the convolution's time, and a quarter
-    with its gradients.
+    Size 1 is a product of two matrices, which takes half of the time on XLA's CPU backend, and a quarter with its
+    gradients.
     """
 
     features: int
@@ -91,11 +94,11 @@ class Conv(nn.Module):
 
     @property
     def border(self) -> str | None:
-        """What it has to see beyond the border of an image on a larger canvas, see `tcm_jax.detection.padding`."""
+        """Padding that it needs around an image on a larger canvas, see `tcm_jax.detection.padding`."""
         return "zeros" if self.size > 1 else None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Array) -> Array:
         """x [b, h, w, d] -> [b, h / stride, w / stride, features]."""
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
@@ -103,7 +106,7 @@ class Conv(nn.Module):
         if self.size == self.stride == 1:
             y = (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], self.features)
         elif self.stride == 1:
-            y = trained_convolution(x, kernel)
+            y = trainable_convolution(x, kernel)
         else:
             y = convolution(x, kernel, self.stride)
         if self.use_bias:
@@ -112,7 +115,7 @@ class Conv(nn.Module):
 
 
 class ConvModule(nn.Module):
-    """A convolution one level deeper in the tree, as mmcv's class of this name."""
+    """A convolution one level deeper in the parameter tree, as mmcv's class of this name."""
 
     features: int
     size: int
@@ -120,26 +123,23 @@ class ConvModule(nn.Module):
     dtype: Dtype
     kernel_init: nn.initializers.Initializer
 
-    def setup(self):
-        self.conv = Conv(
-            self.features, self.size, use_bias=self.use_bias, dtype=self.dtype, kernel_init=self.kernel_init
-        )
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return self.conv(x)
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """x [b, h, w, d] -> [b, h, w, features]."""
+        return Conv(self.features, self.size, 1, self.use_bias, self.dtype, self.kernel_init, name="conv")(x)
 
 
 class Deconv(nn.Module):
     """Transposed convolution of size and stride 2 with bias; `kernel` is [2, 2, in, out].
 
-    Its windows do not overlap: every pixel becomes a square of four, each a matrix product of its own.
+    Its windows do not overlap, so that it is one matrix product from each pixel to four.
     """
 
     features: int
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Array) -> Array:
         """x [b, h, w, d] -> [b, 2 h, 2 w, features]."""
         b, h, w, d = x.shape
         kernel = self.param("kernel", torch_init, (2, 2, d, self.features)).astype(self.dtype)
@@ -156,8 +156,8 @@ class BatchNorm(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """x [b, h, w, d]. `train` normalizes by the batch and updates the running statistics."""
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """x [b, h, w, d]; `train` normalizes by the statistics of the batch and updates the running ones."""
         features = x.shape[-1:]
         scale = self.param("scale", nn.initializers.ones, features)
         bias = self.param("bias", nn.initializers.zeros, features)
@@ -165,26 +165,26 @@ class BatchNorm(nn.Module):
         var = self.variable("batch_stats", "var", jnp.ones, features)
         if train:
             y = x.astype(jnp.float32)
-            now = y.mean((0, 1, 2))
-            spread = jnp.square(y - now).mean((0, 1, 2))
+            batch_mean = y.mean((0, 1, 2))
+            batch_var = jnp.square(y - batch_mean).mean((0, 1, 2))
             if not self.is_initializing():
                 count = x.size // x.shape[-1]
-                mean.value = 0.9 * mean.value + 0.1 * now
-                var.value = 0.9 * var.value + 0.1 * spread * (count / max(count - 1, 1))
+                mean.value = 0.9 * mean.value + 0.1 * batch_mean
+                var.value = 0.9 * var.value + 0.1 * batch_var * (count / max(count - 1, 1))
         else:
-            now, spread = mean.value, var.value
-        factor = scale * jax.lax.rsqrt(spread + 1e-5)
-        return (x * factor + (bias - now * factor)).astype(self.dtype)
+            batch_mean, batch_var = mean.value, var.value
+        factor = scale * jax.lax.rsqrt(batch_var + 1e-5)
+        return (x * factor + (bias - batch_mean * factor)).astype(self.dtype)
 
 
-def upsample(x: jax.Array, factor: int) -> jax.Array:
-    """Nearest neighbour, [b, h, w, d] -> [b, factor h, factor w, d]."""
+def upsample(x: Array, factor: int) -> Array:
+    """Nearest-neighbour upsampling, [b, h, w, d] -> [b, factor h, factor w, d]."""
     b, h, w, d = x.shape
     x = jnp.broadcast_to(x[:, :, None, :, None], (b, h, factor, w, factor, d))
     return x.reshape(b, factor * h, factor * w, d)
 
 
-def resize_bilinear(x: jax.Array, size: Sequence[int]) -> jax.Array:
+def resize_bilinear(x: Array, size: Sequence[int]) -> Array:
     """PyTorch's interpolate(mode="bilinear", align_corners=False): [b, h, w, d] -> [b, *size, d]."""
     b, _, _, d = x.shape
     return jax.image.resize(x, (b, *size, d), "bilinear", antialias=False)

@@ -1,27 +1,23 @@
 """The two-stream character decoder (PARSeq's), used once per branch by CLIP4STR.
 
-Source: strhub/models/vl_str/modules.py of the original. The query stream asks "which character stands at
-position i?"; the content stream holds the characters known so far.
+Source: strhub/models/vl_str/modules.py of the original. The query stream asks which character stands at position i;
+the content stream holds the characters known so far.
 
-Arrays carry a group axis g: alternatives of one sample that share its image (permutations in training, 1 else).
+Arrays have a group axis g, for alternatives of one sample that share its image: the permutations of a label in
+training, else 1.
 """
 
+import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import Array
 
-from tcm_jax.models.layers import (
-    Attention,
-    Dense,
-    Dtype,
-    KeyValue,
-    LayerNorm,
-    decoder_init,
-    exact_gelu,
-    rows_over_mesh,
-)
+from tcm_jax.models.layers import Attention, Dense, Dtype, KeyValue, LayerNorm, decoder_init, exact_gelu, shard_batch
+
+LayerMemories = Sequence[list[KeyValue]]  # by memory and layer, see `Decoder.project_memory`
 
 
 class TwoStreamDecoderLayer(nn.Module):
@@ -33,7 +29,8 @@ class TwoStreamDecoderLayer(nn.Module):
     dropout: float = 0.1
     dtype: Dtype = jnp.float32
 
-    def setup(self):
+    def setup(self) -> None:
+        """Creates the layers, with the names of the original."""
         attention = {"dtype": self.dtype, "kernel_init": decoder_init}
         self.self_attn = Attention(self.width, self.heads, **attention)
         self.cross_attn = Attention(self.width, self.heads, **attention)
@@ -43,30 +40,23 @@ class TwoStreamDecoderLayer(nn.Module):
         self.norm_q, self.norm_c = LayerNorm(), LayerNorm()
         self.drop = nn.Dropout(self.dropout)
 
-    def key_value(self, content: jax.Array) -> KeyValue:
+    def key_value(self, content: Array) -> KeyValue:
         """Self-attention keys and values of the content stream [b, g, t, d]."""
         return self.self_attn.key_value(self.norm_c(content))
 
     def stream(
-        self,
-        x: jax.Array,
-        normed: jax.Array,
-        content: KeyValue,
-        memories: Sequence[KeyValue],
-        mask: jax.Array,
-        train: bool,
-    ) -> jax.Array:
-        """One stream through the layer.
+        self, x: Array, normed: Array, content: KeyValue, memories: Sequence[KeyValue], mask: Array, train: bool
+    ) -> Array:
+        """Passes one stream through the layer.
 
         Args:
-            x: [b, g, q, d]; normed: the same, normalized by the stream's own norm.
-            content: keys and values of the content; memories: projected by `cross_attn`.
+            x: [b, g, q, d].
+            normed: x, normalized by the stream's own norm.
+            content: keys and values of the content.
+            memories: keys and values of `cross_attn`.
             mask: True where a content key is visible, broadcasting to [b, g, q, t].
         """
-
-        def drop(y: jax.Array) -> jax.Array:
-            return self.drop(y, deterministic=not train)
-
+        drop = functools.partial(self.drop, deterministic=not train)
         x = x + drop(self.self_attn(normed, [content], mask, drop))
         x = x + drop(self.cross_attn(self.norm1(x), memories, None, drop))
         y = drop(exact_gelu(self.linear1(self.norm2(x))))
@@ -77,7 +67,8 @@ class Decoder(nn.Module):
     """Character embedding, position queries, layers, classifier.
 
     Args:
-        num_tokens: size of the embedding (characters, EOS, BOS, PAD); num_classes: outputs of the classifier.
+        num_tokens: size of the embedding: characters, EOS, BOS, PAD.
+        num_classes: outputs of the classifier: characters and EOS.
         max_positions: number of position queries, max_label_length + 1.
     """
 
@@ -91,7 +82,8 @@ class Decoder(nn.Module):
     dropout: float = 0.1
     dtype: Dtype = jnp.float32
 
-    def setup(self):
+    def setup(self) -> None:
+        """Creates layers and parameters, with the names of the original."""
         self.layers = [
             TwoStreamDecoderLayer(self.width, self.heads, self.mlp_ratio, self.dropout, self.dtype)
             for _ in range(self.depth)
@@ -102,94 +94,87 @@ class Decoder(nn.Module):
         self.head = Dense(self.num_classes, dtype=self.dtype, kernel_init=decoder_init)
         self.drop = nn.Dropout(self.dropout)
 
-    def positions(self, start: jax.Array | int, length: int) -> jax.Array:
+    def positions(self, start: Array | int, length: int) -> Array:
         """Position queries start .. start + length - 1, [1, 1, length, d]."""
         return jax.lax.dynamic_slice_in_dim(self.pos_queries, start, length, axis=1)[None].astype(self.dtype)
 
-    def embed(self, ids: jax.Array, positions: jax.Array) -> jax.Array:
-        """Content stream of `ids` [b, g, t]; BOS has no position, character k has query k. [b, g, t, d]."""
+    def embed(self, ids: Array, positions: Array) -> Array:
+        """Input of the content stream: embedded `ids` [b, g, t] with `positions` added, [b, g, t, d]."""
         return self.text_embed(ids) * jnp.asarray(self.width**0.5, self.dtype) + positions
 
-    def project_memory(self, memory: jax.Array) -> list[KeyValue]:
+    def project_memory(self, memory: Array) -> list[KeyValue]:
         """Keys and values of `memory` [b, g, m, d], one pair per layer."""
         return [layer.cross_attn.key_value(memory) for layer in self.layers]
 
     def __call__(
-        self,
-        ids: jax.Array,
-        memories: Sequence[Sequence[KeyValue]],
-        query_mask: jax.Array,
-        content_mask: jax.Array,
-        train: bool = False,
-    ) -> jax.Array:
+        self, ids: Array, memories: LayerMemories, query_mask: Array, content_mask: Array, train: bool = False
+    ) -> Array:
         """Logits of all positions at once.
 
         Args:
             ids: content ids [b, 1 or g, t], BOS first.
-            memories: results of `project_memory`; attention runs over all of them together.
-            query_mask: True where query i may see content j, broadcasting to [b, g, q, t]; q positions are asked.
-            content_mask: the same for the content stream, to [b, g, t, t]. A decoder of one layer never uses it.
+            memories: results of `project_memory`; attention runs over all of their keys.
+            query_mask: True where query i may see content j, broadcasting to [b, g, q, t] for q positions.
+            content_mask: the same for the content stream, to [b, g, t, t]; unused by a decoder of one layer.
 
         Returns:
             float32 [b, g, q, num_classes].
         """
-
-        def drop(y: jax.Array) -> jax.Array:
-            return self.drop(y, deterministic=not train)
-
-        b, _, t = ids.shape
-        groups, asked = query_mask.shape[1], query_mask.shape[2]
-        null = jnp.zeros_like(self.positions(0, 1))
-        content = self.embed(ids, jnp.concatenate([null, self.positions(0, t - 1)], axis=2))
-        content = drop(rows_over_mesh(content))
-        query = jnp.broadcast_to(self.positions(0, asked), (b, groups, asked, self.width))
-        query = drop(rows_over_mesh(query))
-        for i, layer in enumerate(self.layers):
-            memory = [m[i] for m in memories]
+        t = ids.shape[2]
+        groups, num_queries = query_mask.shape[1:3]
+        bos_position = jnp.zeros_like(self.positions(0, 1))  # BOS has no position, character k has query k
+        content = self.embed(ids, jnp.concatenate([bos_position, self.positions(0, t - 1)], axis=2))
+        query = jnp.broadcast_to(self.positions(0, num_queries), (len(ids), groups, num_queries, self.width))
+        content, query = (self.drop(shard_batch(x), deterministic=not train) for x in (content, query))
+        for n, layer in enumerate(self.layers):
+            memory = [m[n] for m in memories]
             key_value = layer.key_value(content)
-            query = rows_over_mesh(layer.stream(query, layer.norm_q(query), key_value, memory, query_mask, train))
-            if i + 1 < len(self.layers):
-                content = jnp.broadcast_to(content, (b, groups, t, self.width))
+            query = shard_batch(layer.stream(query, layer.norm_q(query), key_value, memory, query_mask, train))
+            if n + 1 < self.depth:
+                content = jnp.broadcast_to(content, (len(ids), groups, t, self.width))
                 content = layer.stream(content, layer.norm_c(content), key_value, memory, content_mask, train)
         return self.head(self.norm(query)).astype(jnp.float32)
 
     def empty_cache(self, batch: int) -> list[KeyValue]:
         """Zero keys and values for `decode_step`, [b, k, 1, max_positions, e] per layer."""
-        shape = (batch, self.heads, 1, self.max_positions, self.width // self.heads)
-        return [(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype)) for _ in range(self.depth)]
+        zeros = jnp.zeros((batch, self.heads, 1, self.max_positions, self.width // self.heads), self.dtype)
+        return [(zeros, zeros)] * self.depth
 
     def decode_step(
-        self, token: jax.Array, i: jax.Array, cache: list[KeyValue], memories: Sequence[Sequence[KeyValue]]
-    ) -> tuple[jax.Array, list[KeyValue]]:
+        self, token: Array, i: Array, cache: list[KeyValue], memories: LayerMemories
+    ) -> tuple[Array, list[KeyValue]]:
         """Logits of position i, left to right.
 
-        Causal masks never let an old character see a new one, so the content's keys and values of earlier steps
-        stay valid and only the new token passes through the layers.
+        A causal mask hides new characters from earlier ones. So the content's keys and values of earlier steps stay
+        valid, and only the new token passes through the layers.
 
         Args:
             token: the token before position i (BOS for i = 0), [b].
+            cache: `empty_cache`, then the one that the step before returned.
+            memories: results of `project_memory`.
 
         Returns:
-            float32 logits [b, num_classes] and the grown cache.
+            (float32 logits [b, num_classes], the new cache).
         """
         position = jnp.where(i > 0, self.positions(jnp.maximum(i - 1, 0), 1), 0)
         content = self.embed(token[:, None, None], position)  # [b, 1, 1, d]
         query = jnp.broadcast_to(self.positions(i, 1), content.shape)
         visible = jnp.arange(self.max_positions) <= i
-        grown = []
-        for n, (layer, (keys, values)) in enumerate(zip(self.layers, cache, strict=True)):
+        new_cache = []
+        for n, (layer, cached) in enumerate(zip(self.layers, cache, strict=True)):
             memory = [m[n] for m in memories]
-            key, value = layer.key_value(content)
-            keys = jax.lax.dynamic_update_slice_in_dim(keys, key, i, axis=3)
-            values = jax.lax.dynamic_update_slice_in_dim(values, value, i, axis=3)
-            grown.append((keys, values))
+            keys, values = (
+                jax.lax.dynamic_update_slice_in_dim(old, new, i, axis=3)
+                for old, new in zip(cached, layer.key_value(content), strict=True)
+            )
+            new_cache.append((keys, values))
             query = layer.stream(query, layer.norm_q(query), (keys, values), memory, visible, False)
             if n + 1 < self.depth:
                 content = layer.stream(content, layer.norm_c(content), (keys, values), memory, visible, False)
-        return self.head(self.norm(query))[:, 0, 0].astype(jnp.float32), grown
+        return self.head(self.norm(query))[:, 0, 0].astype(jnp.float32), new_cache
 
 
-def cloze_mask(t: int) -> jax.Array:
-    """Bool [t, t]: query i sees every content position but i + 1, its own character."""
-    at = jnp.arange(t)
-    return at != at[:, None] + 1
+def cloze_mask(t: int) -> Array:
+    """Bool [t, t]: query i sees all content positions except i + 1, its own character."""
+    position = jnp.arange(t)
+    return position != position[:, None] + 1

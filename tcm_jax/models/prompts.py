@@ -1,31 +1,30 @@
-"""TCM's prompts: text tower with learnable contexts, language prompt generator, context decoder.
+"""TCM's prompts: text tower with learnable context vectors, language prompt generator, context decoder.
 
 Source: TCM section 3; ocrclip/models.py (CLIPTextContextEncoder, PromptGenerator, ContextDecoder).
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jax import Array
 
 from tcm_jax.models.clip import TextTower
-from tcm_jax.models.layers import Dense, Dtype, LayerNorm, attend, decoder_init, exact_gelu, heads_first
+from tcm_jax.models.layers import Dense, Dtype, LayerNorm, decoder_init, exact_gelu, project_and_attend
 
 
 class TextContextEncoder(TextTower):
     """CLIP's text tower for prompts of words and learnable vectors."""
 
-    def __call__(
-        self, ids: jax.Array | None, contexts: jax.Array | None = None, conditional: jax.Array | None = None
-    ) -> jax.Array:
+    def __call__(self, ids: Array | None, contexts: Array | None = None, conditional: Array | None = None) -> Array:
         """Features of prompts at their end-of-text token.
 
-        A prompt is [SOT, contexts, words, EOT, padding]; without `ids` it is the contexts alone, read at the last.
-        Padding needs no mask: it lies behind EOT, where the causal mask hides it.
+        A prompt is [SOT, contexts, words, EOT, padding]. Without `ids` it is the contexts alone, and the feature of
+        the last one is taken. Padding needs no mask: it follows EOT, where the causal mask hides it.
 
         Args:
             ids: token ids int [k, t] of k prompts.
             contexts: learnable vectors [1, n, d], the same for all prompts.
-            conditional: [b, d], added to every position of the prompts of image i (language prompt generator).
+            conditional: [b, d] of the language prompt generator; row i is added to every position of the prompts of
+                image i.
 
         Returns:
             [b, k, embed_dim]; b is 1 without `conditional`.
@@ -34,15 +33,12 @@ class TextContextEncoder(TextTower):
             ValueError: a prompt longer than the position embedding.
         """
         x, end = self.embed(ids, contexts, conditional)  # [b * k, t, d]
-        x = self.contextualize(x)
-        x = jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0]  # [b * k, d]
+        x = jnp.take_along_axis(self.transform(x), end[:, None, None], axis=1)[:, 0]  # [b * k, d]
         k = 1 if ids is None else len(ids)
         return self.project_text(x).reshape(-1, k, self.config.embed_dim)
 
-    def embed(
-        self, ids: jax.Array | None, contexts: jax.Array | None, conditional: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array]:
-        """What enters the transformer, [b * k, t, d] image by image, and the position that is read, [b * k]."""
+    def embed(self, ids: Array | None, contexts: Array | None, conditional: Array | None) -> tuple[Array, Array]:
+        """Input of the transformer, [b * k, t, d] image by image, and the index of the output token, [b * k]."""
         if ids is None:
             if contexts is None:
                 raise ValueError("a prompt needs words, learnable vectors or both")
@@ -59,17 +55,17 @@ class TextContextEncoder(TextTower):
             x = x + conditional.astype(self.dtype)[:, None, None]  # [b, k, t, d]
             end = jnp.tile(end, conditional.shape[0])
             x = x.reshape(-1, *x.shape[2:])  # [b * k, t, d]
-        return self.place(x), end
+        return self.add_positions(x), end
 
 
 class PromptGenerator(nn.Module):
-    """Language prompt generator: the global image feature to a vector for the text tower. Width stays as it is."""
+    """Language prompt generator: an MLP from the global image feature to a vector of the text tower's width."""
 
     features: int
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Array) -> Array:
         """x [b, d] -> [b, features]."""
         x = LayerNorm(name="prompt_proj_0")(x)
         x = nn.relu(Dense(x.shape[-1], dtype=self.dtype, kernel_init=decoder_init, name="prompt_proj_1")(x))
@@ -84,23 +80,14 @@ class CrossAttention(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, memory: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-        """x [b, q, d] over memory [b, m, d] -> [b, q, d]. mask: bool [b, m], places of the memory that count."""
-        width = x.shape[-1]
-        split = (self.heads, width // self.heads)
-
-        def project(name: str, y: jax.Array) -> jax.Array:
-            dense = Dense(split, use_bias=False, dtype=self.dtype, kernel_init=decoder_init, name=name)
-            return heads_first(dense(y[:, None]))
-
-        visible = None if mask is None else mask[:, None, None]  # [b, 1, 1, m]
-        y = attend(project("q_proj", x), [(project("k_proj", memory), project("v_proj", memory))], visible)
-        y = y.transpose(0, 2, 3, 1, 4)  # [b, 1, q, k, e]
-        return Dense(width, inputs=2, dtype=self.dtype, kernel_init=decoder_init, name="proj")(y)[:, 0]
+    def __call__(self, x: Array, memory: Array, mask: Array | None = None) -> Array:
+        """x [b, q, d] over memory [b, m, d] -> [b, q, d]; mask: valid memory tokens, bool [b, m]."""
+        options = {"use_bias": False, "dtype": self.dtype, "kernel_init": decoder_init}
+        return project_and_attend(x, memory, mask, x.shape[-1], self.heads, "proj", **options)
 
 
 class TransformerDecoderLayer(nn.Module):
-    """Pre-norm block: self-attention, attention to the memory, MLP with exact GELU."""
+    """Pre-norm block: self-attention, cross-attention to the memory, MLP with exact GELU."""
 
     heads: int
     dropout: float
@@ -108,13 +95,9 @@ class TransformerDecoderLayer(nn.Module):
 
     @nn.compact
     def __call__(
-        self,
-        x: jax.Array,
-        memory: jax.Array,
-        train: bool,
-        query_mask: jax.Array | None,
-        memory_mask: jax.Array | None,
-    ) -> jax.Array:
+        self, x: Array, memory: Array, train: bool, query_mask: Array | None, memory_mask: Array | None
+    ) -> Array:
+        """x [b, q, d], memory [b, m, d] -> [b, q, d]; masks as of `ContextDecoder`."""
         width = x.shape[-1]
         drop = nn.Dropout(self.dropout, deterministic=not train)
         y = LayerNorm(name="norm1")(x)
@@ -128,8 +111,8 @@ class TransformerDecoderLayer(nn.Module):
 class ContextDecoder(nn.Module):
     """Transformer decoder of a small width between two projections.
 
-    Once it is the visual prompt generator (image tokens look at the text), once the release's context decoder (the
-    text looks at the image).
+    TCM has two: the visual prompt generator, where image tokens attend to the text, and the release's context
+    decoder, where the text attends to the image tokens.
     """
 
     width: int
@@ -141,16 +124,16 @@ class ContextDecoder(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: jax.Array,
-        memory: jax.Array,
+        x: Array,
+        memory: Array,
         train: bool = False,
-        query_mask: jax.Array | None = None,
-        memory_mask: jax.Array | None = None,
-    ) -> jax.Array:
-        """x [b, q, d] looks at memory [b, m, d] -> [b, q, d]. Masks: bool [b, q] and [b, m], what counts."""
+        query_mask: Array | None = None,
+        memory_mask: Array | None = None,
+    ) -> Array:
+        """x [b, q, d] attends to memory [b, m, d] -> [b, q, d]. Masks: valid tokens of both, bool [b, q] and [b, m]."""
 
-        def project(features: int, name: str, x: jax.Array) -> jax.Array:
-            """LayerNorm and a linear layer, places 0 and 1 of what PyTorch has as one Sequential."""
+        def project(features: int, name: str, x: Array) -> Array:
+            """LayerNorm and a linear layer, items 0 and 1 of a Sequential of the original."""
             dense = Dense(features, dtype=self.dtype, kernel_init=decoder_init, name=f"{name}_1")
             return dense(LayerNorm(name=f"{name}_0")(x))
 

@@ -4,15 +4,17 @@ Sources: "Turning a CLIP Model into a Scene Text Detector" (CVPR 2023), section 
 release (OCRCLIP, instance_class_matching); FastTCM: "Turning a CLIP Model into a Scene Text Spotter" (TPAMI 2024).
 """
 
+import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.sharding import PartitionSpec as P
 
 from tcm_jax.models.clip import CLIPConfig
@@ -26,28 +28,15 @@ PAPER_PROMPT = "Text"
 
 
 def resnet_clip(
-    layers: tuple[int, ...] = (3, 4, 6, 3), width: int = 64, embed_dim: int = 1024, side: int = 640, **changes: int
+    layers: tuple[int, ...] = (3, 4, 6, 3), width: int = 64, embed_dim: int = 1024, side: int = 640, **changes: Any
 ) -> CLIPConfig:
     """Sizes of a CLIP whose image tower is a ModifiedResNet, for images of `side` pixels and short prompts.
 
-    `changes` are fields of `CLIPConfig`; the released TCM has the 32 vision_heads of RN50 whatever the width.
+    `changes` are fields of `CLIPConfig`; the released TCM has the 32 vision_heads of RN50 for all widths.
     """
-    sizes: dict[str, Any] = {
-        "vision_heads": width // 2,
-        "text_width": 512,
-        "text_heads": 8,
-        "text_layers": 12,
-        "text_positions": 18,
-        **changes,
-    }
-    return CLIPConfig(
-        embed_dim=embed_dim,
-        image_size=(side, side),
-        patch_size=(STRIDE, STRIDE),
-        vision_width=width,
-        vision_layers=layers,
-        **sizes,
-    )
+    size, cell = (side, side), (STRIDE, STRIDE)
+    config = CLIPConfig(embed_dim, size, cell, width, layers, vision_heads=width // 2, text_positions=18)
+    return dataclasses.replace(config, **changes)
 
 
 BACKBONES = {
@@ -58,9 +47,8 @@ BACKBONES = {
     "RN50x64": resnet_clip((3, 15, 36, 10), 128, 1024, text_width=1024, text_heads=16),
 }
 
-
-# Which axes of the mesh cut each parameter, by path; see `tcm_jax.training.partition`.
-# Without text matching there is neither text tower nor attention pooling nor any prompt.
+# Mesh axes over which each parameter is sharded, by path; see `tcm_jax.training.partition`.
+# Without text matching there is no text tower, no attention pooling and no prompt.
 TCM_BASELINE_PARTITION = (
     (r"^backbone/.*kernel$", P(None, None, None, "fsdp")),  # [h, w, in, out]
     (r"^(neck|bbox_head)/.*kernel$", P(None, None, None, "fsdp")),
@@ -85,21 +73,22 @@ class TCMConfig:
     """Components of TCM. Defaults are the released TCM-DB for ICDAR2015; the paper's ablation is in the fields.
 
     Args:
-        clip: sizes of both towers. Its image_size is the side that the position grid of the attention pooling
-            belongs to (other images interpolate it), its text_positions are the tokens of the longest prompt.
-        text_matching: off is the baseline, a CLIP ResNet without attention pooling and without text.
-        prompt: predefined words, tokenized by CLIP's BPE; "" leaves the learnable vectors alone.
-        learnable_prompt: number of learnable vectors before the words, 0 for none.
-        language_prompt: the global image feature, through two layers, is added to the prompt (LG).
-        visual_prompt: image tokens look at the text and are refined by what they see (VG).
-        context_decoder: the text looks at the image tokens and is refined; in the release, not in the paper.
-        decoder_width, decoder_layers, decoder_heads, dropout: of the two decoders that do this.
+        clip: sizes of both towers. Its image_size is that of the position embedding of the attention pooling, which
+            is resized for other images; its text_positions are the number of tokens of the longest prompt.
+        text_matching: False is the baseline, a CLIP ResNet without attention pooling and without text.
+        prompt: predefined words, tokenized by CLIP's BPE; "" for learnable vectors only.
+        learnable_prompt: number of learnable vectors before the words.
+        language_prompt: the global image feature, after two layers, is added to the prompt (LG).
+        visual_prompt: image tokens attend to the text, and the result is added to them (VG).
+        context_decoder: the text attends to the image tokens, and the result is added to it; in the release, not in
+            the paper.
+        decoder_width, decoder_layers, decoder_heads, dropout: of the decoders of the last two.
         tau: temperature of the auxiliary loss.
-        scale_score_map: CLIP's learned scale multiplies the score map; `tau` is its start and has no other use.
-        fast: FastTCM. A learned meta query takes the place of the image feature in the language prompt, so that the
-            text does not depend on the image and is computed once; the image reaches it by bimodal similarity
-            matching. The release's projection there, a parameter of 1024 x 512, fits no released text width; here it
-            is square, embed_dim x embed_dim, and starts as the identity, which is the paper's formula.
+        scale_score_map: the score map is multiplied by CLIP's learned scale, of which `tau` is the initial value only.
+        fast: FastTCM. A learned meta query replaces the image feature in the language prompt, so that the text does
+            not depend on the image and is computed once; the image reaches it by bimodal similarity matching. The
+            release's projection there, a parameter of 1024 x 512, fits no released text width; here it is square,
+            embed_dim x embed_dim, and starts as the identity, which is the paper's formula.
         freeze_batch_norm: the backbone normalizes by its running statistics in training too.
     """
 
@@ -119,7 +108,7 @@ class TCMConfig:
     fast: bool = False
     freeze_batch_norm: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.clip.is_resnet:
             raise ValueError("TCM reads the stages of a ResNet; vision_layers must be a list of four numbers")
         if not self.text_matching:
@@ -146,32 +135,31 @@ class TCMConfig:
 
     @property
     def prompt_tokens(self) -> int:
-        """Tokens of the whole prompt."""
-        ids = self.prompt_ids
-        return self.learnable_prompt + (0 if ids is None else ids.shape[1])
+        """Number of tokens of the prompt, words and learnable vectors."""
+        return self.learnable_prompt + (0 if self.prompt_ids is None else self.prompt_ids.shape[1])
 
     @property
     def constant_text(self) -> bool:
-        """Whether what the text tower computes is the same for all images."""
+        """Whether the text embedding is the same for all images."""
         return self.text_matching and (self.fast or not self.language_prompt)
 
 
 class TCMOutput(NamedTuple):
-    """Of a batch.
+    """Result of a forward pass.
 
     Args:
-        outputs: what the head gives.
+        outputs: of the head.
         score_map: similarity of text and image tokens, float32 [b, h / 32, w / 32]; None for the baseline.
-        logits: of the auxiliary loss, the score map over the temperature.
+        logits: of the auxiliary loss: the score map, divided by the temperature.
     """
 
     outputs: Any
-    score_map: jax.Array | None
-    logits: jax.Array | None
+    score_map: Array | None
+    logits: Array | None
 
 
-def normalize(x: jax.Array) -> jax.Array:
-    """Unit vectors along the last axis, float32; PyTorch's F.normalize."""
+def normalize(x: Array) -> Array:
+    """x, divided by its L2 norm over the last axis, in float32; PyTorch's F.normalize."""
     x = x.astype(jnp.float32)
     return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
@@ -180,8 +168,9 @@ class TCM(nn.Module):
     """Backbone, instance-language matching, and the neck and head of a detector.
 
     Args:
-        neck: (stage maps, train) -> features; bbox_head: (features, train) -> outputs.
-        stages: the stages that the neck reads; the score map is one more channel of the last.
+        neck: (stage maps, train) -> features.
+        bbox_head: (features, train) -> outputs.
+        stages: the stages that the neck reads; the score map is added to the last as a channel.
     """
 
     config: TCMConfig
@@ -191,52 +180,44 @@ class TCM(nn.Module):
     dtype: Dtype = jnp.float32
     remat: str = "none"
 
-    def setup(self):
+    def setup(self) -> None:
+        """Creates the parts that the config asks for, with the names of the original."""
         c, clip = self.config, self.config.clip
         self.backbone = ModifiedResNet(clip, self.dtype, self.remat, attention_pool=c.text_matching)
         if not c.text_matching:
             return
         self.text_encoder = TextContextEncoder(clip, self.dtype, self.remat)
-        d = clip.embed_dim
-
-        def decoder() -> ContextDecoder:
-            return ContextDecoder(c.decoder_width, c.decoder_layers, c.decoder_heads, c.dropout, self.dtype)
-
-        def small(name: str, shape: tuple[int, ...]) -> jax.Array:
-            return self.param(name, nn.initializers.constant(1e-3), shape)
-
+        width, init = clip.embed_dim, nn.initializers
+        decoder = functools.partial(
+            ContextDecoder, c.decoder_width, c.decoder_layers, c.decoder_heads, c.dropout, self.dtype
+        )
         if c.learnable_prompt:
-            self.contexts = self.param(
-                "contexts", nn.initializers.truncated_normal(1.0), (1, c.learnable_prompt, clip.text_width)
-            )
+            shape = 1, c.learnable_prompt, clip.text_width
+            self.contexts = self.param("contexts", init.truncated_normal(1.0), shape)
         if c.language_prompt:
             self.prompt_generator = PromptGenerator(clip.text_width, self.dtype)
         if c.fast:
-            self.meta_query = self.param("meta_query", nn.initializers.normal(1.0), (d,))
-            self.pix_w = self.param("pix_w", lambda key, shape: jnp.eye(*shape), (d, d))
+            self.meta_query = self.param("meta_query", init.normal(1.0), (width,))
+            self.pix_w = self.param("pix_w", lambda key, shape: jnp.eye(*shape), (width, width))
         if c.visual_prompt:
             self.visual_prompt_generator = decoder()
-            self.vis_gamma = small("vis_gamma", ())
+            self.vis_gamma = self.param("vis_gamma", init.constant(1e-3), ())
         if c.context_decoder:
             self.context_decoder = decoder()
-            self.gamma = small("gamma", (d,))
+            self.gamma = self.param("gamma", init.constant(1e-3), (width,))
         if c.scale_score_map:
-            self.logit_scale = self.param("logit_scale", nn.initializers.constant(math.log(1 / c.tau)), ())
+            self.logit_scale = self.param("logit_scale", init.constant(math.log(1 / c.tau)), ())
 
     def __call__(
-        self,
-        images: jax.Array,
-        train: bool = False,
-        size: jax.Array | None = None,
-        text: jax.Array | None = None,
+        self, images: Array, train: bool = False, size: Array | None = None, text: Array | None = None
     ) -> TCMOutput:
         """Runs the detector.
 
         Args:
             images: normalized [b, h, w, 3], sides multiples of 32.
-            train: BatchNorm by the batch, dropout.
-            size: height and width of the images within a padded canvas, int [b, 2], multiples of 32. The attention
-                then sees exactly the tokens of the unpadded image.
+            train: BatchNorm uses the statistics of the batch, and there is dropout.
+            size: height and width of the images on a padded canvas, int [b, 2], multiples of 32. The attention then
+                sees the tokens of the image only.
             text: `text_embedding`, computed before; only for a `constant_text`.
         """
         c = self.config
@@ -254,14 +235,17 @@ class TCM(nn.Module):
         features = self.neck([stages[i] for i in self.stages], train)
         return TCMOutput(self.bbox_head(features, train), score_map, logits)
 
-    def text_embedding(self, image: jax.Array | None = None) -> jax.Array:
-        """What the text tower says of the prompt.
+    def text_embedding(self, image: Array | None = None) -> Array:
+        """The text tower's embedding of the prompt.
 
         Args:
             image: global image features [b, embed_dim]; only the language prompt without `fast` needs them.
 
         Returns:
             [b, embed_dim]; [1, embed_dim] for a `constant_text`.
+
+        Raises:
+            ValueError: the model needs `image`, which is None.
         """
         c = self.config
         conditional = None
@@ -271,27 +255,24 @@ class TCM(nn.Module):
                 raise ValueError("the language prompt of this model needs the image")
             conditional = self.prompt_generator(query.astype(self.dtype))
         if self.is_initializing():
-            self.text_encoder.token_embedding(jnp.zeros((1, 1), jnp.int32))  # a whole tower also without words
+            self.text_encoder.token_embedding(jnp.zeros((1, 1), jnp.int32))  # also without words, to create it
         ids = c.prompt_ids
         contexts = self.contexts if c.learnable_prompt else None
         return self.text_encoder(None if ids is None else jnp.asarray(ids), contexts, conditional)[:, 0]
 
-    def match(
-        self,
-        tokens: jax.Array,
-        text: jax.Array | None = None,
-        train: bool = False,
-        valid: jax.Array | None = None,
-    ) -> jax.Array:
+    def match(self, tokens: Array, text: Array | None, train: bool, valid: Array | None) -> Array:
         """Instance-language matching: cosine similarity of image tokens and text.
+
+        The text embedding before and after refinement and both refinements are sown as intermediates.
 
         Args:
             tokens: [b, 1 + n, embed_dim] of the attention pooling, the global one first.
-            text: `text_embedding`, None computes it.
-            valid: bool [b, n], tokens that are no padding.
+            text: `text_embedding`; None computes it.
+            train: dropout.
+            valid: tokens that are not padding, bool [b, n]; None for all.
 
         Returns:
-            float32 [b, n]. The text embedding before and after refinement and the two refinements are sown.
+            float32 [b, n].
         """
         c = self.config
         image, dense = tokens[:, 0], tokens[:, 1:]

@@ -129,7 +129,7 @@ def test_image_size_must_fit_the_patches():
 
 
 def test_too_many_text_tokens_are_refused(vit):
-    model, variables, inputs, _ = vit
+    model, variables, _inputs, _ = vit
     positions = model.config.text_positions
     with pytest.raises(ValueError, match=f"{positions + 1} text tokens"):
         model.apply(variables, jnp.zeros((1, positions + 1), int), method="encode_text")
@@ -172,7 +172,8 @@ def test_a_stem_stands_before_the_patches():
     assert tokens.shape == (2, 1 + 8, 16)
     changed = images.at[0, 5, 20].add(1.0)  # one pixel of one image
     moved = jnp.abs(model.apply(variables, changed, method="encode_image") - tokens).max((1, 2))
-    assert moved[0] > 0 and moved[1] == 0
+    assert moved[0] > 0
+    assert moved[1] == 0
 
 
 def test_patches_are_whole_cells_of_the_stem():

@@ -14,7 +14,7 @@ from tcm_jax.models.convolution import (
     kernel_gradient_as_convolution,
     kernel_gradient_by_rows,
     resize_bilinear,
-    trained_convolution,
+    trainable_convolution,
     upsample,
 )
 from tests.conftest import compare
@@ -44,7 +44,7 @@ def test_gradients_of_a_convolution(shape, channels):
     x, kernel, g = noise(*shape, channels[0]), noise(3, 3, *channels), noise(*shape, channels[1])
     expected = kernel_gradient_as_convolution(x, g, kernel)
     compare("by rows", kernel_gradient_by_rows(x, g, kernel), expected, 1e-6)
-    to_x, to_kernel = jax.vjp(trained_convolution, x, kernel)[1](jnp.asarray(g))
+    to_x, to_kernel = jax.vjp(trainable_convolution, x, kernel)[1](jnp.asarray(g))
     compare("kernel", to_kernel, expected, 1e-6)
     pixels, weights = channels_first(x).requires_grad_(), torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy())
     F.conv2d(pixels, weights, padding=1).backward(channels_first(g))
@@ -53,7 +53,7 @@ def test_gradients_of_a_convolution(shape, channels):
 
 def test_half_precision_gradients_keep_their_type():
     x, kernel, g = (jnp.asarray(a, jnp.bfloat16) for a in (noise(1, 4, 4, 2), noise(3, 3, 2, 3), noise(1, 4, 4, 3)))
-    gradients = jax.vjp(trained_convolution, x, kernel)[1](g)
+    gradients = jax.vjp(trainable_convolution, x, kernel)[1](g)
     assert [a.dtype for a in gradients] == [jnp.bfloat16, jnp.bfloat16]
 
 

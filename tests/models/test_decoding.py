@@ -113,7 +113,8 @@ def test_without_language_model_the_visual_branch_answers(golden):
     images = golden_inputs(folder)["images"]
     both = run(folder, "eos", None, len(images), images)
     alone = run(folder, "eos", None, len(images), images, use_language_model=False)
-    assert alone.cross == [] and alone.captions == []
+    assert alone.cross == []
+    assert alone.captions == []
     compare("refined visual logits", alone.logits, both.visual[-1])
 
 
