@@ -1,0 +1,1 @@
+"""What benchmarks report of detectors, recognizers and both together."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import shapely
 
-from tcm_jax.metrics.detection import Evaluation, ImagePolygons, Score, combine, shapely_polygons, touching
+from tcm_jax.metrics.detection import Evaluation, ImagePolygons, Score, shapely_polygons, touching
 
 
 def total_text_deteval(
@@ -17,27 +17,27 @@ def total_text_deteval(
 ) -> Evaluation:
     """DetEval for polygons (Evaluation_Protocol/Python_scripts/Deteval.py of Total-Text, with polygon_fast).
 
-    Shares of areas are rounded to 1/100. A ground truth and a prediction match if they alone cover each other;
-    then a ground truth that is split over several predictions, and a prediction that merges several ground
-    truths, match for `penalty` each. The script reads whole pixels: round the predictions to get its numbers.
+    Shares of areas are rounded to 1/100. First a ground truth and a prediction match if only they cover each other.
+    Then a ground truth that is split into several predictions, and a prediction that merges several ground truths,
+    match with `penalty` each. The script reads integer coordinates: round the predictions to get its numbers.
 
     Args:
-        recall_threshold (tr), precision_threshold (tp): least shares of ground truth and of prediction.
-        penalty (fsc_k): what a polygon of a split or merge counts.
-        min_parts (k): polygons that have to be touched before a split or merge is considered.
+        recall_threshold (tr), precision_threshold (tp): minimum shares of ground truth and of prediction.
+        penalty (fsc_k): credit of a polygon of a split or merge.
+        min_parts (k): number of polygons that must overlap before a split or merge is considered.
     """
     scores = []
     for image in images:
-        sigma, tau = _deteval_shares(image)
-        num_truth, num_predictions = sigma.shape
-        recalled, precise = _deteval(sigma, tau, recall_threshold, precision_threshold, penalty, min_parts)
-        scores.append(Score.of(num_truth, num_predictions, recalled, precise, empty=0.0))
-    return Evaluation(combine(scores, empty=0.0), tuple(scores))
+        sigma, tau = _shares(image)
+        credits = _credits(sigma, tau, recall_threshold, precision_threshold, penalty, min_parts)
+        scores.append(Score.of(*sigma.shape, *credits, empty=0.0))
+    return Evaluation.of(scores, empty=0.0)
 
 
-def _deteval_shares(image: ImagePolygons) -> tuple[np.ndarray, np.ndarray]:
-    """(sigma, tau), both [truth, predictions]: the shares of ground truth and of prediction that they have in
-    common, without the predictions that lie in ignored regions. Polygons without area have nothing in common.
+def _shares(image: ImagePolygons) -> tuple[np.ndarray, np.ndarray]:
+    """Intersections as shares of the ground truth (sigma) and of the prediction (tau), both [truth, predictions].
+
+    Predictions in ignored regions are left out. Shares of polygons without area are 0.
     """
     raw = [shapely_polygons(p) for p in (image.truth, image.ignored, image.predictions)]
     truth_areas, _, areas = (shapely.area(p) for p in raw)
@@ -55,57 +55,50 @@ def _deteval_shares(image: ImagePolygons) -> tuple[np.ndarray, np.ndarray]:
     return sigma[:, kept], tau[:, kept]
 
 
-def _deteval(
+def _credits(
     sigma: np.ndarray, tau: np.ndarray, tr: float, tp: float, penalty: float, min_parts: int
 ) -> tuple[float, float]:
-    """Credits of the ground truth and of the predictions from the shares [truth, predictions]."""
+    """Sums of the credits of the ground truth and of the predictions, by their shares [truth, predictions]."""
     truth_free, free = (np.ones(n, bool) for n in sigma.shape)
     credit = 0.0
     recalled, precise = sigma > tr, tau > tp
     for t in range(len(sigma)):
         by_sigma, by_tau = np.flatnonzero(recalled[t]), np.flatnonzero(precise[t])
-        # The script does not ask that both be the same prediction.
+        # The script does not require that both are the same prediction.
         if len(by_sigma) == len(by_tau) == 1 and recalled[:, by_sigma].sum() == precise[:, by_tau].sum() == 1:
             credit += 1.0
             truth_free[t] = free[by_sigma] = False
+
+    def one_to_many(
+        shares: np.ndarray,
+        inside: np.ndarray,
+        both: np.ndarray,
+        min_sum: float,
+        free: np.ndarray,
+        part_free: np.ndarray,
+    ) -> tuple[float, float]:
+        """Credits of polygons that consist of several others, and of these parts; updates the two `free`.
+
+        Args:
+            shares: of the polygons that the parts cover, [polygons, parts].
+            inside: which parts lie in which polygons, of the same shape; both: pairs that match one to one.
+            min_sum: minimum sum of shares.
+        """
+        credit = part_credit = 0.0
+        for i in np.flatnonzero(free & ((shares > 0).sum(1) >= min_parts)):
+            parts = np.flatnonzero(inside[i] & part_free)
+            if len(parts) == 1:
+                matched, earned = both[i, parts[0]], 1.0
+            else:
+                matched, earned = shares[i, parts].sum() >= min_sum, penalty
+            if matched:
+                credit += earned
+                part_credit += len(parts) * earned
+                free[i] = part_free[parts] = False
+        return credit, part_credit
+
     both = (sigma >= tr) & (tau >= tp)
     # The parts of a merge are compared with tp in the script, although their shares are sigma.
-    split = _one_to_many(sigma, tau >= tp, both, tr, truth_free, free, penalty, min_parts)
-    merged = _one_to_many(tau.T, sigma.T >= tp, both.T, tp, free, truth_free, penalty, min_parts)
+    split = one_to_many(sigma, tau >= tp, both, tr, truth_free, free)
+    merged = one_to_many(tau.T, tp <= sigma.T, both.T, tp, free, truth_free)
     return credit + split[0] + merged[1], credit + split[1] + merged[0]
-
-
-def _one_to_many(
-    shares: np.ndarray,
-    inside: np.ndarray,
-    both: np.ndarray,
-    threshold: float,
-    free: np.ndarray,
-    parts_free: np.ndarray,
-    penalty: float,
-    min_parts: int,
-) -> tuple[float, float]:
-    """Credits of polygons that consist of several others, and of these parts; clears both's `free` flags.
-
-    Args:
-        shares [wholes, parts]: of the wholes that the parts cover; inside: which parts lie in which wholes;
-            both: pairs that match one to one.
-        threshold: least sum of shares.
-    """
-    credit = parts_credit = 0.0
-    for i in np.flatnonzero(free):
-        if (shares[i] > 0).sum() < min_parts:
-            continue
-        parts = np.flatnonzero(inside[i] & parts_free)
-        if len(parts) == 1:
-            if not both[i, parts[0]]:
-                continue
-            credit += 1.0
-            parts_credit += 1.0
-        elif shares[i, parts].sum() >= threshold:
-            credit += penalty
-            parts_credit += len(parts) * penalty
-        else:
-            continue
-        free[i] = parts_free[parts] = False
-    return credit, parts_credit

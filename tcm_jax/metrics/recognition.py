@@ -14,12 +14,12 @@ class Result:
     """Scores of one data set.
 
     Args:
-        num_samples: words that were scored.
-        accuracy: words read without an error, in percent.
+        num_samples: number of words.
+        accuracy: words that were read without an error, in percent.
         ned: 100 * (1 - mean normalized edit distance).
         confidence: mean confidence in percent.
         label_length: mean length of the predictions (not of the labels) in characters, as in the original.
-        undecodable: words among `num_samples` whose image can't be decoded; they count as wrong.
+        undecodable: number of words whose image is not decodable; they count as wrong.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Result:
 
 @dataclass
 class WordTotals:
-    """Sums over words; means are taken once, at the end, so that they don't depend on batches."""
+    """Sums over words. Means are computed once, from all of them, so that they don't depend on batches."""
 
     num_samples: int = 0
     correct: int = 0
@@ -43,7 +43,7 @@ class WordTotals:
     undecodable: int = 0
 
     def add(self, prediction: str, label: str, confidence: float) -> None:
-        """Counts one word; prediction and label are compared as they are."""
+        """Adds one word; prediction and label are compared as they are."""
         self.num_samples += 1
         self.correct += prediction == label
         self.edit_distance += normalized_edit_distance(prediction, label)
@@ -51,19 +51,11 @@ class WordTotals:
         self.label_length += len(prediction)
 
     def result(self, name: str) -> Result:
-        """Raises ValueError if nothing was counted."""
-        n = self.num_samples
-        if n == 0:
+        """The scores; ValueError if there are no words."""
+        if not (n := self.num_samples):
             raise ValueError(f"{name}: no words were scored")
-        return Result(
-            name,
-            n,
-            100 * self.correct / n,
-            100 * (1 - self.edit_distance / n),
-            100 * self.confidence / n,
-            self.label_length / n,
-            self.undecodable,
-        )
+        accuracy, ned = 100 * self.correct / n, 100 * (1 - self.edit_distance / n)
+        return Result(name, n, accuracy, ned, 100 * self.confidence / n, self.label_length / n, self.undecodable)
 
 
 def normalized_edit_distance(prediction: str, label: str) -> float:
@@ -72,7 +64,7 @@ def normalized_edit_distance(prediction: str, label: str) -> float:
 
 
 def combine(results: Sequence[Result], name: str = "Combined") -> Result:
-    """Means over the words of all data sets, so that each set counts by its size.
+    """Means over the words of all data sets, so that each set is weighted by its size.
 
     Raises:
         ValueError: no results.
@@ -80,24 +72,13 @@ def combine(results: Sequence[Result], name: str = "Combined") -> Result:
     n = sum(r.num_samples for r in results)
     if n == 0:
         raise ValueError(f"{name}: no results to combine")
-
-    def mean(field: str) -> float:
-        return sum(r.num_samples * getattr(r, field) for r in results) / n
-
-    return Result(
-        name,
-        n,
-        mean("accuracy"),
-        mean("ned"),
-        mean("confidence"),
-        mean("label_length"),
-        sum(r.undecodable for r in results),
-    )
+    fields = "accuracy", "ned", "confidence", "label_length"
+    means = (sum(r.num_samples * getattr(r, field) for r in results) / n for field in fields)
+    return Result(name, n, *means, undecodable=sum(r.undecodable for r in results))
 
 
 def format_table(results: Sequence[Result]) -> str:
-    """The table that PARSeq and CLIP4STR print: a row for each data set, then all together."""
-    combined = combine(results)
+    """The table that PARSeq and CLIP4STR print: a row for each data set, and their `combine`."""
     width = max(len("Combined"), *(len(r.name) for r in results))
     titles = ["# samples", "Accuracy", "1 - NED", "Confidence", "Label Length"]
 
@@ -110,4 +91,4 @@ def format_table(results: Sequence[Result]) -> str:
     lines += [f"|:{'-' * width}:|" + "|".join("-" * (len(t) + 1) + ":" for t in titles) + "|"]
     lines += [row(r) for r in results]
     lines += [f"|-{'-' * width}-|" + "|".join("-" * (len(t) + 2) for t in titles) + "|"]
-    return "\n".join([*lines, row(combined)]) + "\n"
+    return "\n".join([*lines, row(combine(results))]) + "\n"

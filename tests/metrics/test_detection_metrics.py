@@ -118,7 +118,8 @@ def test_a_low_score_leaves_its_word_to_another_prediction():
     image = ImagePolygons([box(0, 10)], [], [box(0, 10), box(0, 11)], [0.35, 0.9])
     search = threshold_search([image], thresholds=(0.3, 0.5))
     assert rates(search.evaluations[0.3]) == (0.5, 1.0, 2 / 3)
-    assert rates(search.best) == (1.0, 1.0, 1.0) and search.best_threshold == 0.5
+    assert rates(search.best) == (1.0, 1.0, 1.0)
+    assert search.best_threshold == 0.5
 
 
 def test_thresholds_are_those_of_mmocr():

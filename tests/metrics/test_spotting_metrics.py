@@ -47,10 +47,12 @@ def test_end_to_end_forgives_one_mark_at_either_end():
     for read in ("(open)", "open)", "(open", "OPEN"):
         assert right(END_TO_END, "(open)", read)
     assert not right(END_TO_END, "open", "open!")  # only what is wanted is shortened
-    assert not right(END_TO_END, "open!!", "open") and right(END_TO_END, "open!!", "open!")
+    assert not right(END_TO_END, "open!!", "open")
+    assert right(END_TO_END, "open!!", "open!")
     assert not right(END_TO_END, "$5", "5")  # no mark of the list
     assert not right(EQUAL, "(open)", "open")
-    assert right(END_TO_END, "!", "!") and not right(END_TO_END, "", "x")
+    assert right(END_TO_END, "!", "!")
+    assert not right(END_TO_END, "", "x")
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ def test_end_to_end_forgives_one_mark_at_either_end():
     ],
 )
 def test_words_of_word_spotting(text, wanted):
-    assert WORD_SPOTTING.wanted(text) == wanted
+    assert WORD_SPOTTING.expected(text) == wanted
 
 
 def test_other_words_are_ignored_in_word_spotting():

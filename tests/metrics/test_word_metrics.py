@@ -13,7 +13,7 @@ from tests.conftest import read_json, read_jsonl
 
 
 @pytest.mark.parametrize(
-    "prediction, label, expected",
+    ("prediction", "label", "expected"),
     [
         ("word", "word", 0),
         ("", "word", 1),
