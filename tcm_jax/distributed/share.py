@@ -32,7 +32,6 @@ class Share:
 
 
 ALL_ROWS = Share.of(0, 1)
-WHOLE = ALL_ROWS
 
 
 def startup_line(batch_size: int, share: Share) -> str:
