@@ -87,6 +87,7 @@ def parse_instances(
         parse: raises ValueError, LookupError, TypeError or AttributeError if an entry is malformed.
         expected: how an entry looks, for messages.
     """
+    name = path.name
     for place, entry in entries:
         try:
             instance = parse(entry)
@@ -94,4 +95,4 @@ def parse_instances(
             shown = " ".join(repr(entry).split())[:80]
             report_error(problems, f"{path}{place}", f"{shown} ({error}); expected {expected}")
         else:
-            yield (*instance, f"{path.name}{place}")
+            yield (*instance, f"{name}{place}")
