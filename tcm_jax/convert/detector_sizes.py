@@ -46,17 +46,15 @@ def detector(family: str, sizes: Sizes, options: ConversionOptions) -> DetectedA
     values["tcm"] |= _tcm(sizes, options) if has_text else {"text_matching": False, "clip": _resnet(sizes)}
     try:
         file = mmcv_config.read(sizes.checkpoint.config, family)
-        values = merge(values, {"tcm": file.tcm if has_text else {}, "detector": {"decoding": file.detector}})
+        values = merge(values, {"tcm": file.tcm if has_text else {}, "detector": {"decoding": file.decoding}})
     except ValueError as error:
         sizes.notes.append(f"the configuration in the file is not used: {error}")
         file = mmcv_config.MMCVConfig({}, {}, {})
-    stated = dict(file.preprocessing)
-    scale = stated.pop("scale", None)
-    inference = {"scale": list(options.scale or scale or SCALES[family])}
-    preprocessing = {"mean": list(cls.mean), "std": list(cls.std), **stated, "multiple": 32}
-
+    scale = file.preprocessing.pop("scale", None)
+    scale = options.scale or scale
+    preprocessing = {"mean": list(cls.mean), "std": list(cls.std), **file.preprocessing, "multiple": 32}
     tcm_fields = {*file.tcm, *mmcv_config.mapping(options.fields.get("tcm"))}
-    decoding = {*file.detector, *mmcv_config.mapping(options.fields.get("detector"))}
+    decoding = {*file.decoding, *mmcv_config.mapping(options.fields.get("detector"))}
     if has_text and "prompt" not in tcm_fields:
         _check_room(sizes, values["tcm"])
     assumed = {
@@ -64,12 +62,12 @@ def detector(family: str, sizes: Sizes, options: ConversionOptions) -> DetectedA
         "the prompt": has_text and values["tcm"]["prompt"] and "prompt" not in tcm_fields,
         "the decoders' 4 heads": has_text and "decoder_heads" not in tcm_fields,
         "decoding": not decoding,
-        "the scale": not scale and not options.scale,
+        "the scale": not scale,
     }
     if any(assumed.values()):
         sizes.notes.append(f"as in the released models: {', '.join(n for n, is_so in assumed.items() if is_so)}")
     origin = f"TCM-{family.upper()}" if has_text else f"{family.upper()} with CLIP's ResNet"
-    return DetectedArchitecture(origin, "tcm", values, preprocessing, inference)
+    return DetectedArchitecture(origin, "tcm", values, preprocessing, {"scale": list(scale or SCALES[family])})
 
 
 def _resnet(sizes: Sizes) -> dict[str, Any]:

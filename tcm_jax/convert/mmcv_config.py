@@ -39,10 +39,10 @@ DECODING: dict[str, dict[str, tuple[str, Any]]] = {
 
 
 class MMCVConfig(NamedTuple):
-    """Fields of the `tcm` and `detector` configurations, and of the preprocessing, that the file states."""
+    """Fields of the `tcm` configuration, of the detector's decoding, and of the preprocessing, that the file states."""
 
     tcm: dict[str, Any]
-    detector: dict[str, Any]
+    decoding: dict[str, Any]
     preprocessing: dict[str, Any]
 
 

@@ -15,13 +15,10 @@ from PIL import Image
 from tcm_jax.convert import checkpoints
 from tcm_jax.convert.architecture import identify
 from tcm_jax.convert.engine import ConversionError
+from tests.convert.conftest import torch_tensors
 from tests.golden_models import golden_state
 
-TENSORS = {"a.weight": np.float32([[1, 2], [3, 4]]), "a.bias": np.float32([5, 6])}
-
-
-def torch_tensors(state=TENSORS):
-    return {key: torch.tensor(x) for key, x in state.items()}
+TENSORS = {key: x.numpy() for key, x in torch_tensors().items()}
 
 
 def assert_read(path, container, expected=TENSORS):
@@ -210,5 +207,5 @@ def test_written_files(tmp_path):
         checkpoints.write(tmp_path / "new" / name, strided)
         assert_read(tmp_path / "new" / name, container, strided)
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["x.bin", "x.pt", "x.pth", "x.safetensors"]
-    with pytest.raises(ConversionError, match="must end in .safetensors, .pt, .pth or .bin"):
+    with pytest.raises(ConversionError, match=r"must end in .safetensors, .pt, .pth or .bin"):
         checkpoints.write(tmp_path / "x.npz", strided)

@@ -69,7 +69,7 @@ def test_fixtures_are_recognised_and_come_back_unchanged(golden):
         back = conversion.to_state_dict(to_pretrained(architecture))
         assert back.keys() == state.keys(), folder
         for key, tensor in state.items():
-            assert back[key].shape == tensor.shape and back[key].dtype == tensor.dtype, key
+            assert (back[key].shape, back[key].dtype) == (tensor.shape, tensor.dtype), key
             if not key.endswith("num_batches_tracked"):
                 np.testing.assert_array_equal(back[key], tensor, key)
 
@@ -82,9 +82,10 @@ def test_prefixes_and_integer_entries_do_not_matter(tiny, options):
     clip = {k.removeprefix("clip_model."): x for k, x in tiny.items() if k.startswith("clip_model.")}
     clip |= {"input_resolution": np.int64(32), "context_length": np.int64(77), "vocab_size": np.int64(49408)}
     architecture = identify(checkpoint(clip))
-    assert architecture.origin == "OpenAI CLIP" and architecture.config == plain.config.clip
+    assert architecture.origin == "OpenAI CLIP"
+    assert architecture.config == plain.config.clip
     conversion.flat_variables(architecture)
-    with pytest.raises(ConversionError, match="with 'module.' and without"):
+    with pytest.raises(ConversionError, match=r"with 'module.' and without"):
         identify(checkpoint({"module.token_embedding.weight": np.zeros((1, 1)), "token_embedding.weight": np.zeros(1)}))
 
 
@@ -159,10 +160,18 @@ def test_what_contradicts_the_tensors_is_refused(tiny, options):
             identify(checkpoint(tiny, hyper_parameters), dataclasses.replace(options, **changes))
     with pytest.raises(ConversionError, match="reads 36 characters; say which with --charset"):
         identify(checkpoint(tiny | {key: np.zeros((39, width))}), dataclasses.replace(options, charset=None))
-    with pytest.raises(ConversionError, match="no clip_model.ln_final.weight"):
+    with pytest.raises(ConversionError, match=r"no clip_model.ln_final.weight"):
         identify(checkpoint({k: x for k, x in tiny.items() if "ln_final" not in k}), options)
-    with pytest.raises(ConversionError, match="no CLIP4STR and no detector of TCM: it has bert.weight"):
+    with pytest.raises(ConversionError, match=r"no CLIP4STR and no detector of TCM: it has bert.weight"):
         identify(checkpoint({"bert.weight": np.zeros(1)}))
+
+
+def test_options_of_inference_are_no_part_of_the_configuration(tiny, options):
+    plain = identify(checkpoint(tiny), options)
+    fields = {**options.fields, "vocabulary_weight": 8, "both_branches": True}  # named as in older models
+    architecture = identify(checkpoint(tiny), dataclasses.replace(options, fields=fields))
+    assert (architecture.config, plain.inference) == (plain.config, {})
+    assert architecture.inference == {"dictionary_prior": 8, "branches": "both"}
 
 
 def test_missing_and_foreign_keys_are_listed(tiny, options):
@@ -203,9 +212,9 @@ def test_a_visual_branch_alone(tiny, options):
 
 def test_weights_and_configuration_must_agree_on_the_way_back(tiny, options):
     model = to_pretrained(identify(checkpoint(tiny), options))
+    flat = pretrained.flatten(model.variables)
+    del flat["params/cross_decoder/head/bias"]
     with pytest.raises(ConversionError, match="head/bias is missing, expected"):
-        flat = pretrained.flatten(model.variables)
-        del flat["params/cross_decoder/head/bias"]
         conversion.to_state_dict(dataclasses.replace(model, variables=pretrained.unflatten(flat)))
     with pytest.raises(ConversionError, match="task is 'spotting'"):
         conversion.to_state_dict(dataclasses.replace(model, task="spotting"))

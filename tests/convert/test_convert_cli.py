@@ -12,17 +12,9 @@ from tcm_jax.commands.convert import main
 from tcm_jax.convert import checkpoints, conversion, verify
 from tcm_jax.convert.architecture import config_of
 from tests.conftest import read_json
+from tests.convert.conftest import torch_tensors
 from tests.convert.test_huggingface import huggingface
 from tests.golden_models import golden_state
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads only slow PyTorch down on models this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def error_of(*arguments) -> str:
@@ -34,7 +26,7 @@ def error_of(*arguments) -> str:
 
 
 def save(path, state):
-    torch.save({key: torch.tensor(x) for key, x in state.items()}, path)
+    torch.save(torch_tensors(state), path)
 
 
 @pytest.fixture
@@ -118,7 +110,8 @@ def test_the_options_reach_the_configuration(clip, tmp_path):
     wide = (row, height // row * width)  # all patches in one row
     assert main([source, str(directory), "--image-size", str(wide[0]), str(wide[1])]) == 0
     config = pretrained.load(directory).model
-    assert (*config["image_size"],) == wide and config_of("clip", config).image_size == wide
+    assert (*config["image_size"],) == wide
+    assert config_of("clip", config).image_size == wide
 
 
 @pytest.mark.parametrize(

@@ -119,14 +119,14 @@ def test_a_split_checkpoint(state, tmp_path):
     with pytest.raises(ConversionError, match="is in another file"):
         checkpoints.read(tmp_path)
     (tmp_path / "b.bin").unlink()
-    with pytest.raises(ConversionError, match="b.bin is no file"):
+    with pytest.raises(ConversionError, match=r"b.bin is no file"):
         checkpoints.read(tmp_path)
     index.write_text(json.dumps({"weight_map": {"x": "../secret.bin"}}))
-    with pytest.raises(ConversionError, match="secret.bin'.; expected files beside the index"):
+    with pytest.raises(ConversionError, match=r"secret.bin'.; expected files beside the index"):
         checkpoints.read(tmp_path)
     for weight_map in ({}, {"x": ".."}, {"x": 1}, [1], None):
         index.write_text(json.dumps({"weight_map": weight_map}))
-        with pytest.raises(ConversionError, match="expected files beside the index|is no index"):
+        with pytest.raises(ConversionError, match=r"expected files beside the index|is no index"):
             checkpoints.read(tmp_path)
 
 
@@ -137,7 +137,8 @@ def test_openclip_folder(state, tmp_path):
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": model}))
     architecture = identify(checkpoints.read(tmp_path))
     config = architecture.config
-    assert architecture.origin == "OpenCLIP" and not architecture.notes
+    assert architecture.origin == "OpenCLIP"
+    assert not architecture.notes
     assert (config.activation, config.text_heads) == ("quick_gelu", 1)
     assert config.vision_heads == config.vision_width // 32
     model["vision_cfg"]["head_width"] = -1

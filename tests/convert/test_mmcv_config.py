@@ -35,8 +35,8 @@ optimizer = dict(type='Ranger', lr=1e-3)
 
 
 def test_what_the_tensors_do_not_show():
-    told = mmcv_config.read(CONFIG, "db")
-    assert told.tcm == {
+    stated = mmcv_config.read(CONFIG, "db")
+    assert stated.tcm == {
         "prompt": "Text",
         "context_decoder": False,
         "tau": 0.05,
@@ -44,9 +44,9 @@ def test_what_the_tensors_do_not_show():
         "dropout": 0.0,
         "clip": {"text_heads": 8},
     }
-    assert told.preprocessing == {"scale": [4068, 736], "mean": [1.5, 2, -3.0], "std": [4, 5, 6]}
+    assert stated.preprocessing == {"scale": [4068, 736], "mean": [1.5, 2, -3.0], "std": [4, 5, 6]}
     # Arguments that the configuration leaves out have the defaults of the original's postprocessor, not ours.
-    assert told.detector == {
+    assert stated.decoding == {
         "text_representation": "poly",
         "mask_threshold": 0.08,
         "score_threshold": 0.3,
@@ -61,7 +61,7 @@ def test_what_the_tensors_do_not_show():
 
 def test_other_families():
     pan = "model = dict(bbox_head=dict(postprocessor=dict(type='PANPostprocessor', min_text_area=9)))"
-    assert mmcv_config.read(pan, "pan").detector == {
+    assert mmcv_config.read(pan, "pan").decoding == {
         "text_representation": "poly",
         "text_threshold": 0.5,
         "kernel_threshold": 0.5,
@@ -69,7 +69,7 @@ def test_other_families():
         "min_area": 9,
     }
     fce = "model = {'bbox_head': {'postprocessor': {'type': 'FCEPostprocessor', 'alpha': 1.2, 'beta': 1.0}}}"
-    assert mmcv_config.read(fce, "fce").detector == {
+    assert mmcv_config.read(fce, "fce").decoding == {
         "alpha": 1.2,
         "beta": 1.0,
         "score_threshold": 0.3,

@@ -85,9 +85,9 @@ def test_as_many_values_in_another_shape_do_not_fit():
     for shape in ((3, 3), (1, 2, 3), (6,)):
         with pytest.raises(ConversionError, match=r"w.weight \(.*\) does not fit params/w/kernel"):
             engine.to_flax({"w.weight": np.zeros(shape)}, module("conv", "w"), {"params/w/kernel": (1, 1, 2, 3)})
+    biases = {f"params/w/{role}/bias": (2, 1) for role in ("query", "key", "value")}
     for shape in ((), (3,), (8,)):
         with pytest.raises(ConversionError, match=r"w.in_proj_bias \(.*\) does not fit params/w/query/bias"):
-            biases = {f"params/w/{role}/bias": (2, 1) for role in ("query", "key", "value")}
             engine.to_flax({"w.in_proj_bias": np.zeros(shape)}, module("attention", "w"), biases)
 
 

@@ -14,8 +14,9 @@ from tcm_jax.convert import checkpoints
 from tcm_jax.convert.engine import ConversionError
 from tcm_jax.detection.model import detection_config
 from tests.conftest import detection_weights
+from tests.convert.conftest import torch_tensors
 from tests.convert.test_convert_cli import error_of
-from tests.convert.test_tcm_conversion import ORIGINS, OWN, options
+from tests.convert.test_tcm_conversion import ORIGINS, options
 from tests.convert.test_torch_files import Call
 from tests.golden_detectors import golden_config
 
@@ -32,18 +33,9 @@ custom_hooks = [__import__('os').system('touch code_ran')]
 """
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads only slow PyTorch down on models this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def mmcv(state, config="", **meta):
     """What mmcv 1.3 writes: plain values of the run, weights, optimizer."""
-    weights = collections.OrderedDict((key, torch.tensor(x)) for key, x in state.items())
+    weights = collections.OrderedDict(torch_tensors(state))
     weights._metadata = collections.OrderedDict({"": {"version": 1}})  # mmcv keeps it
     parameter = torch.nn.Parameter(torch.ones(2))
     optimizer = torch.optim.AdamW([parameter])
@@ -80,13 +72,14 @@ def test_there_and_back(detection_golden, tmp_path, monkeypatch, capsys, family)
         assert line in printed
     for line in ("channels", "score_threshold", "long side 640, short side 320", "CC-BY-NC-4.0", "score map", "c5"):
         assert line in printed
-    assert "above" not in printed and not (tmp_path / "code_ran").exists()
+    assert "above" not in printed
+    assert not (tmp_path / "code_ran").exists()
 
     model = pretrained.load("model")
     config = detection_config(model.model)
     assert (model.task, config.family, config.tcm) == ("detection", family, expected.tcm)
-    assert config.detector.text_representation == "poly"
-    assert (model.preprocessing["scale"], model.preprocessing["multiple"]) == ([640, 320], 32)
+    assert config.detector.decoding.text_representation == "poly"
+    assert (model.inference["scale"], model.preprocessing["multiple"]) == ([640, 320], 32)
     assert len(model.preprocessing["mean"]) == len(model.preprocessing["std"]) == 3
 
     assert main(["model", "back.pth", "--to-torch"]) == 0
@@ -97,17 +90,12 @@ def test_there_and_back(detection_golden, tmp_path, monkeypatch, capsys, family)
             np.testing.assert_array_equal(back[key].numpy(), tensor, key)
 
 
-@pytest.fixture
-def db() -> dict[str, np.ndarray]:
-    return detection_weights(OWN / "tcm_db" / "manifest.json")
-
-
 @pytest.mark.parametrize("where", ["meta", "state_dict", "optimizer"])
 def test_code_in_a_checkpoint_does_not_run(tmp_path, where):
     marker, content = tmp_path / "code_ran", mmcv({"a": np.float32(1)})
     content[where]["a"] = Call(os.system, f"touch {marker}")
     torch.save(content, tmp_path / "bad.pth")
-    with pytest.raises(ConversionError, match="bad.pth asks for (posix|nt).system; expected tensors"):
+    with pytest.raises(ConversionError, match=r"bad.pth asks for (posix|nt).system; expected tensors"):
         checkpoints.read(tmp_path / "bad.pth")
     assert not marker.exists()
 
@@ -137,16 +125,16 @@ def test_broken_checkpoints(db, tmp_path):
 
 def test_recipes_set_decoding_and_scale(detection_golden, tmp_path):
     state = detection_weights(detection_golden / "tcm_db/manifest.json")
-    torch.save({"state_dict": {key: torch.tensor(x) for key, x in state.items()}}, tmp_path / "td500.pth")
+    torch.save({"state_dict": torch_tensors(state)}, tmp_path / "td500.pth")
     command = [str(tmp_path / "td500.pth"), str(tmp_path / "model"), "--set", "detector.unclip_ratio=1.8"]
     told = options(detection_golden / "tcm_db").fields["tcm"]
     command += ["--set", f"tcm.decoder_heads={told['decoder_heads']}"]
     assert main([*command, "--recipe", str(CONFIGS / "tcm_db.py:td500")]) == 0
     model = pretrained.load(tmp_path / "model")
-    detector = model.model["detector"]
-    assert (detector["mask_threshold"], detector["max_candidates"], detector["approximate"]) == (0.08, 1000, False)
-    assert detector["unclip_ratio"] == 1.8
-    assert model.preprocessing["scale"] == [4068, 736]
+    decoding = model.model["detector"]["decoding"]
+    assert (decoding["mask_threshold"], decoding["max_candidates"], decoding["approximate"]) == (0.08, 1000, False)
+    assert decoding["unclip_ratio"] == 1.8
+    assert model.inference["scale"] == [4068, 736]
     for recipe, message in {
         "clip4str_base.py": "expected 'detection'",
         "tcm_db.py:svt": "unknown variant 'svt'",

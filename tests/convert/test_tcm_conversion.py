@@ -13,11 +13,11 @@ from tcm_jax.convert.clip_sizes import ConversionOptions
 from tcm_jax.convert.engine import ConversionError
 from tcm_jax.pretrained import Pretrained
 from tests.conftest import detection_weights, read_json
+from tests.convert.conftest import OWN
 from tests.convert.test_conversion import checkpoint
 from tests.golden_detectors import golden_config
 
 FAMILIES = ("db", "pan", "fce")
-OWN = Path(__file__).parents[1] / "golden" / "detection"  # where a test needs a certain detector, of released prompt
 ORIGINS = {"db": "TCM-DB", "pan": "TCM-PAN", "fce": "TCM-FCE"}
 
 
@@ -37,17 +37,17 @@ def options(folder: Path, variant: str = "") -> ConversionOptions:
 
 def to_pretrained(architecture) -> Pretrained:
     variables = pretrained.unflatten(conversion.flat_variables(architecture))
-    return Pretrained("detection", dataclasses.asdict(architecture.config), variables, architecture.preprocessing)
+    return Pretrained(
+        "detection",
+        dataclasses.asdict(architecture.config),
+        variables,
+        architecture.preprocessing,
+        architecture.inference,
+    )
 
 
 def changed(model: Pretrained, **tcm) -> Pretrained:
     return dataclasses.replace(model, model={**model.model, "tcm": {**model.model["tcm"], **tcm}})
-
-
-@pytest.fixture
-def db() -> dict[str, np.ndarray]:
-    """A small TCM-DB."""
-    return detection_weights(OWN / "tcm_db" / "manifest.json")
 
 
 def test_fixtures_are_recognised_and_come_back(detection_golden):
@@ -61,7 +61,8 @@ def test_fixtures_are_recognised_and_come_back(detection_golden):
             assert config.tcm == tcm, (folder, variant)
             assert architecture.origin == ORIGINS[config.family]
         else:
-            assert not config.tcm.text_matching and config.tcm.clip.vision_layers == tcm.clip.vision_layers
+            assert not config.tcm.text_matching
+            assert config.tcm.clip.vision_layers == tcm.clip.vision_layers
         for name in ("lateral_channels", "out_channels", "channels", "repeats", "fourier_degree"):
             assert getattr(config.detector, name, None) == getattr(expected.detector, name, None)
         back = conversion.to_state_dict(to_pretrained(architecture))
@@ -104,7 +105,7 @@ def test_prompts_are_told_by_the_number_of_vectors_and_positions(db):
     assert (tcm(0).prompt, tcm(0).learnable_prompt, tcm(0).prompt_tokens) == (released, 0, 14)
     assert (tcm(positions).prompt, tcm(positions).prompt_tokens) == ("", positions)
     assert tcm(positions - 14).prompt == released
-    with pytest.raises(ConversionError, match="weights.pt has room for a prompt of 3 tokens; say which words"):
+    with pytest.raises(ConversionError, match=r"weights.pt has room for a prompt of 3 tokens; say which words"):
         tcm(positions - 3)
     assert tcm(positions - 3, prompt="Text").prompt_tokens == positions
     with pytest.raises(ConversionError, match=f"the prompt has {positions + 1} tokens"):
@@ -146,10 +147,11 @@ def test_preprocessing_is_that_of_the_family():
     expected = {"db": (122.67891434, [4068, 1024]), "pan": (123.675, [1333, 736]), "fce": (123.675, [2260, 2260])}
     for family, (red, scale) in expected.items():
         state = detection_weights(OWN / f"tcm_{family}" / "manifest.json")
-        preprocessing = identify(checkpoint(state)).preprocessing
-        assert (preprocessing["mean"][0], preprocessing["scale"], preprocessing["multiple"]) == (red, scale, 32)
-        given = identify(checkpoint(state), ConversionOptions(scale=(1280, 640))).preprocessing
-        assert given["scale"] == [1280, 640]
+        found = identify(checkpoint(state))
+        preprocessing = found.preprocessing
+        assert (preprocessing["mean"][0], found.inference["scale"], preprocessing["multiple"]) == (red, scale, 32)
+        given = identify(checkpoint(state), ConversionOptions(scale=(1280, 640)))
+        assert given.inference["scale"] == [1280, 640]
 
 
 def test_the_files_configuration_tells_what_the_tensors_do_not_show(db):
@@ -163,14 +165,15 @@ data = dict(test=dict(pipeline=[dict(type='MultiScaleFlipAug', img_scale=(2944, 
     file = dataclasses.replace(checkpoint(db), config=text)
     architecture = identify(file)
     config = architecture.config
-    assert (config.tcm.prompt, config.tcm.decoder_heads, config.detector.mask_threshold) == ("Text", 2, 0.08)
-    assert (config.detector.text_representation, config.detector.unclip_ratio) == ("poly", 1.5)
-    assert architecture.preprocessing["scale"] == [2944, 800]
+    assert (config.tcm.prompt, config.tcm.decoder_heads, config.detector.decoding.mask_threshold) == ("Text", 2, 0.08)
+    assert (config.detector.decoding.text_representation, config.detector.decoding.unclip_ratio) == ("poly", 1.5)
+    assert architecture.inference["scale"] == [2944, 800]
     assert architecture.notes == ("as in the released models: the attention pooling's 32 heads",)
     overruled = ConversionOptions(scale=(640, 640), fields={"tcm": {"prompt": ""}, "detector": {"mask_threshold": 0.3}})
     architecture = identify(file, overruled)
-    assert (architecture.config.tcm.prompt, architecture.config.detector.mask_threshold) == ("", 0.3)
-    assert architecture.preprocessing["scale"] == [640, 640]
+    assert (architecture.config.tcm.prompt, architecture.config.detector.decoding.mask_threshold) == ("", 0.3)
+    assert architecture.inference["scale"] == [640, 640]
+    assert "scale" not in architecture.preprocessing
     for broken, reason in (("model = dict(", "line 1 is no Python"), ("model = dict(tau='x')", "tcm.tau is 'x'")):
         architecture = identify(dataclasses.replace(file, config=broken))
         assert architecture.config == identify(checkpoint(db)).config
@@ -181,21 +184,21 @@ def test_other_detectors_are_refused(db):
     pan = detection_weights(OWN / "tcm_pan" / "manifest.json")
     head = {key: x for key, x in pan.items() if key.startswith("bbox_head.")}
     swapped = {key: x for key, x in db.items() if not key.startswith("bbox_head.")} | head
-    with pytest.raises(ConversionError, match="weights.pt has no neck.reduce_conv_c2.0.weight"):
+    with pytest.raises(ConversionError, match=r"weights.pt has no neck.reduce_conv_c2.0.weight"):
         identify(checkpoint(swapped))
-    with pytest.raises(ConversionError, match="weights.pt is a db detector, not 'pan'"):
+    with pytest.raises(ConversionError, match=r"weights.pt is a db detector, not 'pan'"):
         identify(checkpoint(db), ConversionOptions(fields={"family": "pan"}))
-    with pytest.raises(ConversionError, match="weights.pt: model.detector has no field 'min_area'"):
+    with pytest.raises(ConversionError, match=r"weights.pt: model.detector has no field 'min_area'"):
         identify(checkpoint(db), ConversionOptions(fields={"detector": {"min_area": 3}}))
     other = {f"bbox_head.{name}.weight": np.zeros((1, 1)) for name in ("mask", "link")}
-    with pytest.raises(ConversionError, match="no detector of TCM: it has bbox_head.mask.weight"):
+    with pytest.raises(ConversionError, match=r"no detector of TCM: it has bbox_head.mask.weight"):
         identify(checkpoint(other))
     resnet = {key: x for key, x in db.items() if not key.startswith("backbone.layer")}
-    with pytest.raises(ConversionError, match="no backbone.layer1.0.conv1.weight"):
+    with pytest.raises(ConversionError, match=r"no backbone.layer1.0.conv1.weight"):
         identify(checkpoint(resnet | {"backbone.stem.0.weight": np.zeros(1)}))
     with pytest.raises(ConversionError, match="decoder width 64 can't be split over 7 heads"):
         identify(checkpoint(db | {}), ConversionOptions(fields={"tcm": {"decoder_heads": 7, "decoder_width": 64}}))
-    with pytest.raises(ConversionError, match="a scale was given, but weights.pt is no text detector"):
+    with pytest.raises(ConversionError, match=r"a scale was given, but weights.pt is no text detector"):
         identify(checkpoint({"token_embedding.weight": np.zeros((1, 1))}), ConversionOptions(scale=(1, 1)))
 
 
@@ -209,12 +212,14 @@ def test_every_missing_foreign_or_misshapen_key_is_listed(db):
     assert message.startswith("4 mismatches")  # a misshapen tensor leaves its leaf unfilled as well
     assert "no rule uses bbox_head.adapter.weight (2, 2)" in message
     assert "nothing fills params/prompt_generator/prompt_proj_4/bias" in message
-    assert "neck.lateral_convs.3.conv.weight" in message and "does not fit params/neck/lateral_convs_3" in message
+    assert "neck.lateral_convs.3.conv.weight" in message
+    assert "does not fit params/neck/lateral_convs_3" in message
 
 
 def test_prefixes_do_not_matter(db):
     wrapped = identify(checkpoint({f"module.{key}": x for key, x in db.items()}))
-    assert wrapped.config == identify(checkpoint(db)).config and wrapped.tensors.keys() == db.keys()
+    assert wrapped.config == identify(checkpoint(db)).config
+    assert wrapped.tensors.keys() == db.keys()
 
 
 def test_weights_and_configuration_must_agree_on_the_way_back(db):
@@ -223,5 +228,5 @@ def test_weights_and_configuration_must_agree_on_the_way_back(db):
         conversion.to_state_dict(changed(model, learnable_prompt=0))
     with pytest.raises(ConversionError, match="params/logit_scale is missing"):
         conversion.to_state_dict(changed(model, scale_score_map=True))
-    with pytest.raises(ConversionError, match="model.family is 'east'; expected one of db"):
+    with pytest.raises(ConversionError, match=r"model.family is 'east'; expected one of db"):
         conversion.to_state_dict(dataclasses.replace(model, model={**model.model, "family": "east"}))

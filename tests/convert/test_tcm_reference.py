@@ -3,7 +3,6 @@
 import dataclasses
 
 import numpy as np
-import pytest
 import torch
 
 from tcm_jax import pretrained
@@ -11,47 +10,31 @@ from tcm_jax.convert import conversion, reference, reference_tcm
 from tcm_jax.convert.architecture import identify
 from tcm_jax.convert.verify import report, verify
 from tests.conftest import compare, detection_weights
+from tests.convert.conftest import OWN
 from tests.convert.test_conversion import checkpoint
-from tests.convert.test_tcm_conversion import OWN, fixtures, options, to_pretrained
+from tests.convert.test_tcm_conversion import fixtures, options, to_pretrained
 from tests.golden_detectors import arrays
 
 TIGHT = 2e-5  # of the largest entry; both sides are the same PyTorch operations
 
 # Our stages and the fixtures' arrays.
 STAGES = {
-    "c2": "c2",
-    "c3": "c3",
-    "c4": "c4",
-    "c5": "c5",
+    **{name: name for name in ("c2", "c3", "c4", "c5", "maps")},
     "global feature": "global_feat",
     "dense features": "dense_feat",
     "text embedding": "text_embeddings_raw",
     "text embedding, refined": "text_embeddings",
     "score map": "score_map",
-    "maps": "maps",
-    "classes p3": "cls_p3",
-    "coefficients p3": "reg_p3",
-    "classes p4": "cls_p4",
-    "coefficients p4": "reg_p4",
-    "classes p5": "cls_p5",
-    "coefficients p5": "reg_p5",
+    **{f"classes p{i}": f"cls_p{i}" for i in (3, 4, 5)},
+    **{f"coefficients p{i}": f"reg_p{i}" for i in (3, 4, 5)},
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads only slow PyTorch down on models this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.no_grad():
-        yield
-    torch.set_num_threads(threads)
 
 
 def architecture_of(folder, variant=""):
     return identify(checkpoint(detection_weights(folder / "manifest.json", variant)), options(folder, variant))
 
 
+@torch.no_grad()
 def test_functions_equal_the_original(detection_golden):
     for folder, variant in fixtures(detection_golden):
         architecture = architecture_of(folder, variant)
@@ -82,7 +65,7 @@ def test_a_changed_weight_is_seen_from_its_stage_on():
     path = "params/prompt_generator/prompt_proj_4/bias"
     flat[path] = flat[path] + 0.1 * np.arange(flat[path].size) / flat[path].size
     rows = verify(dataclasses.replace(model, variables=pretrained.unflatten(flat)), architecture)
-    assert [row.stage for row in rows if not row.passed][0] == "text embedding"
+    assert next(row.stage for row in rows if not row.passed) == "text embedding"
 
 
 def test_the_fast_model():
