@@ -10,11 +10,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tcm_jax import pretrained
-from tcm_jax.commands import predict
+from tcm_jax import predict, pretrained
 from tcm_jax.commands.evaluate import main as evaluate
 from tcm_jax.commands.evaluate.outputs import results_path
-from tcm_jax.commands.images import find_images, picture_paths
+from tcm_jax.commands.images import find_images, overlay_paths
 from tcm_jax.data.entries import Entry
 from tcm_jax.data.scenes.build import DetectionEntry, training_images
 from tcm_jax.data.scenes.write import write_annotated_folder
@@ -37,7 +36,8 @@ from tcm_jax.files import (
 )
 from tcm_jax.images.inputs import load_image, named_images
 from tcm_jax.pretrained import Pretrained, find_model
-from tcm_jax.recognition.loading import load_model
+from tcm_jax.recognition.loading import load_recognizer
+from tcm_jax.recognition.options import ReadingOptions
 from tcm_jax.records import AnnotatedImage, SourceError, TextRegion
 from tcm_jax.text.charset import CHARSET_36
 from tcm_jax.text.charset_spec import load_charset
@@ -207,7 +207,9 @@ def test_words_of_every_form(bucket, tmp_path):
 
 def test_scenes_with_their_photos(bucket):
     region = TextRegion(np.array([[1, 1], [9, 1], [9, 5], [1, 5]], np.float32), "word", False)
-    write_annotated_folder([AnnotatedImage(jpeg(i), (region,), f"photo{i}.jpg") for i in range(3)], "gs://b/scenes/test")
+    write_annotated_folder(
+        [AnnotatedImage(jpeg(i), (region,), f"photo{i}.jpg") for i in range(3)], "gs://b/scenes/test"
+    )
     assert bucket.uploads[-1] == "gs://b/scenes/test/labels.jsonl"
     for path in ("scenes/test", "scenes/test/labels.jsonl"):
         source = training_images(DetectionEntry(path=path, where="entry"), root="gs://b")
@@ -268,15 +270,15 @@ def test_images_to_predict(bucket):
     assert load_image("gs://b/photos/a.jpg", "a").shape == (10, 20, 3)
     assert find_images(["gs://b/photos"]) == ["gs://b/photos/a.jpg", "gs://b/photos/b.jpg"]
     assert find_images(["gs://b/*/b*.jpg", "gs://b/x.jpg"]) == ["gs://b/photos/b.jpg", "gs://b/x.jpg"]
-    assert [str(path) for path in picture_paths(["gs://b/photos/a.jpg"], as_path("gs://b/out"))] == ["gs://b/out/a.jpg"]
-    with pytest.raises(ValueError, match="gs://b/photos holds photos that are read"):
-        picture_paths(["gs://b/photos/a.jpg"], as_path("gs://b/photos"))
+    assert [str(path) for path in overlay_paths(["gs://b/photos/a.jpg"], as_path("gs://b/out"))] == ["gs://b/out/a.jpg"]
+    with pytest.raises(ValueError, match="--out gs://b/photos holds images that are read"):
+        overlay_paths(["gs://b/photos/a.jpg"], as_path("gs://b/photos"))
 
 
 def test_a_model_words_and_results_in_a_bucket(bucket, tmp_path, capsys):
     write_tiny_model(tmp_path / "model")
     upload(tmp_path / "model", as_path("gs://b/runs/a/best"), last=pretrained.CONFIG)
-    assert str(load_model("gs://b/runs/a")).startswith("gs://b/runs/a/best on cpu")
+    assert str(load_recognizer("gs://b/runs/a", ReadingOptions())).startswith("gs://b/runs/a/best on cpu")
     write_label_folder(records(4), "gs://b/words")
     put("gs://b/letters.txt", "w0123")
 
