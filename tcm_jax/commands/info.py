@@ -57,7 +57,7 @@ def describe(checkpoint: str) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "path": str(directory),
         "kind": _KINDS.get(task, f"unknown task {task!r}").format(model.get("family", "").upper()),
-        **{key: config.get(key) for key in ("task", "preprocessing", "source", "license", "extra")},
+        **{key: config.get(key) for key in ("task", "preprocessing", "inference", "source", "license", "extra")},
         "model": _architecture(task, model),
         "weights": weights,
         "training": _training(as_path(checkpoint), as_path(directory)),
@@ -125,6 +125,7 @@ def _table(facts: Mapping[str, Any]) -> str:
         ("parameters", f"{weights['parameters']:,} ({weights['bytes'] / 1e6:.1f} MB, {', '.join(weights['types'])})"),
         *((f"  {part}", f"{count:,}") for part, count in weights["parts"].items()),
         *((f"images: {key}", _short(value)) for key, value in (facts["preprocessing"] or {}).items()),
+        *((f"inference: {key}", _short(value)) for key, value in (facts["inference"] or {}).items()),
         ("source", facts["source"] or "unknown"),
         ("licence", facts["license"] or "unknown"),
         *((str(key), _short(value)) for key, value in (facts["extra"] or {}).items()),
@@ -153,10 +154,9 @@ def _architecture_rows(model: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "charset" in model:
         rows.append(("characters", f"{len(model['charset'])}: {model['charset']}"))
         rows.append(("longest word", f"{model.get('max_label_length')} characters"))
-        rows.append(("decoding", ", ".join(f"{key} {_short(model[key])}" for key in ("decode_ar", "refine_iters"))))
+        rows.append(("decoding", _pairs({key: model[key] for key in ("decode_ar", "refine_iters")})))
     if "detector" in model:
-        decoding = model["detector"]["decoding"].items()
-        rows.append(("decoding", ", ".join(f"{key} {_short(value)}" for key, value in decoding)))
+        rows.append(("decoding", _pairs(model["detector"]["decoding"])))
     return rows
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tcm_jax import Detector, Recognizer, Spotter
+from tcm_jax import Detector, Recognizer, Spotter, pretrained
 from tcm_jax.commands import doctor, info
 from tcm_jax.pretrained import DETECTOR, RECOGNIZER, WEIGHTS
 
@@ -36,7 +36,7 @@ def test_the_installation_is_sound(capsys):
 
 
 def test_a_missing_model_is_reported_with_what_to_do(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor, "RECOGNIZER", tmp_path / "recognizer")
+    monkeypatch.setattr(pretrained, "RECOGNIZER", tmp_path / "recognizer")
     with pytest.raises(SystemExit, match="1 thing is wrong"):
         doctor.main([])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("wrong")]
