@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 WORKDIR := runs/quickstart
 
-.PHONY: read quickstart test lint
+.PHONY: read quickstart test test-slow lint
 
 # Reads the text in a picture with the models of the package.
 read: $(VENV)/installed
@@ -23,12 +23,17 @@ quickstart: $(VENV)/installed
 	@echo "What it read is drawn in $(WORKDIR)/read.png"
 
 test: $(VENV)/installed-tests
-	$(RUN) -m pytest -n auto --dist loadfile
+	$(RUN) -m pytest -n auto --dist worksteal -m "not slow"
+
+# Whole trainings, kills, jobs of several processes, simulated meshes, plans for TPUs, documented commands.
+test-slow: $(VENV)/installed-tests
+	$(RUN) -m pytest -n auto --dist worksteal -m slow
 
 lint: $(VENV)/installed-tests
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports
 	$(VENV)/bin/shellcheck launch/*.sh launch/slurm.sbatch
 
 $(VENV)/installed: pyproject.toml

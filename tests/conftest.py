@@ -4,18 +4,25 @@
 (or of one of its two folders), whatever its seeds, sizes and hyper-parameters.
 """
 
+import fcntl
 import hashlib
 import json
 import os
+import resource
+import shutil
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 # The package that compiles for TPUs makes JAX look for one, which takes time and prints a lot.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Most of the time of these tests is compilation, of programs that run for moments.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Most of the time of these tests is compilation, of programs that run for moments: these flags halve it.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+# There is a worker for each core; threads of a worker would only wait for each other.
+os.environ["XLA_FLAGS"] += " --xla_cpu_multi_thread_eigen=false"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
@@ -27,6 +34,8 @@ from tests.tiny_detector import write_tiny_detector
 from tests.tiny_model import write_tiny_model
 
 RELATIVE_TOLERANCE = 2e-4  # of the largest absolute value of the expected array
+MAX_CACHE_BYTES = 10**9
+MAX_MEMORY_KILOBYTES = 4 * 2**20  # of a worker
 
 
 def pytest_addoption(parser):
@@ -36,6 +45,14 @@ def pytest_addoption(parser):
         default=Path(__file__).parent / "golden",
         help="folder with the fixtures of the original implementations",
     )
+
+
+def pytest_sessionstart(session):
+    """Before any worker starts: empties the cache of compiled programs if it is full of those of older code."""
+    if hasattr(session.config, "cache") and not hasattr(session.config, "workerinput"):
+        folder = session.config.cache.mkdir("xla")
+        if sum(file.stat().st_size for file in folder.iterdir()) > MAX_CACHE_BYTES:
+            shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
@@ -80,11 +97,13 @@ def photos(tmp_path) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory):
-    """The tests compile the same step again and again, also in other processes."""
-    folder = str(tmp_path_factory.mktemp("xla"))
+def compilation_cache(pytestconfig, tmp_path_factory):
+    """Keeps compiled programs for all workers, their processes and later sessions (until `pytest --cache-clear`)."""
+    lasting = hasattr(pytestconfig, "cache")  # pytest's folder; not with -p no:cacheprovider
     options = {
-        "jax_compilation_cache_dir": folder,
+        "jax_compilation_cache_dir": str(
+            pytestconfig.cache.mkdir("xla") if lasting else tmp_path_factory.mktemp("xla")
+        ),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
@@ -99,10 +118,36 @@ def compilation_cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def no_old_programs():
-    """A process that runs many files of tests would otherwise keep all their compiled programs, gigabytes of them."""
+def bounded_memory():
+    """Drops compiled programs when they fill gigabytes: a worker runs many files of tests."""
     yield
-    jax.clear_caches()
+    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > MAX_MEMORY_KILOBYTES:
+        jax.clear_caches()
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """`made_once(name, make)` is a folder that `make` fills once per session, for all workers.
+
+    Tests must not write to it.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def folder(name: str, make: Callable[[Path], None]) -> Path:
+        path = root / f"made-{name}"
+        with open(f"{path}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                unfinished = root / f"unfinished-{name}"
+                shutil.rmtree(unfinished, ignore_errors=True)
+                unfinished.mkdir()
+                make(unfinished)
+                unfinished.rename(path)
+        return path
+
+    return folder
 
 
 def read_json(path: Path):

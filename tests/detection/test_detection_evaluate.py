@@ -176,6 +176,7 @@ print(json.dumps([asdict(result), stream.read]))
 """
 
 
+@pytest.mark.slow
 def test_two_processes():
     """Each reads every other photo, and both know the whole result."""
     outputs = in_two_processes(_PROCESS)

@@ -143,6 +143,7 @@ def learn(values: dict, steps: int) -> tuple[list[float], dict, dict]:
     return losses, pretrained.flatten(variables["params"]), pretrained.flatten(state.params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_tiny_form_learns(name):
     values = load(name, "tiny")
@@ -155,6 +156,7 @@ def test_the_tiny_form_learns(name):
     assert {path.split("/")[0] for path in moved} >= {"backbone", "neck", "bbox_head", "contexts"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_tiny_form_trains(name, tmp_path):
     run(load(name, "tiny"), tmp_path)
@@ -175,6 +177,7 @@ def test_encoders_are_frozen_by_a_word(row, frozen):
     assert {path.split("/")[0] for path, group in labels.items() if group == "frozen"} == frozen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ["bsl", "pp", "lp4_only", "fast", "no_context_decoder", "no_auxiliary"])
 def test_rows_run(row):
     """Loss and prediction of a tiny detector with other components."""

@@ -16,6 +16,8 @@ from tcm_jax.images.decoding import encode_png
 from tcm_jax.tasks import parse
 from tcm_jax.training.config import ConfigError
 from tcm_jax.training.report import RunLog
+from tests.conftest import read_json
+from tests.training.conftest import compiled_programs
 
 RECIPE = runpy.run_path(str(Path(__file__).parents[2] / "configs" / "tcm_db.py"))
 
@@ -29,12 +31,17 @@ def config() -> dict:
     }
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """The working directory of a run without a break."""
-    workdir = tmp_path_factory.mktemp("finished")
-    train.run(RECIPE["get_config"]("tiny").to_dict() | {"dtype": "float32"}, workdir)
-    return workdir
+@pytest.fixture(scope="session")
+def finished(made_once) -> Path:
+    """The working directory of a run without a break, and what it compiled in compiled.json."""
+
+    def make(workdir: Path) -> None:
+        config = RECIPE["get_config"]("tiny").to_dict() | {"dtype": "float32"}
+        with compiled_programs() as programs:
+            train.run(config | {"eval": config["eval"] | {"every": 2}, "checkpoint": {"every": 2, "keep": 2}}, workdir)
+        (workdir / "compiled.json").write_text(json.dumps(programs))
+
+    return made_once("trained-detector", make)
 
 
 def weights(workdir: Path) -> dict[str, np.ndarray]:
@@ -53,6 +60,7 @@ def test_what_a_run_leaves(finished):
     assert isinstance(Detector(finished, quiet=True).detect(np.zeros((64, 96, 3), np.uint8)).instances, tuple)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch, config, finished):
     write = RunLog.write
 
@@ -72,14 +80,16 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path, monkeyp
         np.testing.assert_array_equal(mine[path], expected[path], err_msg=path)
 
 
-def test_nothing_is_compiled_after_the_first_step_and_the_first_validation(tmp_path, config, compiled):
-    train.run(config | {"steps": 6, "eval": config["eval"] | {"every": 2}}, tmp_path)
-    assert "jit(signalling)" in " ".join(compiled[1, "train"])
-    assert compiled[2, "train"] == compiled[1, "train"]
-    assert len(compiled[2, "validation/scenes"]) > len(compiled[2, "train"])
-    assert compiled[3, "train"] == compiled[6, "validation/scenes"]  # the checkpoint of step 2 is written in between
+def test_nothing_is_compiled_after_the_first_step_and_the_first_validation(finished):
+    compiled = read_json(finished / "compiled.json")
+    assert "jit(train_step)" in " ".join(compiled["train 1"])
+    assert compiled["train 2"] == compiled["train 1"]
+    assert len(compiled["validation/scenes 2"]) > len(compiled["train 2"])
+    # The checkpoint of step 2 is written in between.
+    assert compiled["train 3"] == compiled["validation/scenes 4"]
 
 
+@pytest.mark.slow
 def test_starting_from_a_detector(tmp_path, config, finished, capsys):
     train.run(config | {"init": str(finished)}, tmp_path)
     assert f"{finished / 'best'}: loaded {len(weights(finished))} tensors" in capsys.readouterr().out
@@ -141,6 +151,7 @@ def photos(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["tcm_db", "tcm_pan", "tcm_fce"])
 def test_hard_annotations_are_trained_on_and_evaluated(tmp_path, recipe, capsys):
     config = runpy.run_path(str(Path(__file__).parents[2] / "configs" / f"{recipe}.py"))["get_config"]("tiny").to_dict()
@@ -161,6 +172,7 @@ def test_hard_annotations_are_trained_on_and_evaluated(tmp_path, recipe, capsys)
     assert validation["num_truth"] == 7 + 4  # the good one of seven photos, and four of the others
 
 
+@pytest.mark.slow
 def test_photos_without_any_text_can_be_learned_from(tmp_path, config):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").write_bytes(encode_png(np.full((96, 96, 3), 90, np.uint8)))

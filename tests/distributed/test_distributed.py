@@ -63,6 +63,7 @@ def begin(program: str) -> list[subprocess.Popen]:
     return running
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", [ALONE, COLLECTIVE], ids=["host", "collective"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 @pytest.mark.parametrize("victim", [0, 1])
@@ -87,6 +88,7 @@ def test_lost_process_is_named(victim, number, program):
     assert "not flushed" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_process_that_fails_ends_the_others_at_once(victim):
     running = begin(
@@ -99,6 +101,7 @@ def test_process_that_fails_ends_the_others_at_once(victim):
     assert re.search(rf"process {victim} of 2 .* ended with ZeroDivisionError: integer .* exit status 1\n", other)
 
 
+@pytest.mark.slow
 def test_barrier_names_who_is_missing():
     outputs = begin(_RUN % 'each_step(lambda step: time.sleep(3) if me else barrier("the data is open", 1))')
     (_, errors), _ = (process.communicate(timeout=60) for process in outputs)
@@ -108,6 +111,7 @@ def test_barrier_names_who_is_missing():
     assert [process.returncode for process in outputs] == [EXIT_PEER_LOST] * 2
 
 
+@pytest.mark.slow
 def test_slow_process_is_not_lost():
     """Its heartbeat has a thread of its own; here it takes five times as long as lost processes have."""
     program = """
@@ -149,6 +153,7 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("index", "message"),
     [(0, "not all 2 processes have come to process 0"), (1, "process 0 can't be reached at localhost")],

@@ -47,6 +47,7 @@ def test_unknown_variants_are_refused(path):
         load(path, "large")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_tiny_form_trains(path, tmp_path):
     config = load(path, "tiny")

@@ -52,6 +52,7 @@ def accuracy(model: Path, words: SyntheticWords) -> float:
     return 100 * sum(r.text == label for r, label in zip(readings, words.labels(), strict=True)) / len(words)
 
 
+@pytest.mark.slow
 def test_the_model_of_the_package_learns_greek_words(tmp_path, capsys):
     """Eight words in clean pictures: in a minute what the recipe does with hundreds of words in ten."""
     (tmp_path / "words.txt").write_text("\n".join(WORDS), encoding="utf-8")

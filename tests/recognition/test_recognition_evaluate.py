@@ -144,6 +144,7 @@ print(json.dumps([dataclasses.asdict(result), reader.batches]))
 """
 
 
+@pytest.mark.slow
 def test_two_processes():
     outputs = in_two_processes(_PROCESS)
     alone = FakeReader("abc", ["a", "ab", "c", "a", "b"]).evaluate(numbered(["a", "abc", "c", "b", "c"]))

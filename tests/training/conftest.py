@@ -1,6 +1,8 @@
 """A run that takes seconds: a tiny CLIP4STR on synthetic words."""
 
+import contextlib
 import copy
+import logging
 from collections.abc import Iterator
 
 import jax
@@ -52,15 +54,21 @@ def config() -> dict:
     return copy.deepcopy(CONFIG)
 
 
-@pytest.fixture
-def compiled(monkeypatch, caplog) -> Iterator[dict[tuple[int, str], list[str]]]:
-    """Names of the programs compiled until a run reported (step, name)."""
-    write, programs = RunLog.write, {}
+@contextlib.contextmanager
+def compiled_programs() -> Iterator[dict[str, list[str]]]:
+    """Names of the programs that were compiled until a run had reported "NAME STEP", such as "train 1"."""
+    write, messages, programs = RunLog.write, [], {}
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
 
     def count(self, step, values, name="train"):
         write(self, step, values, name)
-        programs[step, name] = [text.split(" in ")[0] for text in caplog.messages if "Finished XLA compilation" in text]
+        programs[f"{name} {step}"] = [text.split(" in ")[0] for text in messages if "Finished XLA compilation" in text]
 
-    monkeypatch.setattr(RunLog, "write", count)
-    with jax.log_compiles():
-        yield programs
+    with pytest.MonkeyPatch.context() as patch, jax.log_compiles():
+        patch.setattr(RunLog, "write", count)
+        logging.getLogger("jax").addHandler(handler)
+        try:
+            yield programs
+        finally:
+            logging.getLogger("jax").removeHandler(handler)

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tcm_jax import pretrained
@@ -90,10 +91,11 @@ print(json.dumps(equal))
 """
 
 
+@pytest.mark.slow
 def test_other_meshes_and_numbers_of_devices(tmp_path):
     one = make_mesh(1, 1, 1)
     save(tmp_path / "one", one, 3)
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    flags = {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", _EIGHT_DEVICES, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | flags, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -140,6 +142,7 @@ print(json.dumps([earlier, int(state.step), same_bits(state, values(1)), raised]
 """
 
 
+@pytest.mark.slow
 def test_two_processes(tmp_path):
     """They read what one has saved, agree on the checkpoint that both can read, and gather a model to write it."""
     one = make_mesh(1, 1, 1)

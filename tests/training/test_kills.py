@@ -22,6 +22,8 @@ from tests.training.runs import (
     records,
 )
 
+pytestmark = pytest.mark.slow
+
 ALONE = CONFIG | {
     "steps": 16,
     "lost_seconds": LOST_SECONDS,

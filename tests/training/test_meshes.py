@@ -11,9 +11,14 @@ import pytest
 from tests.training.meshes import MESHES, ROOT
 
 # Eight devices wait for each other in threads of one pool, of which XLA makes as many as there are cores.
-EIGHT = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "NPROC": "32", "JAX_PLATFORMS": "cpu"}
+EIGHT = {
+    "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
+    "NPROC": "32",
+    "JAX_PLATFORMS": "cpu",
+}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "meshes", "held"),
     [

@@ -18,25 +18,30 @@ from tcm_jax.distributed.interrupt import Interrupted
 from tcm_jax.training.config import ConfigError
 from tcm_jax.training.report import RunLog
 from tcm_jax.training.workdir import ResumeError
-from tests.training.conftest import CONFIG
+from tests.conftest import read_json
+from tests.training.conftest import CONFIG, compiled_programs
 
 VALIDATION = [{"name": "words", "max_samples": 8, "synthetic": {"seed": 1, "split": "test", "size": 16}}]
-PREPROCESSING = {"margins": (0.0, 0.1)}
+INFERENCE = {"views": (0.0, 0.1)}
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """The working directory of a run without a break."""
-    workdir = tmp_path_factory.mktemp("finished")
-    validation = {"every": 3, "batch": 8, "sources": VALIDATION}
-    train.run(CONFIG | {"eval": validation, "preprocessing": PREPROCESSING}, workdir)
-    return workdir
+@pytest.fixture(scope="session")
+def finished(made_once) -> Path:
+    """The working directory of a run without a break, and what it compiled in compiled.json."""
+
+    def make(workdir: Path) -> None:
+        validation = {"every": 3, "batch": 8, "sources": VALIDATION}
+        with compiled_programs() as programs:
+            train.run(CONFIG | {"eval": validation, "inference": INFERENCE, "profile_steps": 2}, workdir)
+        (workdir / "compiled.json").write_text(json.dumps(programs))
+
+    return made_once("trained-recognizer", make)
 
 
 @pytest.fixture
 def config(config) -> dict:
     config["eval"]["sources"] = VALIDATION
-    config["preprocessing"] = PREPROCESSING
+    config["inference"] = INFERENCE
     return config
 
 
@@ -88,46 +93,45 @@ def test_what_a_run_leaves(finished):
     assert best.extra == {"step": 3, "accuracy": validation[0]["accuracy"]}
     assert last.model["charset"] == "0123456789abcdefghijklmnopqrstuvwxyz"
     assert last.preprocessing["mean"] == [0.48145466, 0.4578275, 0.40821073]
-    assert last.preprocessing["margins"] == [0.0, 0.1]
+    assert last.inference["views"] == [0.0, 0.1]
 
 
-def test_nothing_is_compiled_after_the_first_step_and_the_first_validation(tmp_path, config, compiled):
-    config["steps"], config["checkpoint"]["every"] = 9, 3
-    train.run(config, tmp_path)
-    assert "jit(train_step)" in " ".join(compiled[1, "train"])
-    assert compiled[2, "train"] == compiled[1, "train"]
-    assert len(compiled[3, "validation/words"]) > len(compiled[3, "train"])
-    assert compiled[4, "train"] == compiled[9, "validation/words"]  # the checkpoint of step 3 is written in between
+def test_nothing_is_compiled_after_the_first_step_and_the_first_validation(finished):
+    compiled = read_json(finished / "compiled.json")
+    assert "jit(train_step)" in " ".join(compiled["train 1"])
+    assert compiled["train 2"] == compiled["train 1"]
+    assert len(compiled["validation/words 3"]) > len(compiled["train 3"])
+    assert compiled["train 4"] == compiled["validation/words 6"]  # the checkpoint of step 4 is written in between
 
 
-def test_a_profile_of_some_steps(tmp_path, config):
-    config["profile_steps"] = 2
-    train.run(config, tmp_path)
-    (trace,) = (tmp_path / "tensorboard").rglob("*.xplane.pb")
+def test_a_profile_of_some_steps(finished):
+    (trace,) = (finished / "tensorboard").rglob("*.xplane.pb")
     assert b"jit_train_step" in trace.read_bytes()
 
 
-def test_a_finished_run_has_nothing_to_do(finished, config, capsys):
-    before = lines(finished)
-    train.run(config, finished)
+def test_a_finished_run_has_nothing_to_do(finished, tmp_path, config, capsys):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    train.run(config, tmp_path)
     assert "all steps are done" in capsys.readouterr().out
-    assert lines(finished) == before
+    assert lines(tmp_path) == lines(finished)
 
 
-@pytest.mark.parametrize(("step", "number"), [(1, signal.SIGTERM), (4, signal.SIGINT)])
-def test_an_interrupted_run_resumes_as_if_nothing_had_happened(tmp_path, monkeypatch, config, finished, step, number):
-    write = RunLog.write
+@pytest.mark.slow
+def test_an_interrupted_run_resumes_as_if_nothing_had_happened(tmp_path, monkeypatch, config, finished):
+    """Twice: after the first step, and after a checkpoint."""
+    write, signals = RunLog.write, {1: signal.SIGTERM, 4: signal.SIGINT}
 
     def interrupt(self, done, *args, **kwargs):
         write(self, done, *args, **kwargs)
-        if done == step:
-            os.kill(os.getpid(), number)
+        if done in signals:
+            os.kill(os.getpid(), signals[done])
 
     with monkeypatch.context() as patch:
         patch.setattr(RunLog, "write", interrupt)
-        with pytest.raises(Interrupted) as error:
-            train.run(config, tmp_path)
-    assert error.value.status == 128 + number
+        for number in signals.values():
+            with pytest.raises(Interrupted) as error:
+                train.run(config, tmp_path)
+            assert error.value.status == 128 + number
     train.run(config, tmp_path)
     assert_same(tmp_path, finished)
 
@@ -164,6 +168,7 @@ def test_another_model_does_not_resume(config, finished):
     assert (finished / "config.json").read_text() == before
 
 
+@pytest.mark.slow
 def test_starting_from_a_model(tmp_path, config, finished, capsys):
     config["init"] = str(finished)  # a working directory stands for its best model
     train.run(config, tmp_path)
