@@ -46,13 +46,6 @@ HYPER_PARAMETERS = {
     "cross_token_embedding": "cross_token_embeding",
     "cls_eot_feature": "clip_cls_eot_feature",
 }
-# Hyper-parameters that the tensors show as well.
-REDUNDANT = {
-    "max_label_length": "max_label_length",
-    "decoder_depth": "dec_depth",
-    "decoder_mlp_ratio": "dec_mlp_ratio",
-    "use_language_model": "use_language_model",
-}
 
 
 @dataclass(frozen=True)
@@ -189,15 +182,16 @@ def _clip4str(sizes: Sizes, options: ConversionOptions) -> DetectedArchitecture:
                 raise ConversionError(f"{sizes.path}: hyper-parameter img_size is {other!r}, expected [h, w]")
     clip = clip_sizes.towers(sizes.inner("clip_model."), size, options.activation or "quick_gelu")
     _, positions, width = sizes.shape("visual_decoder.pos_queries", 3)
-    fields: dict[str, Any] = {
+    # What the tensors show, by the name of the hyper-parameter.
+    shown: dict[str, Any] = {
         "max_label_length": positions - 1,
-        "decoder_depth": sizes.blocks("visual_decoder.layers.{}"),
-        "decoder_mlp_ratio": sizes.axis("visual_decoder.layers.0.linear1.weight", 0, 2) // width,
+        "dec_depth": sizes.blocks("visual_decoder.layers.{}"),
+        "dec_mlp_ratio": sizes.axis("visual_decoder.layers.0.linear1.weight", 0, 2) // width,
         "use_language_model": "cross_decoder.pos_queries" in sizes,
     }
-    for name, theirs in REDUNDANT.items():
-        if given.get(theirs, fields[name]) != fields[name]:
-            sizes.notes.append(f"hyper-parameter {theirs} is {given[theirs]!r}, but the tensors show {fields[name]!r}")
+    for name, value in shown.items():
+        if given.get(name, value) != value:
+            sizes.notes.append(f"hyper-parameter {name} is {given[name]!r}, but the tensors show {value!r}")
     stated = {name: given[theirs] for name, theirs in HYPER_PARAMETERS.items() if theirs in given}
     if width != clip["embed_dim"]:
         stated["use_share_dim"] = False
@@ -206,12 +200,13 @@ def _clip4str(sizes: Sizes, options: ConversionOptions) -> DetectedArchitecture:
     count = _characters(sizes)
     if count != len(CHARSET_94) and "charset" not in {*stated, *options.fields}:
         raise ConversionError(f"{sizes.path} reads {count} characters; say which with --charset")
-    ignored = sorted(given.keys() - set(HYPER_PARAMETERS.values()) - set(REDUNDANT.values()) - {"img_size"})
+    ignored = sorted(given.keys() - {*HYPER_PARAMETERS.values(), *shown, "img_size"})
     if ignored:
         sizes.notes.append(f"hyper-parameters without a meaning here: {', '.join(ignored)}")
     assumed = sorted(HYPER_PARAMETERS.keys() - stated.keys() - options.fields.keys() - {"use_share_dim"})
     if assumed:
         sizes.notes.append(f"as in the released models: {', '.join(assumed)}")
+    fields = {name.replace("dec_", "decoder_"): value for name, value in shown.items()}
     values = dataclasses.asdict(CLIP4STRConfig(**fields)) | {"clip": clip}
     return DetectedArchitecture("CLIP4STR", "clip4str", merge(values, stated, "hyper-parameter "))
 

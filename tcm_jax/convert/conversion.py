@@ -57,11 +57,7 @@ def from_checkpoint(
         inference=architecture.inference,
         source=source_name or f"{architecture.origin} checkpoint {Path(source).name}",
         license=license,
-        extra={
-            "origin": architecture.origin,
-            "sha256": checkpoint.sha256(),
-            "notes": list(architecture.notes),
-        },
+        extra={"origin": architecture.origin, "sha256": checkpoint.sha256(), "notes": list(architecture.notes)},
     )
     return model, architecture
 

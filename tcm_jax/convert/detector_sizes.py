@@ -56,7 +56,11 @@ def detector(family: str, sizes: Sizes, options: ConversionOptions) -> DetectedA
     tcm_fields = {*file.tcm, *mmcv_config.mapping(options.fields.get("tcm"))}
     decoding = {*file.decoding, *mmcv_config.mapping(options.fields.get("detector"))}
     if has_text and "prompt" not in tcm_fields:
-        _check_room(sizes, values["tcm"])
+        room = values["tcm"]["clip"]["text_positions"] - values["tcm"]["learnable_prompt"]
+        if 0 < room < 14:  # of the released words
+            raise ConversionError(
+                f"{sizes.path} has room for a prompt of {room} tokens; say which words with --set tcm.prompt=..."
+            )
     assumed = {
         "the attention pooling's 32 heads": has_text,
         "the prompt": has_text and values["tcm"]["prompt"] and "prompt" not in tcm_fields,
@@ -109,15 +113,6 @@ def _tcm(sizes: Sizes, options: ConversionOptions) -> dict[str, Any]:
     # Learnable vectors at all positions of the text tower leave no room for words.
     count = contexts.shape[1]
     return {**fields, "learnable_prompt": count, "prompt": RELEASED_PROMPT if count < positions else ""}
-
-
-def _check_room(sizes: Sizes, tcm: Mapping[str, Any]) -> None:
-    """Whether the model can have been trained with the released words, which are 14 tokens."""
-    room = tcm["clip"]["text_positions"] - tcm["learnable_prompt"]
-    if 0 < room < 14:
-        raise ConversionError(
-            f"{sizes.path} has room for a prompt of {room} tokens; say which words with --set tcm.prompt=..."
-        )
 
 
 def _channels(family: str, sizes: Sizes) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """CLIP and CLIP4STR once more, as plain PyTorch functions of a state dict: what `--verify` compares with.
 
 Nothing is shared with the Flax models, and nothing is fast: every step of a decoding runs the complete prefix.
-`s` is the state dict, `name` and `prefix` stand before its keys. Images are [b, 3, h, w].
+`s` is the state dict of a model or of its part, `name` a layer in it. Images are [b, 3, h, w].
 Sources: openai/CLIP clip/model.py, and strhub/models/vl_str of CLIP4STR.
 """
 
@@ -50,6 +50,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor |
 
 class StateDict(dict[str, Tensor]):
     """A state dict of float32 tensors, and the layers in it by name."""
+
+    def part(self, name: str) -> "StateDict":
+        """The state dict of the submodule `name`."""
+        return StateDict({k.removeprefix(f"{name}."): x for k, x in self.items() if k.startswith(f"{name}.")})
 
     def norm(self, name: str, x: Tensor) -> Tensor:
         """LayerNorm over the last axis."""
@@ -123,41 +127,40 @@ def tensors(arrays: Mapping[str, np.ndarray], huggingface: bool) -> StateDict:
     return renamed
 
 
-def embed_patches(s: StateDict, prefix: str, config: CLIPConfig, images: Tensor) -> Tensor:
-    """Tokens after ln_pre, [b, 1 + n, vision_width]."""
-    v = f"{prefix}visual."
-    x = F.conv2d(images, s[f"{v}conv1.weight"], stride=config.patch_size).flatten(2).transpose(1, 2)
-    first = s[f"{v}class_embedding"].expand(len(x), 1, -1)
-    return s.norm(f"{v}ln_pre", torch.cat([first, x], 1) + s[f"{v}positional_embedding"])
+def embed_patches(s: StateDict, config: CLIPConfig, images: Tensor) -> Tensor:
+    """Tokens of a Vision Transformer after ln_pre, [b, 1 + n, vision_width]."""
+    x = F.conv2d(images, s["conv1.weight"], stride=config.patch_size).flatten(2).transpose(1, 2)
+    x = torch.cat([s["class_embedding"].expand(len(x), 1, -1), x], 1)
+    return s.norm("ln_pre", x + s["positional_embedding"])
 
 
-def image_tokens(s: StateDict, prefix: str, config: CLIPConfig, images: Tensor) -> Tensor:
-    """Tokens after ln_post, not projected, [b, 1 + n, vision_width]."""
+def image_tokens(s: StateDict, config: CLIPConfig, images: Tensor) -> Tensor:
+    """Tokens of a Vision Transformer after ln_post, not projected, [b, 1 + n, vision_width]."""
     assert isinstance(config.vision_layers, int)
-    x, v = embed_patches(s, prefix, config, images), f"{prefix}visual."
-    x = s.transformer(f"{v}transformer", x, config.vision_layers, config.vision_heads, config.activation)
-    return s.norm(f"{v}ln_post", x)
+    x = embed_patches(s, config, images)
+    x = s.transformer("transformer", x, config.vision_layers, config.vision_heads, config.activation)
+    return s.norm("ln_post", x)
 
 
-def text_transformer(s: StateDict, prefix: str, config: CLIPConfig, x: Tensor) -> Tensor:
+def text_transformer(s: StateDict, config: CLIPConfig, x: Tensor) -> Tensor:
     """The text tower on embedded tokens [b, t, text_width], before its last normalization."""
     t = x.shape[1]
-    x, name = x + s[f"{prefix}positional_embedding"][:t], f"{prefix}transformer"
-    return s.transformer(name, x, config.text_layers, config.text_heads, config.activation, causal_mask(t))
+    x, mask = x + s["positional_embedding"][:t], causal_mask(t)
+    return s.transformer("transformer", x, config.text_layers, config.text_heads, config.activation, mask)
 
 
-def text_tokens(s: StateDict, prefix: str, config: CLIPConfig, ids: Tensor) -> Tensor:
+def text_tokens(s: StateDict, config: CLIPConfig, ids: Tensor) -> Tensor:
     """Projected features of every position of ids [b, t], [b, t, embed_dim]."""
-    x = text_transformer(s, prefix, config, s[f"{prefix}token_embedding.weight"][ids])
-    return s.norm(f"{prefix}ln_final", x) @ s[f"{prefix}text_projection"]
+    x = text_transformer(s, config, s["token_embedding.weight"][ids])
+    return s.norm("ln_final", x) @ s["text_projection"]
 
 
-def resnet_stages(s: StateDict, prefix: str, config: CLIPConfig, images: Tensor) -> list[Tensor]:
+def resnet_stages(s: StateDict, config: CLIPConfig, images: Tensor) -> list[Tensor]:
     """Outputs of the ModifiedResNet's four stages, [b, d, h / 4, w / 4] to [b, 8 d, h / 32, w / 32]."""
     assert not isinstance(config.vision_layers, int)
 
     def normed(x: Tensor, name: str, norm: str, stride: int = 1) -> Tensor:
-        return s.batch_norm(f"{prefix}{norm}", s.conv(f"{prefix}{name}", x, stride))
+        return s.batch_norm(norm, s.conv(name, x, stride))
 
     x, stages = images, []
     for i in (1, 2, 3):
@@ -169,38 +172,36 @@ def resnet_stages(s: StateDict, prefix: str, config: CLIPConfig, images: Tensor)
             y = F.relu(normed(x, f"{name}.conv1", f"{name}.bn1"))
             y = F.relu(normed(y, f"{name}.conv2", f"{name}.bn2"))
             y = normed(F.avg_pool2d(y, pool), f"{name}.conv3", f"{name}.bn3")
-            if f"{prefix}{name}.downsample.0.weight" in s:
+            if f"{name}.downsample.0.weight" in s:
                 x = normed(F.avg_pool2d(x, pool), f"{name}.downsample.0", f"{name}.downsample.1")
             x = F.relu(x + y)
         stages.append(x)
     return stages
 
 
-def clip_stages(s: StateDict, prefix: str, config: CLIPConfig, images: Tensor, ids: Tensor) -> dict[str, Tensor]:
+def clip_stages(s: StateDict, config: CLIPConfig, images: Tensor, ids: Tensor) -> dict[str, Tensor]:
     """Stages of CLIP's towers by name, on images [b, 3, h, w] and token ids [n, t]."""
-    visual = f"{prefix}visual."
+    visual, text = s.part("visual"), text_tokens(s, config, ids)
     if config.is_resnet:
-        last = resnet_stages(s, visual, config, images)[-1]
-        stages = {"image embedding": s.attention_pool(f"{visual}attnpool", config.vision_heads, last)[:, :1]}
-    else:
-        stages = {"patches, ln_pre": embed_patches(s, prefix, config, images)}
-        stages["image tokens"] = image_tokens(s, prefix, config, images) @ s[f"{visual}proj"]
-    return stages | {"text tokens": text_tokens(s, prefix, config, ids)}
+        pooled = visual.attention_pool("attnpool", config.vision_heads, resnet_stages(visual, config, images)[-1])
+        return {"image embedding": pooled[:, :1], "text tokens": text}
+    tokens = image_tokens(visual, config, images) @ visual["proj"]
+    return {"patches, ln_pre": embed_patches(visual, config, images), "image tokens": tokens, "text tokens": text}
 
 
 class TorchCLIP4STR:
     """CLIP4STR's decoding, all positions always (the original called with an explicit max_length)."""
 
     def __init__(self, s: StateDict, config: CLIP4STRConfig) -> None:
-        self.s, self.config = s, config
+        self.s, self.clip, self.config = s, s.part("clip_model"), config
         self.tokenizer, self.adapter = CharsetTokenizer(config.charset), CharsetAdapter(config.caption_charset)
 
     def image_memory(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What the visual and the cross branch attend to of the images."""
-        tokens = image_tokens(self.s, "clip_model.", self.config.clip, images)
+        tokens = image_tokens(self.clip.part("visual"), self.config.clip, images)
         if self.config.cls_eot_feature:
             tokens = tokens[:, :1]
-        projected = tokens @ self.s["clip_model.visual.proj"]
+        projected = tokens @ self.clip["visual.proj"]
         return (projected if self.config.use_share_dim else tokens), projected
 
     def caption_memory(self, ids: Tensor) -> Tensor:
@@ -209,8 +210,8 @@ class TorchCLIP4STR:
         words = [self.adapter(word.split("[E]")[0]) for word in self.tokenizer.decode(ids.numpy())]
         caption = torch.tensor(bpe.tokenize(words, c.context_length, truncate=True), dtype=torch.long)
         if c.cross_token_embedding:
-            return self.s["clip_model.token_embedding.weight"][caption]
-        features = text_tokens(self.s, "clip_model.", c.clip, caption)
+            return self.clip["token_embedding.weight"][caption]
+        features = text_tokens(self.clip, c.clip, caption)
         if c.cls_eot_feature:
             return features[torch.arange(len(caption)), caption.argmax(-1)][:, None]
         return features
@@ -219,24 +220,23 @@ class TorchCLIP4STR:
         self, branch: str, ids: Tensor, memory: Tensor, positions: slice, query_mask: Tensor, content_mask: Tensor
     ) -> Tensor:
         """Logits at `positions` given ids [b, t]; masks are True where visible, [.., q, t] and [.., t, t]."""
-        s, name = self.s, f"{branch}_decoder"
-        embedding = s[f"{name}.pos_queries"]
-        content = s[f"{name}.text_embed.embedding.weight"][ids] * embedding.shape[-1] ** 0.5
+        s = self.s.part(f"{branch}_decoder")
+        embedding = s["pos_queries"]
+        content = s["text_embed.embedding.weight"][ids] * embedding.shape[-1] ** 0.5
         content = torch.cat([content[:, :1], content[:, 1:] + embedding[:, : ids.shape[1] - 1]], 1)
         query = embedding[:, positions].expand(len(ids), -1, -1)
         for i in range(self.config.decoder_depth):
-            layer = f"{name}.layers.{i}"
-            context = s.norm(f"{layer}.norm_c", content)
-            query = self._layer(layer, query, s.norm(f"{layer}.norm_q", query), context, memory, query_mask)
+            layer = s.part(f"layers.{i}")
+            context = layer.norm("norm_c", content)
+            query = self._layer(layer, query, layer.norm("norm_q", query), context, memory, query_mask)
             content = self._layer(layer, content, context, context, memory, content_mask)
-        return s.linear(f"{name}.head", s.norm(f"{name}.norm", query))
+        return s.linear("head", s.norm("norm", query))
 
-    def _layer(self, layer: str, x: Tensor, normed: Tensor, context: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        s, heads = self.s, self.config.decoder_heads
-        x = x + s.attention(f"{layer}.self_attn", normed, context, heads, mask)
-        x = x + s.attention(f"{layer}.cross_attn", s.norm(f"{layer}.norm1", x), memory, heads)
-        y = F.gelu(s.linear(f"{layer}.linear1", s.norm(f"{layer}.norm2", x)))
-        return x + s.linear(f"{layer}.linear2", y)
+    def _layer(self, s: StateDict, x: Tensor, normed: Tensor, context: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
+        heads = self.config.decoder_heads
+        x = x + s.attention("self_attn", normed, context, heads, mask)
+        x = x + s.attention("cross_attn", s.norm("norm1", x), memory, heads)
+        return x + s.linear("linear2", F.gelu(s.linear("linear1", s.norm("norm2", x))))
 
     def teacher_forced(self, branch: str, ids: Tensor, memory: Tensor) -> Tensor:
         """Logits of every position of ids [b, t], each from the characters before it."""

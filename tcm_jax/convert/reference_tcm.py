@@ -26,7 +26,7 @@ def forward(s: StateDict, config: DetectionConfig, images: Tensor) -> dict[str, 
         images: normalized [b, 3, h, w], sides multiples of 32.
     """
     tcm = config.tcm
-    stages = resnet_stages(s, "backbone.", tcm.clip, images)
+    stages = resnet_stages(s.part("backbone"), tcm.clip, images)
     results = {f"c{i}": stage for i, stage in enumerate(stages, start=2)}
     if tcm.text_matching:
         tokens = s.attention_pool("backbone.attnpool", tcm.clip.vision_heads, stages[-1])  # [b, 1 + n, d]
@@ -52,9 +52,9 @@ def match(s: StateDict, config: TCMConfig, tokens: Tensor) -> tuple[Tensor, Tens
         text = (text * feature).sum(-1, keepdim=True) * feature + text
     refined = text[:, None]  # [b, 1, d]
     if config.visual_prompt:
-        dense = dense + s["vis_gamma"] * context_decoder(s, "visual_prompt_generator", config, dense, refined)
+        dense = dense + s["vis_gamma"] * context_decoder(s.part("visual_prompt_generator"), config, dense, refined)
     if config.context_decoder:
-        refined = refined + s["gamma"] * context_decoder(s, "context_decoder", config, refined, tokens)
+        refined = refined + s["gamma"] * context_decoder(s.part("context_decoder"), config, refined, tokens)
     similarity = (F.normalize(dense, dim=-1) * F.normalize(refined, dim=-1)).sum(-1)
     if config.scale_score_map:
         similarity = similarity * s["logit_scale"].exp()
@@ -64,39 +64,39 @@ def match(s: StateDict, config: TCMConfig, tokens: Tensor) -> tuple[Tensor, Tens
 def text_embedding(s: StateDict, config: TCMConfig, image: Tensor) -> Tensor:
     """The text tower on the prompt, [1, d]; [b, d] if it depends on the global image features [b, d]."""
     x, end = s["contexts"], s["contexts"].shape[1] - 1  # [1, t, width]; the position that is read
+    tower = s.part("text_encoder")
     if config.prompt:
         ids = torch.tensor(bpe.tokenize([config.prompt], config.clip.text_positions), dtype=torch.long)
-        words = s["text_encoder.token_embedding.weight"][ids[:, : config.clip.text_positions - x.shape[1]]]
+        words = tower["token_embedding.weight"][ids[:, : config.clip.text_positions - x.shape[1]]]
         end = int(ids.argmax()) + x.shape[1]
         x = torch.cat([words[:, :1], x, words[:, 1:]], 1)
     if config.language_prompt:
-        query, name = s["meta_query"][None] if config.fast else image, "prompt_generator.prompt_proj"
-        y = F.relu(s.linear(f"{name}.1", s.norm(f"{name}.0", query)))
-        x = x + s.linear(f"{name}.4", s.norm(f"{name}.3", y))[:, None]
-    x = text_transformer(s, "text_encoder.", config.clip, x)
-    return s.norm("text_encoder.ln_final", x[:, end]) @ s["text_encoder.text_projection"]
+        query, generator = s["meta_query"][None] if config.fast else image, s.part("prompt_generator.prompt_proj")
+        y = F.relu(generator.linear("1", generator.norm("0", query)))
+        x = x + generator.linear("4", generator.norm("3", y))[:, None]
+    x = text_transformer(tower, config.clip, x)
+    return tower.norm("ln_final", x[:, end]) @ tower["text_projection"]
 
 
-def context_decoder(s: StateDict, name: str, config: TCMConfig, x: Tensor, memory: Tensor) -> Tensor:
-    """Attention of x [b, q, d] over memory [b, m, d], in a small width."""
+def context_decoder(s: StateDict, config: TCMConfig, x: Tensor, memory: Tensor) -> Tensor:
+    """Attention of x [b, q, d] over memory [b, m, d], in a small width; `s` is the decoder's."""
 
-    def attention(layer: str, x: Tensor, memory: Tensor) -> Tensor:
+    def attention(name: str, x: Tensor, memory: Tensor) -> Tensor:
         query, key, value = (
-            F.linear(y, s[f"{layer}.{n}_proj.weight"]) for n, y in (("q", x), ("k", memory), ("v", memory))
+            F.linear(y, s[f"{name}.{n}_proj.weight"]) for n, y in (("q", x), ("k", memory), ("v", memory))
         )
-        return s.linear(f"{layer}.proj", attend(query, key, value, config.decoder_heads))
+        return s.linear(f"{name}.proj", attend(query, key, value, config.decoder_heads))
 
-    memory = s.linear(f"{name}.memory_proj.1", s.norm(f"{name}.memory_proj.0", memory))
-    memory = s.norm(f"{name}.memory_proj.2", memory)
-    x = s.linear(f"{name}.text_proj.1", s.norm(f"{name}.text_proj.0", x))
+    memory = s.linear("memory_proj.1", s.norm("memory_proj.0", memory))
+    memory = s.norm("memory_proj.2", memory)
+    x = s.linear("text_proj.1", s.norm("text_proj.0", x))
     for i in range(config.decoder_layers):
-        layer = f"{name}.decoder.{i}"
+        layer = f"decoder.{i}"
         y = s.norm(f"{layer}.norm1", x)
         x = x + attention(f"{layer}.self_attn", y, y)
         x = x + attention(f"{layer}.cross_attn", s.norm(f"{layer}.norm2", x), memory)
-        y = F.gelu(s.linear(f"{layer}.mlp.0", s.norm(f"{layer}.norm3", x)))
-        x = x + s.linear(f"{layer}.mlp.3", y)
-    return s.linear(f"{name}.out_proj.1", s.norm(f"{name}.out_proj.0", x))
+        x = x + s.linear(f"{layer}.mlp.3", F.gelu(s.linear(f"{layer}.mlp.0", s.norm(f"{layer}.norm3", x))))
+    return s.linear("out_proj.1", s.norm("out_proj.0", x))
 
 
 def pyramid(s: StateDict, stages: list[Tensor]) -> list[Tensor]:

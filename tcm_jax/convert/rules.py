@@ -7,10 +7,9 @@ from tcm_jax.convert.engine import KeyRule, modules, parameter
 from tcm_jax.convert.rules_clip import huggingface, resnet, text, vit
 
 Layout = Literal["clip", "clip-resnet", "clip4str", "huggingface", "tcm"]
-TASKS: dict[Layout, str] = {  # of the models that the layouts give
-    "clip": "clip",
-    "clip-resnet": "clip",
-    "huggingface": "clip",
+# The tasks of the models that they give.
+TASKS: dict[Layout, str] = {
+    **dict.fromkeys(("clip", "clip-resnet", "huggingface"), "clip"),
     "clip4str": "recognition",
     "tcm": "detection",
 }

@@ -59,10 +59,10 @@ def verify(model: Pretrained, architecture: Architecture, seed: int = 0) -> list
         if isinstance(config, DetectionConfig):
             return _detector(s, config, model.variables, images)
         if isinstance(config, CLIPConfig):
-            return _clip(s, "", config, model.variables, images, config.text_positions)
+            return _clip(s, config, model.variables, images, config.text_positions)
         inner = {"params": model.variables["params"]["clip_model"]}
         return [
-            *_clip(s, "clip_model.", config.clip, inner, images, config.context_length),
+            *_clip(s.part("clip_model"), config.clip, inner, images, config.context_length),
             *_decoders(s, config, model.variables, images, rng),
         ]
 
@@ -82,12 +82,7 @@ def _channels_first(images: np.ndarray) -> torch.Tensor:
 
 
 def _clip(
-    s: reference.StateDict,
-    prefix: str,
-    config: CLIPConfig,
-    variables: Variables,
-    images: np.ndarray,
-    context_length: int,
+    s: reference.StateDict, config: CLIPConfig, variables: Variables, images: np.ndarray, context_length: int
 ) -> list[Difference]:
     """Both towers."""
     model, ids = CLIP(config), bpe.tokenize(TEXTS, context_length, truncate=True)
@@ -101,7 +96,7 @@ def _clip(
 
     actual = jax.jit(ours)(variables, images, ids)
     known = torch.tensor(ids, dtype=torch.long)
-    return _compare(actual, reference.clip_stages(s, prefix, config, _channels_first(images), known))
+    return _compare(actual, reference.clip_stages(s, config, _channels_first(images), known))
 
 
 def _decoders(
