@@ -34,6 +34,7 @@ class LoadedModel(Generic[Network]):
 
     @property
     def dtype(self) -> str:
+        """Name of the dtype of the computation."""
         return jnp.dtype(self.network.model.dtype).name
 
     def call(self, method: Callable, *arguments: Any) -> Any:

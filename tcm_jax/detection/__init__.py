@@ -1,0 +1,1 @@
+"""TCM with DBNet, PAN and FCENet: families, training, evaluation, and the Detector."""

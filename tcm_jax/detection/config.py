@@ -64,6 +64,7 @@ class DetectionDataConfig:
         self.entries()
 
     def entries(self) -> list[DetectionEntry]:
+        """The typed entries."""
         return parse_entries(self.train, "config.data.train", DetectionEntry)
 
 
@@ -83,6 +84,7 @@ class DetectionEvalConfig:
         self.entries()
 
     def entries(self) -> list[DetectionEntry]:
+        """The typed entries."""
         return parse_entries(self.sources, "config.eval.sources", DetectionEntry)
 
 

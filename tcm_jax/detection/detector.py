@@ -1,8 +1,8 @@
-"""Detecting text in photos from Python.
+"""Detecting text in images from Python.
 
 from tcm_jax import Detector
 detector = Detector()  # the model that comes with the package, or Detector("models/tcm-db-ic15")
-for instance in detector.detect("photo.jpg").instances:
+for instance in detector.detect("image.jpg").instances:
     print(instance.polygon, instance.score)
 """
 
@@ -23,10 +23,10 @@ from tcm_jax.pretrained import DETECTOR
 
 
 class Detector:
-    """Finds text in photos; one object can serve many threads.
+    """Finds text in images; one object can serve many threads.
 
-    The result for a photo doesn't depend on the photos that are given with it. Threads prepare the next photos
-    and decode the last ones while the device works, and few photos are held at a time (`images`, an `ImageStream`).
+    The result for an image doesn't depend on the images that are given with it. Threads prepare the next images
+    and decode the last ones while the device works, and few images are held at a time (`images`, an `ImageStream`).
 
     Args:
         checkpoint: a model directory, or the working directory of a training run (its `best`, else its `last`);
@@ -60,19 +60,19 @@ class Detector:
             print(f"Detecting with {self.model}, images {self.options}", file=sys.stderr)
 
     def detect(self, images: Input | Iterable[Input], errors: Errors = "raise") -> Any:  # Detections or a list
-        """Finds the text in one or many photos.
+        """Finds the text in one or many images.
 
         Args:
             images: a path, the bytes of an image file, a PIL image, or an array uint8 RGB [h, w, 3] or gray
                 [h, w]; or an iterable of them, or a folder (its image files by name, without subfolders).
-            errors: what a photo that can't be read does among many: "raise", or "return" the ImageError at
-                its place. A single photo always raises.
+            errors: what an image that can't be read does among many: "raise", or "return" the ImageError at
+                its place. A single image always raises.
 
         Returns:
-            Detections, or for many photos a list in their order.
+            Detections, or for many images a list in their order.
 
         Raises:
-            ImageError: a photo can't be read; `name` says which.
+            ImageError: an image can't be read; `name` says which.
             ValueError: a folder without images.
         """
         if is_single(images):
@@ -80,7 +80,8 @@ class Detector:
         return list(self.stream(images, errors))
 
     def stream(self, images: Input | Iterable[Input], errors: Errors = "raise") -> Iterator[Detections | ImageError]:
-        """As `detect` for many photos, but yields as it goes and holds only a few photos."""
-        inputs = named_images(images)
-        photos = ((partial(load_image, image, name, self.options.upright), name) for image, name in inputs)
-        return self.images.stream(photos, errors)
+        """As `detect` for many images, but yields as it goes and holds only a few images."""
+        inputs = (
+            (partial(load_image, image, name, self.options.upright), name) for image, name in named_images(images)
+        )
+        return self.images.stream(inputs, errors)

@@ -1,4 +1,4 @@
-"""Evaluation of a detector: one pass over the photos of a data set."""
+"""Evaluation of a detector: one pass over the images of a data set."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ class DetectionResult:
     """Scores of one data set.
 
     Args:
-        num_photos: photos that were scored; num_truth: text in them that has to be found; num_ignored: regions
+        num_photos: images that were scored; num_truth: text in them that has to be found; num_ignored: regions
             where predictions count neither way.
         fixed: MMOCR's hmean-iou of the predictions with the least score that was asked for.
         search: the same by score threshold, as MMOCR searches it.
         deteval: DetEval of the predictions of `fixed`, if asked for.
-        undecodable: photos among `num_photos` that can't be decoded; they count as photos without predictions.
+        undecodable: images among `num_photos` that can't be decoded; they count as images without predictions.
     """
 
     name: str
@@ -40,21 +40,22 @@ class DetectionResult:
 
     @property
     def best_threshold(self) -> float:
-        """The first of those with the largest hmean; chosen on the very photos that it scores."""
+        """The first of those with the largest hmean; chosen on the very images that it scores."""
         return max(self.search, key=lambda threshold: self.search[threshold].hmean)
 
     @property
     def best(self) -> Score:
+        """The score at `best_threshold`."""
         return self.search[self.best_threshold]
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredImage:
-    """A photo as it was compared.
+    """An image as it was compared.
 
     Args:
         index: in the source.
-        detections: all of them; None if the photo can't be decoded. counted: those that `fixed` counts.
+        detections: all of them; None if the image can't be decoded. counted: those that `fixed` counts.
         regions: its text; fixed: its score.
     """
 
@@ -66,31 +67,31 @@ class ScoredImage:
 
 
 def evaluate_scenes(
-    photos: ImageStream,
+    images: ImageStream,
     source: AnnotatedImageSource,
     *,
     min_score: float | None = None,
     deteval: bool = False,
     on_image: Callable[[ScoredImage], None] | None = None,
 ) -> DetectionResult:
-    """Scores what is found in every photo of `source` once.
+    """Scores what is found in every image of `source` once.
 
-    A photo that can't be decoded counts as one in which nothing is found. With several processes all of them call
-    this, each scores its share of the photos, and all return the same result.
+    An image that can't be decoded counts as one in which nothing is found. With several processes all of them call
+    this, each scores its share of the images, and all return the same result.
 
     Args:
-        photos: of the detector; in a run of several processes it computes on this process's devices alone.
+        images: of the detector; in a run of several processes it computes on this process's devices alone.
         min_score: only predictions with at least this score count in `fixed` and `deteval`; None: all that the
             decoding gives.
         deteval: compute that as well; predictions are rounded to whole pixels, which is what its script reads.
-        on_photo: called for every photo of this process, in order.
+        on_photo: called for every image of this process, in order.
 
     Raises:
-        RuntimeError: the number of scored photos isn't that of the source.
+        RuntimeError: the number of scored images isn't that of the source.
         ValueError: the source is empty.
     """
     if len(source) == 0:
-        raise ValueError(f"{source.name} has no photos to score")
+        raise ValueError(f"{source.name} has no images to score")
     mine = range(jax.process_index(), len(source), jax.process_count())
     annotated: dict[int, tuple[TextRegion, ...]] = {}
 
@@ -101,10 +102,10 @@ def evaluate_scenes(
         return decode(scene.image, scene.name)
 
     inputs = ((partial(pixels, index), source.image_name(index)) for index in mine)
-    # The last row holds the number of photos, of ignored regions and of broken photos.
+    # The last row holds the number of images, of ignored regions and of broken images.
     counts = np.zeros((1 + len(SCORE_THRESHOLDS) + deteval + 1, 4))
     broken: list[str] = []
-    for index, found in zip(mine, photos.stream(inputs, errors="return"), strict=False):
+    for index, found in zip(mine, images.stream(inputs, errors="return"), strict=False):
         regions = annotated.pop(index) if index in annotated else source.regions(index)
         if isinstance(found, ImageError):
             broken.append(source.image_name(index))
@@ -117,10 +118,10 @@ def evaluate_scenes(
         if on_image is not None:
             on_image(ScoredImage(index, detections, counted, regions, scores[0]))
 
-    warn_undecodable(source.name, broken, "photos without text")
+    warn_undecodable(source.name, broken, "images without text")
     *rows, (num_photos, num_ignored, undecodable, _) = multihost_sum(counts).tolist()
     if num_photos != len(source):
-        raise RuntimeError(f"{source.name}: {num_photos:,.0f} photos were scored; expected {len(source):,}")
+        raise RuntimeError(f"{source.name}: {num_photos:,.0f} images were scored; expected {len(source):,}")
     fixed, *search = (_total(row, empty=1.0) for row in rows[: 1 + len(SCORE_THRESHOLDS)])
     return DetectionResult(
         source.name,
@@ -141,7 +142,7 @@ def _scores(
     deteval: bool,
     name: str,
 ) -> list[Score]:
-    """The scores of one photo: fixed, by threshold, and DetEval if asked for."""
+    """The scores of one image: fixed, by threshold, and DetEval if asked for."""
     truth, ignored = ([region.polygon for region in regions if region.ignore == ignore] for ignore in (False, True))
 
     def image(instances: Sequence[Instance], whole: bool = False) -> ImagePolygons:

@@ -40,35 +40,43 @@ class DetectionTask:
         model = detection_config(config["model"], "config.model")
         self.config = c = from_dict(DetectionRunConfig, {**config, "model": model})
         self.model = DetectionModel(c.model, dtype=c.compute_dtype, remat=c.remat, options=c.inference)
-        fill = tuple(round(value) for value in self.model.mean)  # what is around a photo is 0 after normalization
+        fill = tuple(round(value) for value in self.model.mean)  # what is around an image is 0 after normalization
         self._augment = from_dict(DetectionAugment, {"fill": fill, **c.data.augment}, "config.data.augment")
         self._text = jax.jit(self.model.text_embedding)
         self._predict = jax.jit(self.model.predict)
 
     def init(self, key: jax.Array) -> Mapping[str, Any]:
+        """Random variables, {"params": tree} and, of a model with BatchNorm, {"batch_stats": tree}."""
         return self.model.init(key)
 
     def loss(self, variables: Mapping[str, Any], batch: Batch, key: jax.Array) -> tuple[jax.Array, dict, Tree]:
+        """(loss, metrics, batch_stats) of a training batch."""
         return self.model.loss(variables, batch, key)
 
     def training_sources(self) -> list[AnySource]:
+        """The data of `config.data.train`; raises SourceError or ConfigError."""
         data = self.config.data
         return [training_images(entry, data.root) for entry in data.entries()]
 
     def validation_sources(self) -> list[AnnotatedImageSource]:
+        """The data of `config.eval.sources`; raises SourceError."""
         c = self.config
         return [evaluation_images(entry, c.data.root) for entry in c.eval.entries()]
 
     def describe(self, source: AnySource) -> str:
+        """A line about a source."""
         return f"{source.name}: {getattr(source, 'report', f'{len(source):,} scenes, rendered on the fly')}"
 
     def sample(self) -> DetectionSample:
+        """Makes a training sample of a record."""
         return DetectionSample(self.model.detector.targets, self._augment)
 
     def partition_rules(self) -> Rules:
+        """PartitionSpecs by patterns of parameter paths."""
         return TCM_PARTITION if self.config.model.tcm.text_matching else TCM_BASELINE_PARTITION
 
     def optimizer(self, params: Tree, records: int) -> Optimizer:
+        """The optimizer of a run over `records` training records."""
         c = self.config
         keys = paramwise.multipliers(c.optim.lr_multipliers, c.optim.no_decay)
         labels = {path: paramwise.group_of(path, keys) for path in flatten(params)}
@@ -82,9 +90,11 @@ class DetectionTask:
         return Optimizer(METHODS[c.optim.method], groups, labels, schedule, c.optim.clip_norm, c.optim.ema)
 
     def initialize(self, variables: Tree, pretrained: Pretrained) -> tuple[Tree, LoadReport]:
+        """Random variables with everything replaced that a model directory holds, and what became of each."""
         return initialize_detector(variables, self.config.model, pretrained)
 
     def pretrained(self, variables: Tree, **origin: Any) -> Pretrained:
+        """The model as a directory stores it."""
         preprocessing = {"mean": list(self.model.mean), "std": list(self.model.std), "multiple": STRIDE}
         inference = stored(self.config.inference)
         return Pretrained("detection", asdict(self.config.model), variables, preprocessing, inference, **origin)
@@ -92,6 +102,8 @@ class DetectionTask:
     def evaluate(
         self, variables: Tree, sources: Sequence[AnnotatedImageSource], mesh: Mesh, check: Callable[[], None]
     ) -> Scores:
+        """Scores of the sources; `check` is called for every image and may raise."""
+
         def predict(canvas: np.ndarray, size: np.ndarray):
             return self._predict(own, canvas, size, text)
 
@@ -99,7 +111,7 @@ class DetectionTask:
             check()
 
         gathered = jax.device_put(variables, replicated(mesh))
-        # Every process detects in photos of its own, on its first device.
+        # Every process detects in images of its own, on its first device.
         with jax.set_mesh(make_mesh(devices=jax.local_devices()[:1])):
             own = jax.tree.map(lambda x: x.addressable_data(0), gathered)
             text = self._text(own)
@@ -115,6 +127,8 @@ class DetectionTask:
         return Scores("hmean", hmean, f"h-mean {100 * hmean:.2f} % ({each})", rows)
 
     def inference(self, batch: int) -> tuple[Callable[..., Any], dict[str, jax.ShapeDtypeStruct]]:
+        """The function (variables, arrays) of inference, and the shapes of its arrays."""
+
         def predict(variables: Tree, arrays: Mapping[str, jax.Array]):
             return self.model.predict(variables, arrays["image"], arrays["size"], self.model.text_embedding(variables))
 

@@ -1,0 +1,1 @@
+"""CLIP4STR: model and loss, training, evaluation, and the Recognizer."""

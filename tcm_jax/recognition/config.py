@@ -104,6 +104,7 @@ class RecognitionDataConfig:
         self.entries()
 
     def entries(self) -> list[Entry]:
+        """The typed entries."""
         return parse_entries(self.train, "config.data.train", Entry)
 
 
@@ -132,6 +133,7 @@ class RecognitionEvalConfig:
         self.entries()
 
     def entries(self) -> list[Entry]:
+        """The typed entries."""
         return parse_entries(self.sources, "config.eval.sources", Entry)
 
 
@@ -140,7 +142,7 @@ class RecognitionRunConfig(RunConfig):
     """The run of a recognizer."""
 
     model: CLIP4STRConfig
-    inference: ReadingOptions = ReadingOptions()
+    inference: ReadingOptions = field(default_factory=ReadingOptions)
     optim: RecognitionOptimConfig
     data: RecognitionDataConfig
     eval: RecognitionEvalConfig = field(default_factory=RecognitionEvalConfig)

@@ -61,12 +61,15 @@ class RecognitionTask:
         self._read = functools.cache(lambda mesh: jax.jit(self._reader.predict, out_shardings=batch_sharding(mesh)))
 
     def init(self, key: jax.Array) -> Mapping[str, Any]:
+        """Random variables, {"params": tree} and, of a model with BatchNorm, {"batch_stats": tree}."""
         return self.model.init(key)
 
     def loss(self, variables: Mapping[str, Any], batch: Batch, key: jax.Array) -> tuple[jax.Array, dict, Tree]:
+        """(loss, metrics, batch_stats) of a training batch."""
         return self.model.loss(variables, batch, key)
 
     def training_sources(self) -> list[AnySource]:
+        """The data of `config.data.train`; raises SourceError or ConfigError."""
         c, length = self.config, self.config.model.max_label_length
         try:
             label_filter = LabelFilter(c.model.charset, length, **c.data.filter)
@@ -75,30 +78,37 @@ class RecognitionTask:
         return [training_crops(entry, label_filter, c.data.root) for entry in c.data.entries()]
 
     def validation_sources(self) -> list[FilteredSource]:
+        """The data of `config.eval.sources`; raises SourceError."""
         c = self.config
         label_filter = LabelFilter(c.eval.charset, c.model.max_label_length)
         return [evaluation_crops(entry, label_filter, c.model.charset, c.data.root) for entry in c.eval.entries()]
 
     def describe(self, source: AnySource) -> str:
+        """A line about a source."""
         return f"{source.name}: {len(source):,} words; {getattr(source, 'report', 'rendered on the fly')}"
 
     def sample(self) -> RecognitionSample:
+        """Makes a training sample of a record."""
         c = self.config
         augment = RandAugment(c.data.augment) if c.data.augment else None
         return RecognitionSample(self.model.tokenizer, c.model.clip.image_size, c.model.max_label_length, augment)
 
     def partition_rules(self) -> Rules:
+        """PartitionSpecs by patterns of parameter paths."""
         return CLIP4STR_STEM_PARTITION if self.config.model.clip.vision_stem else CLIP4STR_PARTITION
 
     def optimizer(self, params: Tree, records: int) -> Optimizer:
+        """The optimizer of a run over `records` training records."""
         c = self.config
         return make_optimizer(c.optim, params, c.batch, c.total_steps(records))
 
     def initialize(self, variables: Tree, pretrained: Pretrained) -> tuple[Tree, LoadReport]:
+        """Random variables with everything replaced that a model directory holds, and what became of each."""
         params, report = initialize(variables["params"], self.config.model, pretrained)
         return {"params": params}, report
 
     def pretrained(self, variables: Tree, **origin: Any) -> Pretrained:
+        """The model as a directory stores it."""
         preprocessing = {"mean": list(self.model.mean), "std": list(self.model.std)}
         inference = stored(self.config.inference)
         return Pretrained("recognition", asdict(self.config.model), variables, preprocessing, inference, **origin)
@@ -106,6 +116,8 @@ class RecognitionTask:
     def evaluate(
         self, variables: Tree, sources: Sequence[FilteredSource], mesh: Mesh, check: Callable[[], None]
     ) -> Scores:
+        """Scores of the sources; `check` is called for every image and may raise."""
+
         def predict(images: np.ndarray) -> Prediction:
             return self._read(mesh)(variables, shard_batch({"image": images}, mesh)["image"])
 
@@ -131,6 +143,8 @@ class RecognitionTask:
         return Scores("accuracy", total.accuracy, text, {result.name: _numbers(result) for result in results})
 
     def inference(self, batch: int) -> tuple[Callable[..., Any], dict[str, jax.ShapeDtypeStruct]]:
+        """The function (variables, arrays) of inference, and the shapes of its arrays."""
+
         def predict(variables: Tree, arrays: Mapping[str, jax.Array]) -> Prediction:
             return self._reader.predict(variables, arrays["image"])
 

@@ -1,4 +1,4 @@
-"""Upright pictures of words, cut out of a photo by their polygons."""
+"""Upright crops of words, cut out of an image by their polygons."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,8 +9,8 @@ import numpy as np
 from tcm_jax.spotting.outlines import Sides, sides
 
 MARGINS = (0.1, 0.3)  # around a word, in its heights: outlines may be too narrow as well as too wide
-HEIGHT, LENGTH = 96, 1024  # pixels of the shorter and the longer side of a picture, at most
-TALL = 1.5  # words this many times taller than wide may run up or down; in photos of streets most of them do
+HEIGHT, LENGTH = 96, 1024  # pixels of the shorter and the longer side of a crop, at most
+TALL = 1.5  # words this many times taller than wide may run up or down; in images of streets most of them do
 
 
 class Candidate(NamedTuple):
@@ -18,7 +18,7 @@ class Candidate(NamedTuple):
 
     Args:
         image: uint8 RGB [h, w, 3].
-        turn: degrees, counter-clockwise, by which the upright picture was turned: 0, 90, 180 or 270.
+        turn: degrees, counter-clockwise, by which the upright crop was turned: 0, 90, 180 or 270.
     """
 
     image: np.ndarray
@@ -26,9 +26,9 @@ class Candidate(NamedTuple):
 
 
 def candidates(
-    photo: np.ndarray, polygon: np.ndarray, margins: Sequence[float] = MARGINS, upside_down: bool = False
+    image: np.ndarray, polygon: np.ndarray, margins: Sequence[float] = MARGINS, upside_down: bool = False
 ) -> list[Candidate]:
-    """The pictures of a word of which the one that is read best is right; none where `rectify` gives none.
+    """The crops of a word of which the one that is read best is right; none where `rectify` gives none.
 
     With each margin, that is the upright one; for a tall one, which may be turned text as well as letters one below the
     other, also the two that are turned by 90 degrees; and with `upside_down` the one that stands on its head.
@@ -36,9 +36,9 @@ def candidates(
     found = sides(polygon)
     if found is None:
         return []
-    images = [image for margin in margins if (image := _picture(photo, found, margin)) is not None]
+    crops = [crop for margin in margins if (crop := _crop(image, found, margin)) is not None]
     turns = [0, *([90, 270] if is_tall(found) else []), *([180] if upside_down else [])]
-    return [Candidate(np.ascontiguousarray(np.rot90(image, turn // 90)), turn) for image in images for turn in turns]
+    return [Candidate(np.ascontiguousarray(np.rot90(crop, turn // 90)), turn) for crop in crops for turn in turns]
 
 
 def is_tall(found: Sides) -> bool:
@@ -47,56 +47,56 @@ def is_tall(found: Sides) -> bool:
     return found.vertical or height > TALL * width
 
 
-def rectify(photo: np.ndarray, polygon: np.ndarray, margin: float) -> np.ndarray | None:
-    """The upright picture of one word, uint8 RGB [h, w, 3], or None where there is none.
+def rectify(image: np.ndarray, polygon: np.ndarray, margin: float) -> np.ndarray | None:
+    """The upright crop of one word, uint8 RGB [h, w, 3], or None where there is none.
 
     Quadrilaterals are seen from the front (a perspective warp), bent strips are straightened, as `outlines.sides`
-    finds them. The picture has the word's own aspect; it is never enlarged, and reduced to fit `HEIGHT` and `LENGTH`.
-    Pixels outside the photo repeat its border.
+    finds them. The crop has the word's own aspect; it is never enlarged, and reduced to fit `HEIGHT` and `LENGTH`.
+    Pixels outside the image repeat its border.
 
     Args:
-        photo: uint8 RGB [h, w, 3] of any size.
-        polygon: [n, 2], x and y in pixels, the left upper corner of the photo being (0, 0).
+        image: uint8 RGB [h, w, 3] of any size.
+        polygon: [n, 2], x and y in pixels, the left upper corner of the image being (0, 0).
         margin: around the word, in its heights (of a tall word widths).
 
     Returns:
-        None for a polygon without an inside, or outside the photo.
+        None for a polygon without an inside, or outside the image.
     """
     found = sides(polygon)
-    return None if found is None else _picture(photo, found, margin)
+    return None if found is None else _crop(image, found, margin)
 
 
-def _picture(photo: np.ndarray, found: Sides, margin: float) -> np.ndarray | None:
-    """The picture of the word with these sides, None for one outside the photo."""
+def _crop(image: np.ndarray, found: Sides, margin: float) -> np.ndarray | None:
+    """The crop of the word with these sides, None for one outside the image."""
     low, high = found.corners.min(0), found.corners.max(0)
-    if (high <= 0).any() or (low >= photo.shape[1::-1]).any():
+    if (high <= 0).any() or (low >= image.shape[1::-1]).any():
         return None
     width, height = extent(found)
     scale = min(1.0, HEIGHT / min(width, height), LENGTH / max(width, height))
     border = margin * min(width, height)
-    part, found = _reduced(photo, found, scale, border)
+    part, found = _reduced(image, found, scale, border)
     size = np.maximum(np.rint([width * scale, height * scale]), 1)
-    image = (_front if len(found.top) == 2 else _straightened)(part, found, size, round(border * scale))
-    return np.rot90(image, -1) if found.vertical else image
+    crop = (_front if len(found.top) == 2 else _straightened)(part, found, size, round(border * scale))
+    return np.rot90(crop, -1) if found.vertical else crop
 
 
 def extent(found: Sides) -> tuple[float, float]:
-    """Width and height in pixels of the photo."""
+    """Width and height in pixels of the image."""
     along = [np.linalg.norm(np.diff(side, axis=0), axis=1).sum() for side in (found.top, found.bottom)]
     return float(np.mean(along)), float(np.linalg.norm(found.top - found.bottom, axis=1).mean())
 
 
-def _reduced(photo: np.ndarray, found: Sides, scale: float, border: float) -> tuple[np.ndarray, Sides]:
-    """The part of the photo around the word, reduced by area averaging, and the sides in its pixels.
+def _reduced(image: np.ndarray, found: Sides, scale: float, border: float) -> tuple[np.ndarray, Sides]:
+    """The part of the image around the word, reduced by area averaging, and the sides in its pixels.
 
     Warps take their pixels from where a point falls, so that a large word would be riddled with holes.
     """
     points = np.concatenate([found.top, found.bottom])
     around = border + 2 / scale  # what the interpolation looks at
-    limit = np.array(photo.shape[1::-1])
+    limit = np.array(image.shape[1::-1])
     low = np.clip(np.floor(points.min(0) - around), 0, limit - 1).astype(int)
     high = np.clip(np.ceil(points.max(0) + around), low + 1, limit).astype(int)
-    part = photo[low[1] : high[1], low[0] : high[0]]
+    part = image[low[1] : high[1], low[0] : high[0]]
     factor = np.ones(2)
     if scale < 1:
         size = np.maximum(np.rint((high - low) * scale), 1).astype(int)

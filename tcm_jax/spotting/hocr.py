@@ -1,4 +1,4 @@
-"""hOCR 1.2 (https://kba.github.io/hocr-spec/1.2/): photos as pages of lines of words, in HTML that is also XML."""
+"""hOCR 1.2 (https://kba.github.io/hocr-spec/1.2/): images as pages of lines of words, in HTML that is also XML."""
 
 import html
 import math
@@ -25,15 +25,15 @@ FOOT = "</body>\n</html>\n"
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def page(photo: SpottedImage, number: int) -> str:
-    """The element `ocr_page` of a photo, the `number`-th (from 0) of the document.
+def page(image: SpottedImage, number: int) -> str:
+    """The element `ocr_page` of an image, the `number`-th (from 0) of the document.
 
     Boxes hold whole pixels; `x_wconf` is the word's probability in per cent. `poly` is its outline.
     """
-    name = photo.name.replace('"', "%22")  # hOCR knows no escapes in strings
-    title = _escaped(f'image "{name}"; bbox 0 0 {photo.width} {photo.height}; ppageno {number}')
+    name = image.name.replace('"', "%22")  # hOCR knows no escapes in strings
+    title = _escaped(f'image "{name}"; bbox 0 0 {image.width} {image.height}; ppageno {number}')
     rows = [f'<div class="ocr_page" id="page_{number}" title="{title}">']
-    for i, line in enumerate(photo.lines):
+    for i, line in enumerate(image.lines):
         corners = np.concatenate([word.polygon for word in line])
         rows.append(f'<span class="ocr_line" id="line_{number}_{i}" title="{_box(corners)}">')
         rows += [_word(word, f"word_{number}_{i}_{k}") for k, word in enumerate(line)]

@@ -1,7 +1,7 @@
-"""The order in which the words of a photo are read, and their lines.
+"""The order in which the words of an image are read, and their lines.
 
 Words become lines by links from each word to the next, lines become blocks by links to the line below, and blocks are
-ordered by cutting the photo at gaps, in rows and then in columns (the recursive X-Y cut of Nagy and Seth, 1984).
+ordered by cutting the image at gaps, in rows and then in columns (the recursive X-Y cut of Nagy and Seth, 1984).
 """
 
 import math
@@ -23,7 +23,7 @@ SHAVED = 0.15  # of a line's height, by which rows may overlap
 
 
 def reading_order(polygons: Sequence[np.ndarray], turns: Sequence[int] | None = None) -> list[list[int]]:
-    """The words of a photo in lines, each a list of numbers of polygons; every number occurs once.
+    """The words of an image in lines, each a list of numbers of polygons; every number occurs once.
 
     A line runs in the direction of its words, left to right, and has words of similar height, one beside the other
     with less than `GAP` heights between them. Lines are ordered from top to bottom, in the direction that most of the
@@ -89,7 +89,7 @@ def _next_words(words: _Words) -> np.ndarray:
 def _line_boxes(words: _Words, lines: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
     """Boxes [m, 4] (left, top, right, bottom) around the lines, and the mean heights [m] of their words.
 
-    Left is where most of the text begins: the photo is turned by the median angle of the lines, weighted by length.
+    Left is where most of the text begins: the image is turned by the median angle of the lines, weighted by length.
     """
     extents = np.array([words.end[line[-1]] - words.start[line[0]] for line in lines])
     angles, lengths = np.arctan2(extents[:, 1], extents[:, 0]), np.linalg.norm(extents, axis=1)

@@ -33,7 +33,7 @@ _APART = 0.5  # heights, that the corners of an end are apart at least
 class Sides(NamedTuple):
     """The upper and the lower side of a word, float64 [m, 2] each, point by point opposite, in reading direction.
 
-    vertical: the word is a steep strip, whose sides go down; what is up in the photo is its start.
+    vertical: the word is a steep strip, whose sides go down; what is up in the image is its start.
     """
 
     top: np.ndarray
@@ -42,7 +42,7 @@ class Sides(NamedTuple):
 
     @property
     def corners(self) -> np.ndarray:
-        """float64 [4, 2], clockwise from the top left corner of the word as it stands in the photo."""
+        """float64 [4, 2], clockwise from the top left corner of the word as it stands in the image."""
         around = np.array([self.top[0], self.top[-1], self.bottom[-1], self.bottom[0]])
         return np.roll(around, 1, axis=0) if self.vertical else around
 
@@ -50,7 +50,7 @@ class Sides(NamedTuple):
 def sides(polygon: np.ndarray) -> Sides | None:
     """The sides of a word with the polygon [n, 2], x and y in pixels, in either direction from any point.
 
-    Up is what is up in the photo, as nearly as the polygon permits; a long side that is no steeper than
+    Up is what is up in the image, as nearly as the polygon permits; a long side that is no steeper than
     56 degrees is the reading direction.
 
     The points of a quadrilateral may be in any order; other outlines that cross themselves are taken for the smallest

@@ -1,4 +1,4 @@
-"""What was read in a photo: words with their polygons, in lines."""
+"""What was read in an image: words with their polygons, in lines."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,15 +12,15 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class SpottedWord:
-    """One word of a photo.
+    """One word of an image.
 
     Args:
-        polygon: float32 [n, 2], x and y in pixels of the photo, corners outside it moved to its border.
+        polygon: float32 [n, 2], x and y in pixels of the image, corners outside it moved to its border.
         text: what was read.
         score: probability of the whole word, the product of `char_scores` and of the probability that it ends there.
         char_scores: one probability for each character of `text`.
         detection_score: of the polygon, 0..1.
-        line: the number of its line in the photo, from 0; lines and words are in reading order.
+        line: the number of its line in the image, from 0; lines and words are in reading order.
         turn: degrees, counter-clockwise, by which the word was turned to be read: 0, 90, 180 or 270.
         raw_text: what was read, where a word of the lexicon took its place; else None.
     """
@@ -35,6 +35,7 @@ class SpottedWord:
     raw_text: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
         return {
             "polygon": [[round(float(v), 2) for v in point] for point in self.polygon],
             "text": self.text,
@@ -49,11 +50,11 @@ class SpottedWord:
 
 @dataclass(frozen=True, eq=False)
 class SpottedImage:
-    """What was read in one photo.
+    """What was read in one image.
 
     Args:
-        name: the path, or where the photo stood in the input.
-        width, height: of the photo in pixels.
+        name: the path, or where the image stood in the input.
+        width, height: of the image in pixels.
         words: in reading order.
         score_map, scale: of the detector, see `Detections`.
     """
@@ -93,9 +94,9 @@ class SpottedImage:
             "words": [word.to_dict() for word in self.words],
         }
 
-    def draw(self, photo: np.ndarray) -> np.ndarray:
-        """A picture, uint8 RGB, of `photo`, uint8 RGB [height, width, 3], with polygons and texts."""
+    def draw(self, image: np.ndarray) -> np.ndarray:
+        """A picture, uint8 RGB, of `image`, uint8 RGB [height, width, 3], with polygons and texts."""
         polygons, texts, scores = (
             [getattr(word, name) for word in self.words] for name in ("polygon", "text", "score")
         )
-        return overlay.draw_words(photo, polygons, texts, scores)
+        return overlay.draw_words(image, polygons, texts, scores)

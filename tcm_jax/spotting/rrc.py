@@ -1,6 +1,6 @@
-"""What the Robust Reading Competition takes for reading text in photos (ICDAR 2015, task 4.4).
+"""What the Robust Reading Competition takes for reading text in images (ICDAR 2015, task 4.4).
 
-A zip file with res_NAME.txt for each photo NAME.jpg: a line x1,y1,x2,y2,x3,y3,x4,y4,TEXT for each word, in UTF-8.
+A zip file with res_NAME.txt for each image NAME.jpg: a line x1,y1,x2,y2,x3,y3,x4,y4,TEXT for each word, in UTF-8.
 """
 
 import re
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def entry(name: str) -> str:
-    """The file for the photo `name`."""
+    """The file for the image `name`."""
     return f"res_{Path(name).stem}.txt".encode(errors="backslashreplace").decode()
 
 

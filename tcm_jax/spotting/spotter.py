@@ -1,8 +1,8 @@
-"""Reading all text in photos from Python.
+"""Reading all text in images from Python.
 
 from tcm_jax import Spotter
 spotter = Spotter.load()
-for word in spotter("photo.jpg").words:
+for word in spotter("image.jpg").words:
     print(word.text, word.score, word.polygon)
 """
 
@@ -34,17 +34,17 @@ Path = str | os.PathLike
 
 
 class _Cut(NamedTuple):
-    """A photo without its pixels: what was found, and the pictures of each instance that are to be read."""
+    """An image without its pixels: what was found, and the pictures of each instance that are to be read."""
 
     found: Detections
     crops: list[list[Candidate]]
 
 
 class Spotter:
-    """Finds and reads the text in photos; one object can serve many threads.
+    """Finds and reads the text in images; one object can serve many threads.
 
-    The result for a photo doesn't depend on the photos given with it. The words of several photos are read in common
-    batches, and threads prepare photos and cut out words while the device works.
+    The result for an image doesn't depend on the images given with it. The words of several images are read in common
+    batches, and threads prepare images and cut out words while the device works.
 
     Args:
         detector, recognizer: what finds and what reads words; each word is cut out with several margins, so that
@@ -93,19 +93,19 @@ class Spotter:
         return cls(finds, Recognizer(recognizer, reading, quiet=quiet, **read), min_score=min_score)
 
     def __call__(self, images: Input | Iterable[Input], errors: Errors = "raise") -> Any:  # SpottedPhoto or a list
-        """Reads the text in one or many photos.
+        """Reads the text in one or many images.
 
         Args:
             images: a path, the bytes of an image file, a PIL image, or an array uint8 RGB [h, w, 3] or gray
                 [h, w]; or an iterable of them, or a folder (its image files by name, without subfolders).
-            errors: what a photo that can't be read does among many: "raise", or "return" the ImageError at
-                its place. A single photo always raises.
+            errors: what an image that can't be read does among many: "raise", or "return" the ImageError at
+                its place. A single image always raises.
 
         Returns:
-            A SpottedPhoto, or for many photos a list in their order.
+            A SpottedPhoto, or for many images a list in their order.
 
         Raises:
-            ImageError: a photo can't be read; `name` says which.
+            ImageError: an image can't be read; `name` says which.
             ValueError: a folder without images.
         """
         if is_single(images):
@@ -113,23 +113,25 @@ class Spotter:
         return list(self.stream(images, errors))
 
     def stream(self, images: Input | Iterable[Input], errors: Errors = "raise") -> Iterator[SpottedImage | ImageError]:
-        """As a call for many photos, but yields as it goes and holds only a few photos."""
+        """As a call for many images, but yields as it goes and holds only a few images."""
         check_errors(errors)
-        inputs = named_images(images)
-        photos = ((partial(load_image, image, name, self.detector.options.upright), name) for image, name in inputs)
-        return self._stream(photos, errors)
+        inputs = (
+            (partial(load_image, image, name, self.detector.options.upright), name)
+            for image, name in named_images(images)
+        )
+        return self._stream(inputs, errors)
 
-    def _stream(self, photos: Iterable, errors: Errors) -> Iterator[SpottedImage | ImageError]:
+    def _stream(self, inputs: Iterable, errors: Errors) -> Iterator[SpottedImage | ImageError]:
         waiting: deque[_Cut | ImageError] = deque()  # found and cut, not all of it read
 
         def crops() -> Iterator[np.ndarray]:
-            for cut in self.detector.images.stream(photos, "return", _cut):
+            for cut in self.detector.images.stream(inputs, "return", _cut):
                 waiting.append(cut)
                 if isinstance(cut, _Cut):
                     yield from (candidate.image for instance in cut.crops for candidate in instance)
 
         readings: Iterator[Any] = self.recognizer.stream(crops())
-        reading = next(readings, None)  # one ahead: then the photo that it belongs to, and all before, are in `waiting`
+        reading = next(readings, None)  # one ahead: then the image that it belongs to, and all before, are in `waiting`
         while waiting:
             cut = waiting.popleft()
             if isinstance(cut, ImageError):
@@ -143,9 +145,9 @@ class Spotter:
                 for _ in instance:
                     read[-1].append(reading)
                     reading = next(readings, None)
-            yield self._photo(cut, read)
+            yield self._image(cut, read)
 
-    def _photo(self, cut: _Cut, read: Sequence[Sequence[Reading]]) -> SpottedImage:
+    def _image(self, cut: _Cut, read: Sequence[Sequence[Reading]]) -> SpottedImage:
         """Of each instance the likeliest reading, in lines."""
         found = cut.found
         border = np.array([found.width, found.height], np.float32)
@@ -171,11 +173,11 @@ class Spotter:
         return SpottedImage(found.name, found.width, found.height, tuple(ordered), found.score_map, found.scale)
 
     def warmup(self, sizes: Iterable[tuple[int, int]] = ((720, 1280),)) -> None:
-        """Compiles all that photos of these sizes (height, width, in pixels) need, so that the first one is quick."""
+        """Compiles all that images of these sizes (height, width, in pixels) need, so that the first one is quick."""
         for height, width in sizes:
             self.detector.detect(np.zeros((height, width, 3), np.uint8))
         self.recognizer.warmup()
 
 
-def _cut(found: Detections, photo: np.ndarray) -> _Cut:
-    return _Cut(found, [candidates(photo, polygon) for polygon, _ in found.instances])
+def _cut(found: Detections, image: np.ndarray) -> _Cut:
+    return _Cut(found, [candidates(image, polygon) for polygon, _ in found.instances])

@@ -3,11 +3,11 @@
 Words, as the table of PARSeq and CLIP4STR:
   python -m tcm_jax.evaluate --checkpoint models/clip4str-b16 data/test
   python -m tcm_jax.evaluate --checkpoint runs/mine my_words/ other_words/labels.tsv --cased --punctuation
-Photos, by MMOCR's hmean-iou:
+Images, by MMOCR's hmean-iou:
   python -m tcm_jax.evaluate --checkpoint models/tcm-db-ic15 data/icdar2015/test data/totaltext/test
   python -m tcm_jax.evaluate --checkpoint runs/a --checkpoint runs/b data/icdar2015 --images test_images \\
       --annotations test_gts --score-threshold 0.5 --deteval
-Photos, end to end, by the protocols of ICDAR 2015:
+Images, end to end, by the protocols of ICDAR 2015:
   python -m tcm_jax.evaluate --checkpoint models/tcm-db-ic15 --recognizer models/clip4str-b16 data/icdar2015/test
 """
 
@@ -42,13 +42,13 @@ class _Kind:
     prepare: Callable[[argparse.Namespace], Callable[[], None]]
 
 
-def _prepare_photos(options: argparse.Namespace) -> Callable[[], None]:
+def _prepare_images(options: argparse.Namespace) -> Callable[[], None]:
     return (scenes if options.recognizer is None else spotting).prepare(options)
 
 
 _KINDS = {  # by the task of the model
     "recognition": _Kind("recognizer", words.add_options, words.prepare),
-    "detection": _Kind("detector", scenes.add_options, _prepare_photos),
+    "detection": _Kind("detector", scenes.add_options, _prepare_images),
 }
 _Own = dict[str, list[argparse.Action]]  # options by the task that they are for
 
@@ -104,7 +104,7 @@ def _parser(prog: str) -> tuple[argparse.ArgumentParser, _Own]:
         "paths",
         nargs="+",
         metavar="PATH",
-        help="words: LMDB, ArrayRecord file, label file, folder or root of them; photos: folder of one split, or its "
+        help="words: LMDB, ArrayRecord file, label file, folder or root of them; images: folder of one split, or its "
         "label file",
     )
     add(

@@ -1,4 +1,4 @@
-"""What an evaluation on photos leaves beside its numbers: submissions and pictures, a set at a time."""
+"""What an evaluation on images leaves beside its numbers: submissions and pictures, a set at a time."""
 
 import contextlib
 import zipfile
@@ -15,18 +15,18 @@ from tcm_jax.images.decoding import decode
 from tcm_jax.records import AnnotatedImageSource
 from tcm_jax.spotting import rrc
 
-Paint = Callable[[np.ndarray], np.ndarray]  # a photo, uint8 RGB [h, w, 3], to a picture of what was found in it
+Paint = Callable[[np.ndarray], np.ndarray]  # an image, uint8 RGB [h, w, 3], to a picture of what was found in it
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was found in one photo.
+    """What was found in one image.
 
     Args:
         index: in the source.
-        hmean: of the photo.
+        hmean: of the image.
         polygons: what counts; texts: what was read in each, None if nothing was read.
-        paint: draws it; None for a photo that can't be decoded.
+        paint: draws it; None for an image that can't be decoded.
     """
 
     index: int
@@ -41,7 +41,7 @@ OnOutcome = Callable[[Outcome], None]
 
 @contextlib.contextmanager
 def exporting(source: AnnotatedImageSource, submissions: Path | None, overlays: Path | None) -> Iterator[OnOutcome]:
-    """Yields the function that takes the outcome of each photo in order, shows progress, and writes what is asked for.
+    """Yields the function that takes the outcome of each image in order, shows progress, and writes what is asked for.
 
     Args:
         submissions: folder for a `submission` called by the source; overlays: for a folder of `pictures`.
@@ -66,13 +66,13 @@ def exporting(source: AnnotatedImageSource, submissions: Path | None, overlays: 
 def submission(path: Path, source: AnnotatedImageSource) -> Iterator[OnOutcome]:
     """Writes a zip file as the Robust Reading Competition takes it for ICDAR 2015, tasks 4.1 and 4.4.
 
-    It has res_NAME.txt for each photo NAME.jpg, with a line x1,y1,x2,y2,... for each detection, clockwise and in
-    whole pixels, or with a `rrc.line` for each word; a photo without them, or that can't be decoded, has an empty one.
+    It has res_NAME.txt for each image NAME.jpg, with a line x1,y1,x2,y2,... for each detection, clockwise and in
+    whole pixels, or with a `rrc.line` for each word; an image without them, or that can't be decoded, has an empty one.
 
     Raises:
-        ValueError: photos of two folders have the same name.
+        ValueError: images of two folders have the same name.
     """
-    stems = photo_stems(source)
+    stems = image_stems(source)
     with atomic_file(path, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
 
         def add(outcome: Outcome) -> None:
@@ -88,12 +88,12 @@ def submission(path: Path, source: AnnotatedImageSource) -> Iterator[OnOutcome]:
 
 
 def pictures(folder: Path, source: AnnotatedImageSource) -> OnOutcome:
-    """Draws photos with what was found in them, in `folder`.
+    """Draws images with what was found in them, in `folder`.
 
-    The files are called by the photo's H-mean in percent and its name, 033-img_7.jpg, so that the worst come first.
+    The files are called by the image's H-mean in percent and its name, 033-img_7.jpg, so that the worst come first.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stems = photo_stems(source)
+    stems = image_stems(source)
 
     def draw(outcome: Outcome) -> None:
         if outcome.paint is None:
@@ -105,8 +105,8 @@ def pictures(folder: Path, source: AnnotatedImageSource) -> OnOutcome:
     return draw
 
 
-def photo_stems(source: AnnotatedImageSource) -> list[str]:
-    """The photos' names without folder and ending.
+def image_stems(source: AnnotatedImageSource) -> list[str]:
+    """The images' names without folder and ending.
 
     Raises:
         ValueError: two of them are the same.

@@ -1,4 +1,4 @@
-"""Scores of detectors on test sets of photos."""
+"""Scores of detectors on test sets of images."""
 
 import argparse
 import dataclasses
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tcm_jax.commands.evaluate.exports import Outcome, Paint, exporting, photo_stems
+from tcm_jax.commands.evaluate.exports import Outcome, Paint, exporting, image_stems
 from tcm_jax.commands.evaluate.outputs import document, origin, print_account, results_path
 from tcm_jax.commands.evaluate.tables import cross_table, scene_table
 from tcm_jax.data.scenes.build import AnnotatedImageSubset, hold_out
@@ -31,7 +31,7 @@ def add_options(add: Callable[..., argparse.Action]) -> list[argparse.Action]:
             default="auto",
             help=f"of the annotations: {', '.join(FORMATS)} (default: recognised); a part by coco_text:val",
         ),
-        add("--images", default="", metavar="SUB", help="folder of the photos below PATH, where there are several"),
+        add("--images", default="", metavar="SUB", help="folder of the images below PATH, where there are several"),
         add("--annotations", default="", metavar="SUB", help="folder or file of the annotations below PATH"),
         add(
             "--score-threshold",
@@ -95,9 +95,9 @@ def _run(options: argparse.Namespace, detectors: Sequence[Detector], sets: Seque
 def _evaluate(options: argparse.Namespace, detector: Detector, source: AnnotatedImageSubset) -> DetectionResult:
     with exporting(source, options.submission, options.overlays) as export:
 
-        def on_image(photo: ScoredImage) -> None:
-            polygons = [instance.polygon for instance in photo.counted]
-            export(Outcome(photo.index, photo.fixed.hmean, polygons, None, _painter(photo)))
+        def on_image(image: ScoredImage) -> None:
+            polygons = [instance.polygon for instance in image.counted]
+            export(Outcome(image.index, image.fixed.hmean, polygons, None, _painter(image)))
 
         return evaluate_scenes(
             detector.images,
@@ -108,12 +108,12 @@ def _evaluate(options: argparse.Namespace, detector: Detector, source: Annotated
         )
 
 
-def _painter(photo: ScoredImage) -> Paint | None:
+def _painter(image: ScoredImage) -> Paint | None:
     """Draws what counts, over the annotated text."""
-    if photo.detections is None:
+    if image.detections is None:
         return None
-    counted = dataclasses.replace(photo.detections, instances=photo.counted)
-    return lambda pixels: counted.draw(pixels, photo.regions)
+    counted = dataclasses.replace(image.detections, instances=image.counted)
+    return lambda pixels: counted.draw(pixels, image.regions)
 
 
 def _what_counts(min_score: float | None, detector: Detector) -> str:
@@ -128,7 +128,7 @@ def _what_counts(min_score: float | None, detector: Detector) -> str:
 
 def _report(results: Sequence[DetectionResult], seconds: float) -> None:
     print(scene_table(results))
-    print("Note: best H-mean is the largest of seven score thresholds, chosen on the same photos, as in MMOCR.")
+    print("Note: best H-mean is the largest of seven score thresholds, chosen on the same images, as in MMOCR.")
     print_account(results, seconds)
 
 
@@ -191,7 +191,7 @@ def _open_sets(options: argparse.Namespace) -> list[AnnotatedImageSubset]:
             print(f"{name}: {source.report}", file=sys.stderr)
         chosen = hold_out(source, options.hold_out or 1, held_out=True, name=name)
         if len(chosen) == 0:
-            raise ValueError(f"{name} has no photo left to score")
+            raise ValueError(f"{name} has no image left to score")
         sets.append(chosen)
     return sets
 
@@ -227,4 +227,4 @@ def _check_outputs(options: argparse.Namespace, sets: Sequence[AnnotatedImageSub
         folder.mkdir(parents=True, exist_ok=True)
         check_writable(folder / "any", f"--{option}")
         for source in sets:
-            photo_stems(source)
+            image_stems(source)

@@ -21,7 +21,7 @@ def results_path(checkpoint: str) -> Path:
 
 
 def document(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The JSON of an evaluation on photos, with a part for each of the models."""
+    """The JSON of an evaluation on images, with a part for each of the models."""
     return {
         "schema_version": SCENE_SCHEMA_VERSION,
         "models": list(models),
@@ -36,9 +36,9 @@ def origin(model: LoadedModel) -> dict[str, str]:
 
 
 def print_account(results: Sequence[Any], seconds: float) -> None:
-    """How many photos of the `results` are broken, and the time that all took."""
+    """How many images of the `results` are broken, and the time that all took."""
     broken = ", ".join(f"{r.name} {r.undecodable:,}" for r in results if r.undecodable)
     if broken:
-        print(f"Photos that can't be decoded, counted as photos without detections: {broken}.")
+        print(f"Images that can't be decoded, counted as images without detections: {broken}.")
     number = sum(result.num_photos for result in results)
-    print(f"Time: {seconds:.1f} s with compilation, {1000 * seconds / number:.0f} ms a photo, {number:,} photos.")
+    print(f"Time: {seconds:.1f} s with compilation, {1000 * seconds / number:.0f} ms an image, {number:,} images.")

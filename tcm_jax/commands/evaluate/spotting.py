@@ -30,7 +30,7 @@ class SpottingResult:
     """Scores of one data set.
 
     Args:
-        num_photos: photos that were scored; undecodable: of these, those that can't be decoded; they count as photos
+        num_photos: images that were scored; undecodable: of these, those that can't be decoded; they count as images
             in which nothing is found.
         num_ignored: regions where words count neither way.
         scores: by "detection", MMOCR's hmean-iou of the words' polygons, and by the names of `metrics.spotting.RULES`.
@@ -87,19 +87,19 @@ def _evaluate(options: argparse.Namespace, spotter: Spotter, source: AnnotatedIm
     broken: list[str] = []
     num_ignored = 0
     with exporting(source, options.submission, options.overlays) as export:
-        for index, photo in enumerate(spotter.stream(_images(source), errors="return")):
+        for index, image in enumerate(spotter.stream(_images(source), errors="return")):
             name, regions = source.image_name(index), source.regions(index)
             num_ignored += sum(region.ignore for region in regions)
-            if isinstance(photo, ImageError):
+            if isinstance(image, ImageError):
                 broken.append(name)
-            words = [] if isinstance(photo, ImageError) else _counted(photo, options.score_threshold)
+            words = [] if isinstance(image, ImageError) else _counted(image, options.score_threshold)
             for key, score in score_words(regions, words, name).items():
                 scores[key].append(score)
             texts = [word.text for word in words]
-            paint = None if isinstance(photo, ImageError) else photo.draw
+            paint = None if isinstance(image, ImageError) else image.draw
             export(Outcome(index, scores["equal"][-1].hmean, [word.polygon for word in words], texts, paint))
-    warn_undecodable(source.name, broken, "photos without text")
-    totals = {name: combine(of_photos, empty=1.0 if name == _DETECTION else 0.0) for name, of_photos in scores.items()}
+    warn_undecodable(source.name, broken, "images without text")
+    totals = {name: combine(of_images, empty=1.0 if name == _DETECTION else 0.0) for name, of_images in scores.items()}
     return SpottingResult(source.name, len(source), len(broken), num_ignored, totals)
 
 
@@ -108,15 +108,15 @@ def _images(source: AnnotatedImageSource) -> Iterator[Input]:
         try:
             yield source[index].image
         except ImageError:
-            yield b""  # whose ImageError takes the photo's place in the results
+            yield b""  # whose ImageError takes the image's place in the results
 
 
-def _counted(photo: SpottedImage, score_threshold: float | None) -> list[SpottedWord]:
-    return [word for word in photo.words if score_threshold is None or word.detection_score >= score_threshold]
+def _counted(image: SpottedImage, score_threshold: float | None) -> list[SpottedWord]:
+    return [word for word in image.words if score_threshold is None or word.detection_score >= score_threshold]
 
 
 def score_words(regions: Sequence[TextRegion], words: Sequence[SpottedWord], name: str) -> dict[str, Score]:
-    """The scores of one photo, by the keys of `SpottingResult.scores`."""
+    """The scores of one image, by the keys of `SpottingResult.scores`."""
     wanted = [region for region in regions if not region.ignore]
     polygons = ImagePolygons(
         [region.polygon for region in wanted],

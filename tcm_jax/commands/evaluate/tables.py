@@ -1,4 +1,4 @@
-"""Tables of scores on photos."""
+"""Tables of scores on images."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from tcm_jax.metrics.detection import Score
 
 def scene_table(results: Sequence[DetectionResult]) -> str:
     """A row for each data set, rates in percent; columns of DetEval if the results have it."""
-    titles = ["Dataset", "# photos", "# texts", "Precision", "Recall", "H-mean", "best H-mean", "at score"]
+    titles = ["Dataset", "# images", "# texts", "Precision", "Recall", "H-mean", "best H-mean", "at score"]
     deteval = any(result.deteval for result in results)
     if deteval:
         titles += [f"DetEval {rate}" for rate in ("Precision", "Recall", "H-mean")]
@@ -21,9 +21,9 @@ def scene_table(results: Sequence[DetectionResult]) -> str:
 
 
 def spotting_table(rows: Sequence[tuple[str, int, str, Score]]) -> str:
-    """A row for each data set (name, number of photos) and each rule by which words are right; rates in percent."""
-    titles = ["Dataset", "# photos", "right if", "# words", "Precision", "Recall", "H-mean"]
-    cells = [[name, str(photos), rule, str(score.num_truth), *_rates(score)] for name, photos, rule, score in rows]
+    """A row for each data set (name, number of images) and each rule by which words are right; rates in percent."""
+    titles = ["Dataset", "# images", "right if", "# words", "Precision", "Recall", "H-mean"]
+    cells = [[name, str(images), rule, str(score.num_truth), *_rates(score)] for name, images, rule, score in rows]
     return _table(titles, cells)
 
 

@@ -1,7 +1,7 @@
 """DBNet: probability and threshold maps at full resolution; instances are the widened contours of the first."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -49,15 +49,18 @@ class DBNet(TextDetector):
     threshold_min: float = 0.3
     threshold_max: float = 0.7
     min_short_size: int = 8
-    decoding: DBDecoding = DBDecoding()
+    decoding: DBDecoding = field(default_factory=DBDecoding)
 
     def neck(self, dtype: Dtype) -> nn.Module:
+        """See `TextDetector.neck`."""
         return FPNC(self.lateral_channels, self.out_channels, dtype)
 
     def head(self, dtype: Dtype) -> nn.Module:
+        """See `TextDetector.head`."""
         return DBHead(self.steepness, dtype)
 
     def losses(self, outputs: Any, targets: Targets) -> Losses:
+        """See `TextDetector.losses`."""
         return db_losses(
             outputs,
             targets["gt_shrink"],
@@ -71,6 +74,7 @@ class DBNet(TextDetector):
         )
 
     def auxiliary_loss(self, logits: jax.Array, targets: Targets, coupled: bool = False) -> jax.Array:
+        """See `TextDetector.auxiliary_loss`."""
         text = (targets["gt_shrink"] > 0).astype(jnp.float32)
         mask = targets["gt_shrink_mask"].astype(jnp.float32)
         logits = resize_bilinear(logits[..., None], text.shape[1:])[..., 0]
@@ -85,6 +89,7 @@ class DBNet(TextDetector):
     def targets(
         self, polygons: Sequence[np.ndarray], ignored: Sequence[np.ndarray], size: tuple[int, int]
     ) -> dict[str, np.ndarray]:
+        """See `TextDetector.targets`."""
         return targets.db_targets(
             polygons,
             ignored,

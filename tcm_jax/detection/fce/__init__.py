@@ -1,7 +1,7 @@
 """FCENet: every pixel of a text votes for its whole outline, as a Fourier series."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import flax.linen as nn
@@ -47,7 +47,7 @@ class FCENet(TextDetector):
     level_ranges: tuple[tuple[float, float], ...] = ((0, 0.4), (0.3, 0.7), (0.6, 1.0))
     resample_step: float = 4.0
     center_ratio: float = 0.3
-    decoding: FCEDecoding = FCEDecoding()
+    decoding: FCEDecoding = field(default_factory=FCEDecoding)
 
     def __post_init__(self) -> None:
         if len(self.level_ranges) != len(STRIDES) or any(len(limits) != 2 for limits in self.level_ranges):
@@ -58,15 +58,19 @@ class FCENet(TextDetector):
             raise ValueError(f"num_points is {self.decoding.num_points}; expected more than 2 fourier_degree")
 
     def neck(self, dtype: Dtype) -> nn.Module:
+        """See `TextDetector.neck`."""
         return FPN(self.channels, dtype)
 
     def head(self, dtype: Dtype) -> nn.Module:
+        """See `TextDetector.head`."""
         return FCEHead(self.fourier_degree, dtype)
 
     def losses(self, outputs: Sequence[Level], targets: Targets) -> Losses:
+        """See `TextDetector.losses`."""
         return fce_losses(outputs, [targets[name] for name in LEVELS], self.loss_points, self.negative_ratio)
 
     def auxiliary_loss(self, logits: jax.Array, targets: Targets, coupled: bool = False) -> jax.Array:
+        """See `TextDetector.auxiliary_loss`."""
         text, mask = (targets[MATCHING][..., i].astype(jnp.float32) for i in (0, 2))
         if not self.auxiliary_cross_entropy:
             return dice(jax.nn.sigmoid(logits), text, mask)
@@ -84,6 +88,7 @@ class FCENet(TextDetector):
     def targets(
         self, polygons: Sequence[np.ndarray], ignored: Sequence[np.ndarray], size: tuple[int, int]
     ) -> dict[str, np.ndarray]:
+        """See `TextDetector.targets`."""
         maps = targets.fce_targets(
             polygons,
             ignored,

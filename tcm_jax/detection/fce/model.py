@@ -54,12 +54,14 @@ class FCEHead(nn.Module):
     degree: int = 5
     dtype: Dtype = jnp.float32
 
-    def setup(self):
+    def setup(self) -> None:
+        """Makes the layers."""
         init = nn.initializers.normal(0.01)
         self.out_conv_cls = Conv(4, dtype=self.dtype, kernel_init=init)
         self.out_conv_reg = Conv(2 * (2 * self.degree + 1), dtype=self.dtype, kernel_init=init)
 
     def __call__(self, levels: Sequence[jax.Array], train: bool = False) -> list[Level]:
+        """Maps [b, h, w, d] -> logits and coefficients of each."""
         return [
             Level(self.out_conv_cls(x).astype(jnp.float32), self.out_conv_reg(x).astype(jnp.float32)) for x in levels
         ]

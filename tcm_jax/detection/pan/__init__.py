@@ -1,7 +1,7 @@
 """PAN: text, kernels and an embedding at stride 4; instances are kernels grown by pixel aggregation."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -48,7 +48,7 @@ class PAN(TextDetector):
     max_instances: int = 254
     shrink_ratios: tuple[float, ...] = (1.0, 0.5)
     max_shrink: int = 20
-    decoding: PANDecoding = PANDecoding()
+    decoding: PANDecoding = field(default_factory=PANDecoding)
 
     def __post_init__(self) -> None:
         if self.reduction not in REDUCTIONS:
@@ -59,12 +59,15 @@ class PAN(TextDetector):
             raise ValueError(f"max_instances is {self.max_instances!r}; expected 1 to 65534")
 
     def neck(self, dtype: Dtype) -> nn.Module:
+        """See `TextDetector.neck`."""
         return FPEM_FFM(self.channels, self.repeats, dtype)
 
     def head(self, dtype: Dtype) -> nn.Module:
+        """See `TextDetector.head`."""
         return PANHead(dtype)
 
     def losses(self, outputs: Any, targets: Targets) -> Losses:
+        """See `TextDetector.losses`."""
         return pan_losses(
             outputs,
             targets["gt_kernels"],
@@ -90,6 +93,7 @@ class PAN(TextDetector):
     def targets(
         self, polygons: Sequence[np.ndarray], ignored: Sequence[np.ndarray], size: tuple[int, int]
     ) -> dict[str, np.ndarray]:
+        """See `TextDetector.targets`."""
         return targets.pan_targets(
             polygons,
             ignored,

@@ -75,7 +75,7 @@ class FPEM(nn.Module):
         return levels
 
 
-class FPEM_FFM(nn.Module):
+class FPEM_FFM(nn.Module):  # noqa: N801, the name of the original
     """Levels of equal width, enhanced `repeats` times and summed level by level.
 
     FFM's bilinear enlargement to stride 4 is left to the head, which does it on fewer channels.
