@@ -5,6 +5,7 @@
 """
 
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -18,18 +19,21 @@ from pathlib import Path
 
 # The package that compiles for TPUs makes JAX look for one, which takes time and prints a lot.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Most of the time of these tests is compilation, of programs that run for moments: these flags halve it.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+# Most of the time of these tests is compilation, of programs that run for moments: the first two flags halve it.
 # There is a worker for each core; threads of a worker would only wait for each other.
-os.environ["XLA_FLAGS"] += " --xla_cpu_multi_thread_eigen=false"
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_multi_thread_eigen=false",
+)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
+import jax
+import numpy as np
+import pytest
 from PIL import Image
 
 from launch import local
+from tcm_jax import Detector, Recognizer
 from tests.tiny_detector import write_tiny_detector
 from tests.tiny_model import write_tiny_model
 
@@ -115,6 +119,27 @@ def compilation_cache(pytestconfig, tmp_path_factory):
     for name, value in before.items():
         jax.config.update(name, value)
         del os.environ[name.upper()]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_programs():
+    """Recognizers of one configuration share their compiled programs, whatever their weights; detectors as well."""
+    programs = {}
+
+    def sharing(init: Callable) -> Callable:
+        def shared(self, *args, **kwargs):
+            init(self, *args, **kwargs)
+            n = self.model.network
+            options = [getattr(n.options, name, None) for name in ("views", "dictionary_prior", "branches", "canvases")]
+            key = repr((n.config, n.mean, n.std, n.model.dtype, options))
+            self._predict = programs.setdefault(key, self._predict)
+
+        return functools.wraps(init)(shared)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in (Recognizer, Detector):
+            patch.setattr(kind, "__init__", sharing(kind.__init__))
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

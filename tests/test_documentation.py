@@ -1,14 +1,17 @@
 """README.md and docs/ prove themselves: links lead somewhere, Python snippets run, and every command is tried.
 
-Each command is read by its own program as it is printed. Where it needs no weights, cluster or hours it also runs, in
-its tiny form: small models and pictures take the place of what the page names. A program that `check` does not know is
-a failure, so that none is printed that is not covered.
+Each command is parsed by its own program as it is printed. Where it needs no weights, cluster or hours it also runs, in
+its tiny form and among the slow tests: small models and images take the place of what the page names. A program that
+`check` does not know is a failure, so that none is printed that is not covered.
 """
 
 import argparse
+import ast
 import functools
 import importlib
 import importlib.util
+import itertools
+import itertools
 import re
 import shutil
 import subprocess
@@ -47,7 +50,7 @@ def each(parts: Callable[[Path], Iterator[Part]]):
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory, tiny_model, tiny_detector) -> Path:
-    """The folder where commands run: small models, words, scenes and photos, and the files of the repository."""
+    """The folder where commands run: small models, words, scenes and images, and the files of the repository."""
     folder = tmp_path_factory.mktemp("documentation")
     shutil.copytree(tiny_model, folder / "recognizer")
     for number in range(4):
@@ -92,11 +95,12 @@ def options_of(main: Callable, arguments: Sequence[str], patch: pytest.MonkeyPat
 
         return parse
 
-    with patch.context() as inner, pytest.raises(Parsed) as caught:
+    with patch.context() as inner:
         inner.setattr(sys, "argv", ["program", *arguments])
         for name in ("parse_args", "parse_known_args", "parse_intermixed_args"):
             inner.setattr(argparse.ArgumentParser, name, stop(getattr(argparse.ArgumentParser, name)))
-        main()
+        with pytest.raises(Parsed) as caught:
+            main()
     return caught.value.args[0]
 
 
@@ -131,24 +135,25 @@ def trace(config: str, overrides: tuple[str, ...]) -> None:
     task.optimizer(jax.eval_shape(task.init, jax.random.key(0))["params"], records=1000)
 
 
-def check_config(module: str, arguments: Sequence[str], patch: pytest.MonkeyPatch) -> None:
-    """Of the programs that take a recipe: flags, values, and the tiny form."""
-    main = importlib.import_module(module).main
-    if module == "tcm_jax.commands.ablate":
+def check_config(name: str, arguments: Sequence[str], patch: pytest.MonkeyPatch, execute: bool) -> None:
+    """Of the programs that take a recipe: flags, values, and, if `execute`, the tiny form."""
+    main = importlib.import_module(f"tcm_jax.commands.{name}").main
+    if name == "ablate":
         options, overrides = options_of(main, arguments, patch)
         assert ablate.plan(options.config, options.rows, options.seeds, options.workdir, overrides, True)
         return
     parse(config_of(main, arguments, patch) | {"init": ""})
-    given = dict(zip(arguments, arguments[1:], strict=False))
+    given = dict(itertools.pairwise(arguments))
     file, _, variant = given["--config"].partition(":")
     rows = variant.split(",")[1:]
     if "--topology" in given:
         assert re.fullmatch(r"(v4|v5e|v5p|v6e|cpu|gpu):\d+(x\d+)*", given["--topology"])
-    switches = [a for a in arguments if re.match(r"--config\.(model\.(?!clip)|optim\.(?!lr=))", a)]
-    trace(",".join([f"{file}:tiny", *rows]), tuple(switches))
+    if execute:
+        switches = [a for a in arguments if re.match(r"--config\.(model\.(?!clip)|optim\.(?!lr=))", a)]
+        trace(",".join([f"{file}:tiny", *rows]), tuple(switches))
 
 
-def tiny_form(module: str, arguments: list[str], options: Any, is_detector: Callable) -> list[str] | None:
+def tiny_form(name: str, arguments: list[str], options: Any, is_detector: Callable) -> list[str] | None:
     """The arguments with small things in the place of those named; None if it can't run here."""
 
     def models(*names: Any) -> dict:
@@ -156,15 +161,16 @@ def tiny_form(module: str, arguments: list[str], options: Any, is_detector: Call
 
     table: dict[Any, str] = {}
     more: list[str] = []
-    match module.removeprefix("tcm_jax.").removesuffix(".__main__"):
+    match name:
         case "spot":
             table = {name: "photo.jpg" for name in options.images if not Path(name).exists()}
             more = ["--detector", "detector0", "--recognizer", "recognizer", "--min-score", "0"]
-        case "predict":
-            detect = options.command == "detect"
-            table = {name: "photo.jpg" for name in options.images if detect and not Path(name).exists()}
-            table |= {name: "words/images" for name in options.images if not detect and not Path(name).is_file()}
-            more = ["--checkpoint", "detector0" if detect else "recognizer"]
+        case "detect":
+            table = {name: "photo.jpg" for name in options.images if not Path(name).exists()}
+            more = ["--checkpoint", "detector0"]
+        case "read":
+            table = {name: "words/images" for name in options.images if not Path(name).is_file()}
+            more = ["--checkpoint", "recognizer"]
         case "info":
             table = models(options.checkpoint)
         case "evaluate":
@@ -173,13 +179,13 @@ def tiny_form(module: str, arguments: list[str], options: Any, is_detector: Call
             table |= {name: f"detector{i}" if detect else "recognizer" for i, name in enumerate(options.checkpoint)}
             table |= {options.recognizer: "recognizer"}
             more = [] if detect else ["--batch", "8"]
-        case "data" if getattr(options, "command", "tfds") == "synth":
+        case "data" if arguments[0] == "synth":
             table = {options.n: "3", options.output: "NEW"}
         case "data" if hasattr(options, "path") and getattr(options, "beam", None) is None:
             words = getattr(options, "to", None) in ("lmdb", "array_record", "folder")
             sources = dict.fromkeys([options.path, *getattr(options, "more", [])], "words" if words else "scenes0")
             table = sources | {getattr(options, "destination", None): "NEW", getattr(options, "shards", None): "2"}
-            more = ["--workers", "1"] if options.command == "shard" else []
+            more = ["--workers", "1"] if arguments[0] == "shard" else []
         case "convert" if options.to_torch:
             table = models(str(options.source)) | {options.dest: f"NEW{options.dest.suffix}"}
         case "convert" if not CLIP.match(options.source.name):
@@ -187,8 +193,10 @@ def tiny_form(module: str, arguments: list[str], options: Any, is_detector: Call
             table = {options.source: f"{model}.safetensors", options.dest: "NEW"}
         case "export" if not is_detector(options.checkpoint):
             table = models(options.checkpoint) | {options.output: "NEW"}
-        case _:
+        case "data" | "convert" | "export" | "crops" | "demo" | "doctor":
             return None
+        case _:
+            raise ValueError(f"{name} has no tiny form")
     names = {str(name).rstrip("/"): value for name, value in table.items()}
     return [*(names.get(word.rstrip("/"), word) for word in arguments), *more]
 
@@ -203,8 +211,8 @@ def run(main: Callable, arguments: tuple[str, ...]) -> None:
     assert not code, code
 
 
-def check(words: list[str], before: str, patch: pytest.MonkeyPatch) -> None:
-    """Tries a command; `before` is the page up to it."""
+def check(words: list[str], before: str, patch: pytest.MonkeyPatch, execute: bool) -> None:
+    """Parses a command and, if `execute`, runs it; `before` is the page up to it."""
 
     def is_detector(name: str) -> bool:
         trained = re.findall(rf"configs/(\w+)\S* --workdir {re.escape(name)}\s", before)
@@ -222,51 +230,60 @@ def check(words: list[str], before: str, patch: pytest.MonkeyPatch) -> None:
         case ["sbatch" | "bash", script, *command] | [script, *command] if script.startswith("launch/"):
             assert (ROOT / script).is_file()
             if "python" in command:
-                check(command[command.index("python") :], before, patch)
+                check(command[command.index("python") :], before, patch, execute)
         case ["python", "launch/local.py", *arguments]:
             options_of(importlib.import_module("launch.local").main, arguments, patch)
-            check(arguments[arguments.index("--") + 1 :], before, patch)
+            check(arguments[arguments.index("--") + 1 :], before, patch, execute)
         case ["python", script, *_] if script.endswith("/run.py"):  # of an export, see the tests of export
             assert (ROOT / "tcm_jax/export/run.py").is_file()
         case ["python", script, *arguments] if script.endswith(".py"):
             options_of(importlib.import_module(script[:-3].replace("/", ".")).main, arguments, patch)
         case ["python", "-m", module, *arguments] if not arguments or module.startswith("tests."):
             assert importlib.util.find_spec(module)
-        case [
-            "python",
-            "-m",
-            "tcm_jax.train" | "tcm_jax.commands.plan" | "tcm_jax.commands.ablate" as module,
-            *arguments,
-        ]:
-            check_config(module, [STANDS_FOR.get(word, word) for word in arguments], patch)
-        case ["python", "-m", name, *arguments]:
-            spec = importlib.util.find_spec(name)
-            module = f"{name}.__main__" if spec and spec.submodule_search_locations else name
-            main = importlib.import_module(module).main
-            options = options_of(main, arguments, patch)
-            form = tiny_form(module, arguments, options, is_detector)
-            if form is not None:
-                run(main, tuple(form))
+        case ["python", "-m", module, *arguments] if module.startswith("benchmarks."):
+            options_of(importlib.import_module(module).main, arguments, patch)
+        case ["python", "-m", "tcm_jax.predict", *arguments]:
+            check(["tcm-jax", *arguments], before, patch, execute)
+        case ["python", "-m", module, *arguments]:
+            assert importlib.util.find_spec(module)
+            check(["tcm-jax", module.removeprefix("tcm_jax."), *arguments], before, patch, execute)
+        case ["tcm-jax", "train" | "plan" | "ablate" as name, *arguments]:
+            check_config(name, [STANDS_FOR.get(word, word) for word in arguments], patch, execute)
         case ["tcm-jax", name, *arguments]:
-            entry = cli._COMMANDS[name]
-            module = entry.module.removesuffix(".__main__")
-            check(["python", "-m", module, *([name] if entry.named else []), *arguments], before, patch)
+            assert name in cli._COMMANDS
+            main = importlib.import_module(f"tcm_jax.commands.{name}").main
+            form = tiny_form(name, arguments, options_of(main, arguments, patch), is_detector)
+            if execute and form is not None:
+                run(main, tuple(form))
         case [program, *_]:
             assert program in SHELL, f"unknown program {program}"
 
 
-@each(commands)
-def test_commands(part, world, monkeypatch, capsys):
-    monkeypatch.chdir(world)
+def try_command(part: Part, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, execute: bool) -> None:
     before = "".join(part.page.read_text("utf-8").splitlines(True)[: part.line]).replace("\\\n", " ")
     text = re.sub(r"(?<=[\0\w])\[(?=[-:A-Z])([^\]]*)\]", r"\1", part.text)  # a synopsis
     words = [word for word in text.split("\0") if word != "..."]
     while re.match(r"\w+=", words[0]):
         del words[0]
     try:
-        check(words, before, monkeypatch)
+        check(words, before, patch, execute)
     except SystemExit:  # in a sentence a command may lack what it works on
         assert part.in_sentence and "arguments are required" in capsys.readouterr().err
+
+
+@each(commands)
+def test_commands(part, monkeypatch, capsys):
+    """Each is what its program expects."""
+    monkeypatch.chdir(ROOT)
+    try_command(part, monkeypatch, capsys, execute=False)
+
+
+@pytest.mark.slow
+@each(commands)
+def test_tiny_forms(part, world, monkeypatch, capsys):
+    """Those run that can."""
+    monkeypatch.chdir(world)
+    try_command(part, monkeypatch, capsys, execute=True)
 
 
 @each(shell_blocks)
@@ -277,7 +294,17 @@ def test_shell_syntax(part):
 
 
 @each(snippets)
-def test_snippets(part, world, monkeypatch):
+def test_snippets(part):
+    """They are Python, and what they import is there."""
+    for node in ast.walk(ast.parse(part.text)):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("tcm_jax"):
+            module = importlib.import_module(node.module)
+            assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
+
+
+@pytest.mark.slow
+@each(snippets)
+def test_snippets_run(part, world, monkeypatch):
     """Those run that need only what the fixtures have."""
     monkeypatch.chdir(world)
     text = re.sub(r'Recognizer\("[^"]*"', 'Recognizer("recognizer"', part.text)

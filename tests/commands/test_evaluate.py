@@ -49,10 +49,11 @@ def outputs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(tiny_model, root, outputs):
     """A run in a process of its own with two devices, which share every batch."""
-    flags = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    devices = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
     command = [sys.executable, "-m", "tcm_jax.evaluate", root, "--checkpoint", tiny_model, "--any-count"]
     command += ["--batch", "4", "--output", outputs / "two.json", "--predictions", outputs / "two.jsonl"]
     cwd = Path(__file__).parents[2]
+    flags = os.environ | {"XLA_FLAGS": devices, "JAX_PLATFORMS": "cpu"}
     process = subprocess.run(list(map(str, command)), env=flags, cwd=cwd, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     return process
@@ -146,11 +147,11 @@ def test_several_pictures_of_a_word(root, tiny_model, outputs, capsys):
     paths = "--predictions", str(outputs / "several.jsonl"), "--output", str(outputs / "several.json")
     options = "--margins", "0", "-0.2", "0.3", "--vocabulary-weight", "3", "--charset", "94", "--batch", "8"
     evaluate.main([str(root / "mine"), "--checkpoint", str(tiny_model), *options, *paths])
-    assert ", each word with margins 0, -0.2, 0.3, known words weigh 3; comparing letters" in capsys.readouterr().out
+    assert ", test-time views 0, -0.2, 0.3, dictionary prior 3; comparing letters" in capsys.readouterr().out
     config = read_json(outputs / "several.json")["config"]
-    assert (config["margins"], config["model"]["vocabulary_weight"]) == ([0, -0.2, 0.3], 3)
+    assert (config["margins"], config["inference"]["dictionary_prior"]) == ([0, -0.2, 0.3], 3)
     rows = {row["label"]: row for row in read_jsonl(outputs / "several.jsonl")}
-    recognizer = Recognizer(tiny_model, margins=(0, -0.2, 0.3), vocabulary_weight=3, quiet=True)
+    recognizer = Recognizer(tiny_model, views=(0, -0.2, 0.3), dictionary_prior=3, quiet=True)
     for reading, label in zip(recognizer.read(map(pixels, range(2))), LABELS, strict=False):
         assert rows[label]["prediction"] == reading.text
         assert rows[label]["confidence"] == pytest.approx(reading.confidence, rel=1e-4)

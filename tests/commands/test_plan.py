@@ -39,6 +39,7 @@ def compiled_for_v5e(x_spec: PartitionSpec, w_spec: PartitionSpec) -> jax.stages
     return jax.jit(jax.grad(layers, argnums=1), out_shardings=w_at).lower(x, w).compile()
 
 
+@pytest.mark.slow
 def test_data_parallel_layers_on_a_tpu_slice():
     compiled = compiled_for_v5e(PartitionSpec("fsdp"), PartitionSpec())
     done = work(hlo.parse(compiled.as_text()), devices=4)
@@ -51,6 +52,7 @@ def test_data_parallel_layers_on_a_tpu_slice():
     assert not done.unbounded
 
 
+@pytest.mark.slow
 def test_sharded_weights_on_a_tpu_slice_are_gathered_in_the_loop():
     compiled = compiled_for_v5e(PartitionSpec("fsdp"), PartitionSpec(None, "fsdp"))
     count, sent = work(hlo.parse(compiled.as_text()), devices=4).sent()["all-gather"]
@@ -106,6 +108,7 @@ def test_table_of_chips():
     assert all(chip.source.startswith("https://") for chip in CHIPS)
 
 
+@pytest.mark.slow
 def test_slices_have_one_device_for_each_chip():
     for name, count, chip in (("v4:2x2x1", 4, "v4"), ("v5e:1x1", 1, "v5e"), ("v5p:2x2x2", 8, "v5p")):
         found = topology(name)
@@ -118,6 +121,7 @@ def test_unknown_topologies_are_reported(name):
         topology(name)
 
 
+@pytest.mark.slow
 def test_a_program_that_does_not_fit(monkeypatch):
     machine = topology("v5e:2x2")
     mesh = jax.make_mesh((4,), ("x",), devices=machine.devices, axis_types=(AxisType.Auto,))
@@ -132,6 +136,7 @@ def test_a_program_that_does_not_fit(monkeypatch):
     assert result.dtype == "bfloat16"  # what "auto" means there, not here
 
 
+@pytest.mark.slow
 def test_command_on_simulated_devices(tmp_path):
     file = tmp_path / "plan.json"
     options = ["--config=configs/clip4str_base.py:tiny", "--topology=cpu:4", "--batch-per-chip=2"]
@@ -148,6 +153,7 @@ def test_command_on_simulated_devices(tmp_path):
     assert set(numbers) >= {field.name for field in dataclasses.fields(plan.Plan)}
 
 
+@pytest.mark.slow
 def test_command_reports_what_is_wrong():
     options = ["--config=configs/clip4str_base.py:tiny", "--topology=gpu:8"]
     done = subprocess.run([sys.executable, "-m", "tcm_jax.plan", *options], capture_output=True, text=True, timeout=60)
