@@ -4,8 +4,8 @@
     python -m benchmarks.decode --config configs/clip4str_large.py --batches 8
 
 The end of a word is suppressed, so that both branches run all 26 steps, the worst case. Every figure is the best of a
-few repetitions; the matmul rate is measured between them, so that figures and rate share the machine's mood. The
-floating-point work is what the compiler counts for the image encoder, and for the training step as a whole.
+few repetitions; the matmul rate is measured between them, so that both are from the same state of the machine. The
+floating-point work is what the compiler counts for the image encoder, and for the complete training step.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import numpy as np
 
 from tcm_jax.images.decoding import CLIP_MEAN, CLIP_STD
 from tcm_jax.models.clip4str import CLIP4STR
+from tcm_jax.models.layers import Dtype
 from tcm_jax.recognition.model import RecognitionModel
 from tcm_jax.recognition.task import make_optimizer
 from tcm_jax.tasks import parse
@@ -38,7 +39,7 @@ def best_of(repetitions: int, function: Callable[[], object]) -> float:
     return min(seconds)
 
 
-def matmul_rate(dtype) -> float:
+def matmul_rate(dtype: Dtype) -> float:
     """Floating-point operations per second of a large matrix product."""
     a = jnp.ones((SIDE, SIDE), dtype)
     product = jax.jit(lambda a: a @ a)
@@ -64,11 +65,11 @@ def decoding(task: RecognitionModel, variables, batches: list[int], repetitions:
         images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (batch, *size, 3)), jnp.uint8)
         rate = matmul_rate(task.model.dtype)
         encoder = best_of(repetitions, lambda images=images: encode(variables, images))
-        whole = best_of(repetitions, lambda images=images: read(variables, images))
+        total = best_of(repetitions, lambda images=images: read(variables, images))
         rate = max(rate, matmul_rate(task.model.dtype))
         flops = work(encode, variables, images)
         print(
-            f"| {batch} | {batch / whole:.2f} | {encoder:.3f} | {whole:.3f} | {whole / encoder:.2f} "
+            f"| {batch} | {batch / total:.2f} | {encoder:.3f} | {total:.3f} | {total / encoder:.2f} "
             f"| {flops / 1e9:.1f} | {flops / encoder / rate:.0%} of {rate / 1e9:.0f} GFLOP/s |"
         )
 

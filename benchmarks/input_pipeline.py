@@ -1,4 +1,4 @@
-"""Word images per second of the training input pipeline: LMDB -> decode -> augment -> 224 x 224 batches.
+"""Crops per second of the training input pipeline: LMDB -> decode -> augment -> 224 x 224 batches.
 
     python -m benchmarks.input_pipeline [--lmdb DIR] [--workers 0 1 2] [--device N] [--seconds 8]
 
@@ -7,7 +7,7 @@ width 32 .. 256). With 0 workers one thread prepares the batches. The millisecon
 the training process and of its workers: other programs on the machine make images slower, but change them little. N
 cores prepare at most N / their sum images in a millisecond, one training process at most 1 / its own.
 
-With --device the batches go to a pretended device that takes N images per second and costs the host nothing, in the
+With --device the batches go to a simulated device that takes N images per second and costs the host nothing, in the
 order of the training loop, and the last column is the share of time in which it had no batch.
 """
 
@@ -45,11 +45,11 @@ def drawn_words(count: int):
         height = int(rng.integers(32, 65))
         width = int(np.clip(height * len(label) * 0.45, 32, 256))
         noise = rng.normal(rng.integers(60, 200), 12, (height, width, 3))
-        picture = Image.fromarray(noise.clip(0, 255).astype(np.uint8))
+        image = Image.fromarray(noise.clip(0, 255).astype(np.uint8))
         colour = tuple(rng.integers(0, 256, 3).tolist())
-        ImageDraw.Draw(picture).text((2, 2), label, colour, ImageFont.load_default(height * 0.7))
+        ImageDraw.Draw(image).text((2, 2), label, colour, ImageFont.load_default(height * 0.7))
         file = io.BytesIO()
-        picture.save(file, "JPEG", quality=int(rng.integers(75, 96)))
+        image.save(file, "JPEG", quality=int(rng.integers(75, 96)))
         yield WordCrop(file.getvalue(), label, f"drawn:{i}")
 
 
@@ -72,7 +72,7 @@ COLUMNS = "  images/s  process ms  workers ms     idle"
 
 
 def speed(source, sample, batch_size: int, workers: int, seconds: float, device: float = 0.0) -> Speed:
-    """Of the batches that a training reads; `device`: images per second that a pretended device takes, 0 for none."""
+    """Of the batches that a training reads; `device`: images per second that a simulated device takes, 0 for none."""
     batches = train_batches([source], sample, batch_size=batch_size, seed=0, workers=workers)
     for _ in range(2 + 5 * workers):  # start of the workers, and the batches that they had buffered meanwhile
         next(batches)
@@ -84,7 +84,7 @@ def speed(source, sample, batch_size: int, workers: int, seconds: float, device:
         if device:
             now = time.perf_counter()
             idle += max(0.0, now - free)
-            time.sleep(max(0.0, free - now))  # the loop looks at the step before while this one is computed
+            time.sleep(max(0.0, free - now))  # the loop inspects the previous step while this one is computed
             free = max(now, free) + batch_size / device
     process, *rest = (1e3 * (processor_seconds(pid) - b) / count for pid, b in zip(pids, before, strict=True))
     batches.close()
@@ -95,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lmdb", type=Path, help="word LMDB to read (default: a temporary one with drawn words)")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
-    parser.add_argument("--device", type=float, default=0.0, help="images per second that a pretended device takes")
+    parser.add_argument("--device", type=float, default=0.0, help="images per second that a simulated device takes")
     parser.add_argument("--seconds", type=float, default=8.0, help="time to measure each row (default: 8)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

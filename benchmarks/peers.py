@@ -1,4 +1,4 @@
-"""The package's recognizer beside Tesseract and PP-OCRv4 mobile, on the same word images, in turn.
+"""The package's recognizer beside Tesseract and PP-OCRv4 mobile, on the same crops of words.
 
     python -m benchmarks.peers DATA/icdar2015-train DATA/svt-train --hold-out 10
 
@@ -6,8 +6,8 @@ Needs the program tesseract (Debian's package tesseract-ocr) and, for PP-OCRv4, 
 
     pip install --no-deps rapidocr-onnxruntime onnxruntime tqdm pyyaml six
 
-Letters and digits are compared, without case. Tesseract is told that there is one word (--psm 8), and gets it enlarged
-to 64 pixels with a border of 10, with which it reads more than without; its time has the start of a process in it.
+Letters and digits are compared, without case. Tesseract reads one word (--psm 8), enlarged to 64 pixels with a
+border of 10, which improves its accuracy; its time includes the start of a process.
 PP-OCRv4's recognizer is the one of RapidOCR's package, which reads Chinese and English.
 """
 
@@ -77,7 +77,7 @@ def compare(records: Iterable[WordCrop], readers: dict[str, Read]) -> dict[str, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("paths", nargs="+", help="word images with labels, as of `tcm-jax evaluate`")
+    parser.add_argument("paths", nargs="+", help="crops with labels, as of `tcm-jax evaluate`")
     parser.add_argument("--hold-out", type=int, default=0, metavar="K", help="every K-th record only")
     parser.add_argument("--readers", nargs="+", choices=READERS, default=list(READERS))
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Training samples per second of text detection: 1280 x 720 JPEG photos -> decode -> view -> targets -> batches.
+"""Training samples per second of text detection: 1280 x 720 JPEG images -> decode -> view -> targets -> batches.
 
     python -m benchmarks.scene_pipeline [--photos PATH] [--families DB PAN FCE] [--workers 0 1 2] [--device N]
 
@@ -23,7 +23,7 @@ from benchmarks.detection_host import TRAINING_SIDES
 from benchmarks.input_pipeline import COLUMNS, speed
 from tcm_jax.data.scenes.augment import DetectionAugment
 from tcm_jax.data.scenes.samples import DetectionSample
-from tcm_jax.data.scenes.sources import open_scenes
+from tcm_jax.data.scenes.sources import open_annotated_images
 from tcm_jax.detection.db import DBNet
 from tcm_jax.detection.fce import FCENet
 from tcm_jax.detection.interface import TextDetector
@@ -37,32 +37,32 @@ FAMILIES: dict[str, TextDetector] = {"DB": DBNet(), "PAN": PAN(), "FCE": FCENet(
 
 
 @dataclass
-class Photos:
-    """Scenes in memory."""
+class MemoryImages:
+    """Annotated images in memory."""
 
-    scenes: Sequence[AnnotatedImage]
-    name: str = "rendered photos"
+    images: Sequence[AnnotatedImage]
+    name: str = "rendered images"
 
     def __len__(self) -> int:
-        return len(self.scenes)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> AnnotatedImage:
-        return self.scenes[index]
+        return self.images[index]
 
     def regions(self, index: int) -> tuple[TextRegion, ...]:
-        return self.scenes[index].regions
+        return self.images[index].regions
 
     def image_name(self, index: int) -> str:
-        return self.scenes[index].name
+        return self.images[index].name
 
 
-def rendered_photos(count: int) -> Photos:
-    rendered, scenes = SyntheticScenes(size=count, image_size=(720, 1280)), []
-    for scene in map(rendered.__getitem__, range(count)):
+def rendered_images(count: int) -> MemoryImages:
+    rendered, images = SyntheticScenes(size=count, image_size=(720, 1280)), []
+    for image in map(rendered.__getitem__, range(count)):
         file = io.BytesIO()
-        Image.fromarray(decode(scene.image)).save(file, "JPEG", quality=90)
-        scenes.append(AnnotatedImage(file.getvalue(), scene.regions, scene.name))
-    return Photos(scenes)
+        Image.fromarray(decode(image.image)).save(file, "JPEG", quality=90)
+        images.append(AnnotatedImage(file.getvalue(), image.regions, image.name))
+    return MemoryImages(images)
 
 
 def stages(source: AnnotatedImageSource, sample: DetectionSample, seconds: float) -> list[float]:
@@ -70,11 +70,11 @@ def stages(source: AnnotatedImageSource, sample: DetectionSample, seconds: float
     rng = np.random.default_rng(0)
     totals, count = np.zeros(3), 0
     while totals.sum() < seconds:
-        scene = source[count % len(source)]
+        image = source[count % len(source)]
         times = [time.process_time()]
-        pixels = decode(scene.image, scene.name)
+        pixels = decode(image.image, image.name)
         times.append(time.process_time())
-        view, polygons, ignored = sample.augment(pixels, scene.regions, rng)
+        view, polygons, ignored = sample.augment(pixels, image.regions, rng)
         times.append(time.process_time())
         sample.targets(polygons, ignored, view.shape[:2])
         times.append(time.process_time())
@@ -85,14 +85,20 @@ def stages(source: AnnotatedImageSource, sample: DetectionSample, seconds: float
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, help="data set of scenes to read (default: rendered photos)")
+    parser.add_argument(
+        "--photos",
+        dest="images",
+        metavar="PATH",
+        type=Path,
+        help="data set to read (default: rendered images)",
+    )
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=[*FAMILIES], help="(default: all)")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
-    parser.add_argument("--device", type=float, default=0.0, help="images per second that a pretended device takes")
+    parser.add_argument("--device", type=float, default=0.0, help="images per second that a simulated device takes")
     parser.add_argument("--seconds", type=float, default=8.0, help="time to measure each number (default: 8)")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    source = open_scenes(arguments.photos) if arguments.photos else rendered_photos(64)
+    source = open_annotated_images(arguments.images) if arguments.images else rendered_images(64)
     texts = np.mean([len(source.regions(i)) for i in range(len(source))])
     print(f"{source.name}: {len(source):,} with {texts:.1f} texts each")
     heads = ["decode ms", "view ms", "targets ms", "a core/s", "workers"]

@@ -1,8 +1,8 @@
-"""Latency, throughput, start-up and memory of reading photos.
+"""Latency, throughput, start-up and memory of reading images.
 
     python -m benchmarks.spotter [--photos FOLDER] [--detector MODEL --recognizer MODEL] [--calls 1000]
 
-Without photos, a hundred scenes of 1280 x 720 pixels with about ten words each are rendered. Start-up is measured in
+Without images, a hundred scenes of 1280 x 720 pixels with about ten words each are rendered. Start-up is measured in
 processes of their own, first with an empty folder of compiled programs, then again.
 """
 
@@ -43,45 +43,45 @@ def rendered(folder: Path, number: int) -> list[Path]:
     return image_files(folder)
 
 
-def starts(photo: Path, models: list[str]) -> None:
+def starts(image: Path, models: list[str]) -> None:
     with tempfile.TemporaryDirectory() as cache:
         environment = os.environ | {"XDG_CACHE_HOME": cache}
         environment.pop("JAX_COMPILATION_CACHE_DIR", None)
         for name in ("cold", "again"):
-            command = [sys.executable, "-c", _START, str(photo), *models]
+            command = [sys.executable, "-c", _START, str(image), *models]
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
             loaded, first = map(float, done.stdout.split())
-            print(f"start {name}: {loaded:.1f} s until loaded, {first:.1f} s for the first photo")
+            print(f"start {name}: {loaded:.1f} s until loaded, {first:.1f} s for the first image")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, help="folder; default: rendered scenes")
+    parser.add_argument("--photos", dest="images", type=Path, help="folder; default: rendered scenes")
     parser.add_argument("--detector", default="")
     parser.add_argument("--recognizer", default="")
-    parser.add_argument("--calls", type=int, default=0, help="so many calls, with the memory after each tenth of them")
+    parser.add_argument("--calls", type=int, default=0, help="further calls, with the memory after each tenth of them")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        photos = image_files(options.photos) if options.photos else rendered(Path(folder), 100)
-        photos = photos[:100]
-        starts(photos[0], [options.detector, options.recognizer])
+        images = image_files(options.images) if options.images else rendered(Path(folder), 100)
+        images = images[:100]
+        starts(images[0], [options.detector, options.recognizer])
         spotter = Spotter.load(options.detector or None, options.recognizer or None)
-        read = spotter(photos)  # compiles whatever they need
-        words = np.array([len(photo.words) for photo in read])
+        read = spotter(images)  # compiles all programs that they need
+        words = np.array([len(image.words) for image in read])
         seconds = []
-        for photo in photos:
+        for image in images:
             begin = time.perf_counter()
-            spotter(photo)
+            spotter(image)
             seconds.append(time.perf_counter() - begin)
         begin = time.perf_counter()
-        spotter(photos)
+        spotter(images)
         total = time.perf_counter() - begin
         middle, slow = np.percentile(seconds, [50, 95])
-        print(f"{len(photos)} photos, {words.mean():.1f} words each")
+        print(f"{len(images)} images, {words.mean():.1f} words each")
         print(f"one by one: median {middle:.3f} s, 95 % within {slow:.3f} s")
-        print(f"all at once: {total / len(photos):.3f} s each")
-        for call, photo in enumerate(itertools.islice(itertools.cycle(photos), options.calls), start=1):
-            spotter(photo)
+        print(f"all at once: {total / len(images):.3f} s each")
+        for call, image in enumerate(itertools.islice(itertools.cycle(images), options.calls), start=1):
+            spotter(image)
             if call % max(1, options.calls // 10) == 0:
                 print(f"after {call:,} calls: {memory(os.getpid()):,.0f} MB")
         print(f"memory: {memory(os.getpid()):,.0f} MB")

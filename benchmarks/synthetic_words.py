@@ -51,9 +51,9 @@ def main() -> None:
         code = cv2.imencode(".jpg", image)[1].tobytes()
         cost = microseconds(lambda i, code=code: prepare(code, augment, rng), CALLS)
         print(f"JPEG, RandAugment, 224x224 {h}x{w}: {cost:6.0f} us/image, {1e6 / cost:6.0f} images/s")
-    picture = Image.fromarray(image)
+    last = Image.fromarray(image)
     for name, operation in OPERATIONS.items():
-        cost = microseconds(lambda i, operation=operation: operation(picture, 0.5, rng), CALLS)
+        cost = microseconds(lambda i, operation=operation: operation(last, 0.5, rng), CALLS)
         print(f"  {name:14} {h}x{w}: {cost:6.0f} us")
 
 

@@ -1,8 +1,9 @@
 """CLIP as a reader and a detector of scene text: CLIP4STR and TCM in JAX and Flax."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from tcm_jax.version import __version__
+
 __all__ = [
     "Detections",
     "Detector",
@@ -31,7 +32,7 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     """Imports the API when it is first used: `import tcm_jax` alone loads neither JAX nor Flax."""
     if name == "SpottedPhoto":  # its name until 0.1
         name = "SpottedImage"

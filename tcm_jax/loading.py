@@ -55,7 +55,9 @@ class LoadedModel(Generic[Network]):
         )
 
 
-def load(checkpoint: str | os.PathLike, kind: str, build: Callable[[Pretrained], Network], normalization: str):
+def load(
+    checkpoint: str | os.PathLike, kind: str, build: Callable[[Pretrained], Network], normalization: str
+) -> LoadedModel[Network]:
     """The model at `checkpoint`, of the task `kind`, with what `build` makes of its contents."""
     directory = find_model(checkpoint)
     contents = pretrained.load(directory)

@@ -11,7 +11,6 @@ import functools
 import importlib
 import importlib.util
 import itertools
-import itertools
 import re
 import shutil
 import subprocess

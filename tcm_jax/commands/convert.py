@@ -44,7 +44,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     add("--image-size", type=int, nargs=2, metavar=("H", "W"), help="default: a square, or the file's")
     help_text = "sides that images are resized to for a detector; default: the file's, else that of the released models"
     add("--scale", type=int, nargs=2, metavar=("LONG", "SHORT"), help=help_text)
-    help_text = "any field of the configuration: decoder_heads=4, detector.mask_threshold=0.3; may be repeated"
+    help_text = "any field of the configuration: decoder_heads=4, detector.decoding.mask_threshold=0.3; may be repeated"
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help=help_text)
     help_text = "a detector's decoding and scale as in a recipe, such as configs/tcm_db.py:td500; --set overrides it"
     add("--recipe", metavar="FILE[:VARIANT]", help=help_text)

@@ -79,10 +79,10 @@ class DetectedArchitecture(NamedTuple):
 
 @dataclass(frozen=True)
 class Sizes:
-    """Look-ups in a state dict.
+    """Look-ups of sizes in a state dict.
 
     Args:
-        tensors: those of the checkpoint, by the keys to look up.
+        tensors: those of the checkpoint, by key.
         prefix: stands before every key.
         notes: messages for the user, to append to.
     """
@@ -105,7 +105,7 @@ class Sizes:
         return self.prefix + key in self.tensors
 
     def shape(self, key: str, dimensions: int) -> Shape:
-        """Shape of a tensor, which must have so many `dimensions` and no empty one."""
+        """Shape of a tensor, which must have this number of `dimensions`, none of them empty."""
         key = self.prefix + key
         if key not in self.tensors:
             raise ConversionError(f"{self.path} has no {key}; every checkpoint of its kind has it")

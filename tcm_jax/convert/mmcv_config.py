@@ -61,13 +61,13 @@ def read(text: str, family: str) -> MMCVConfig:
 
 def _tcm(model: Mapping[str, Any]) -> dict[str, Any]:
     decoder, text = mapping(model.get("context_decoder")), mapping(model.get("text_encoder"))
-    places = {
+    sources = {
         "context_decoder": (model, "use_context_decoder"),
         "tau": (model, "tau"),
         "decoder_heads": (decoder, "transformer_heads"),
         "dropout": (decoder, "dropout"),
     }
-    fields: dict[str, Any] = {ours: group[name] for ours, (group, name) in places.items() if name in group}
+    fields: dict[str, Any] = {ours: group[name] for ours, (group, name) in sources.items() if name in group}
     match model:
         case {"use_learnable_prompt_only": True}:
             fields["prompt"] = ""

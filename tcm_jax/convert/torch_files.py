@@ -62,7 +62,7 @@ class _Dictionary:
 
 
 # Objects that Lightning and OmegaConf leave beside the weights. Nothing here is imported or called: the
-# stand-ins take their places. (PyTorch before 2.4 pickled a method of OneCycleLR as getattr(scheduler, name),
+# stand-ins replace them. (PyTorch before 2.4 pickled a method of OneCycleLR as getattr(scheduler, name),
 # and with the scheduler the entire optimizer.) What is not in this list is refused.
 _INERT = """
     argparse.Namespace pathlib.PosixPath typing.Any

@@ -1,1 +1,1 @@
-"""A local web page that reads the text in photos: `tcm-jax demo`."""
+"""A local web page that reads the text in images: `tcm-jax demo`."""

@@ -1,4 +1,4 @@
-"""Keeps pages of other sites away from a server that listens on this machine, and browsers to what the page needs."""
+"""Keeps pages of other sites away from a server on this machine, and limits what its own page may load."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -19,22 +19,23 @@ _HEADERS = {
 }
 
 
-class Guard:
-    """An ASGI application in front of another.
+class SameSiteMiddleware:
+    """ASGI middleware that answers only requests to this host, and none from pages of other sites.
 
-    It refuses requests that name another host: a site whose name suddenly leads to this machine (DNS rebinding) could
-    read the answers. Addresses in digits need no name and are let through. It also refuses requests that pages of other
-    sites send. All responses get headers that let the page load nothing from elsewhere, and keep nothing in caches.
+    Requests with another host name are refused: a site whose name is suddenly resolved to this machine (DNS rebinding)
+    could read the responses. IP addresses are accepted. Requests with the origin of another site are refused. All
+    responses get headers so that the page loads nothing from elsewhere and nothing is cached.
 
     Args:
-        app: what answers.
-        names: names of this machine, apart from "localhost".
+        app: the application behind it.
+        names: host names of this machine besides "localhost".
     """
 
-    def __init__(self, app: ASGIApp, names: Iterable[str] = ()):
+    def __init__(self, app: ASGIApp, names: Iterable[str] = ()) -> None:
         self.app, self.names = app, {"localhost", *(name.lower() for name in names)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles a connection."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -50,15 +51,15 @@ class Guard:
 
     def _problem(self, headers: Headers) -> str | None:
         host, origin = headers.get("host", ""), headers.get("origin")
-        if not self._is_here(host):
+        if not self._is_this_host(host):
             return f"this server is not {host!r}; use its address in digits, localhost, or the name of its --host"
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
             return f"pages of {origin!r} may not use this server"
         return None
 
-    def _is_here(self, host: str) -> bool:
+    def _is_this_host(self, host: str) -> bool:
         try:
             name = urlsplit(f"//{host}").hostname or ""
             return name in self.names or bool(ipaddress.ip_address(name))
-        except ValueError:  # no address
+        except ValueError:  # not an address
             return False

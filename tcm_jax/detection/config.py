@@ -34,7 +34,7 @@ class DetectionOptimConfig:
     clip_norm: float = 0.0
     ema: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"config.optim.method is {self.method!r}; expected one of {', '.join(METHODS)}")
         for name in ("weight_decay", "power", "min_lr", "clip_norm"):
@@ -60,7 +60,7 @@ class DetectionDataConfig:
     augment: Mapping[str, Any] = field(default_factory=dict)
     workers: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.entries()
 
     def entries(self) -> list[DetectionEntry]:
@@ -80,7 +80,7 @@ class DetectionEvalConfig:
     every: int = 0
     sources: tuple[Mapping[str, Any], ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.entries()
 
     def entries(self) -> list[DetectionEntry]:

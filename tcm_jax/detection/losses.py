@@ -16,11 +16,11 @@ def _clamped(p: jax.Array, y: jax.Array) -> jax.Array:
     return -(y * jnp.maximum(jnp.log(p), -100.0) + (1 - y) * jnp.maximum(jnp.log1p(-p), -100.0))
 
 
-def _clamped_forward(p, y):
+def _clamped_forward(p: jax.Array, y: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return _clamped(p, y), (p, y)
 
 
-def _clamped_backward(saved, g):
+def _clamped_backward(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     p, y = saved
     return g * (p - y) / jnp.maximum(p * (1 - p), 1e-12), jnp.zeros_like(y)
 
@@ -39,7 +39,7 @@ def kth_largest(values: jax.Array, k: jax.Array, times: jax.Array | int = 1) -> 
     """
     bits = jax.lax.bitcast_convert_type(jax.lax.stop_gradient(values).astype(jnp.float32), jnp.int32)
 
-    def step(i, found):
+    def step(i: jax.Array, found: jax.Array) -> jax.Array:
         candidate = found | (1 << (30 - i))
         return jnp.where(((bits >= candidate) * times).sum() >= k, candidate, found)
 

@@ -95,7 +95,9 @@ class DetectionModel:
         rows, columns = (jnp.arange(n) < size[:, i, None] for i, n in enumerate(images.shape[1:3]))
         return jnp.where((rows[:, :, None] & columns[:, None, :])[..., None], x, 0.0)
 
-    def loss(self, variables: Variables, batch: Mapping[str, Any], key: jax.Array):
+    def loss(
+        self, variables: Variables, batch: Mapping[str, Any], key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array], Any]:
         """Loss of a training batch.
 
         Args:

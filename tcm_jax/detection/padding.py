@@ -1,5 +1,6 @@
 """Images on larger canvases: layers that look at neighbours see at an image's border what they see at a canvas's."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 
-def hide_padding(size: jax.Array, canvas: Sequence[int]):
+def hide_padding(size: jax.Array, canvas: Sequence[int]) -> contextlib.AbstractContextManager:
     """A context in which the maps of a detector don't depend on what surrounds the images on their canvas.
 
     Which layers look at neighbours, and what they are to see there, they say themselves by an attribute `border`:

@@ -13,22 +13,20 @@ from tcm_jax.data.pipeline import AnySource
 from tcm_jax.data.scenes.augment import DetectionAugment
 from tcm_jax.data.scenes.build import evaluation_images, training_images
 from tcm_jax.data.scenes.samples import DetectionSample
-from tcm_jax.detection import paramwise
 from tcm_jax.detection.config import DetectionRunConfig
 from tcm_jax.detection.evaluate import DetectionResult, ScoredImage, evaluate_scenes
 from tcm_jax.detection.initialize import initialize_detector
 from tcm_jax.detection.model import DetectionModel, detection_config
+from tcm_jax.detection.optimizer import make_optimizer
 from tcm_jax.detection.streaming import ImageStream
 from tcm_jax.images.canvas import STRIDE
 from tcm_jax.models.tcm import TCM_BASELINE_PARTITION, TCM_PARTITION
 from tcm_jax.options import stored
-from tcm_jax.pretrained import Pretrained, flatten
+from tcm_jax.pretrained import Pretrained
 from tcm_jax.records import AnnotatedImageSource
 from tcm_jax.training.mesh import make_mesh, replicated
-from tcm_jax.training.methods import METHODS
 from tcm_jax.training.optim import Optimizer, Tree
 from tcm_jax.training.partition import Rules
-from tcm_jax.training.schedules import poly
 from tcm_jax.training.task import Batch, Scores
 from tcm_jax.training.transfer import LoadReport
 
@@ -77,17 +75,7 @@ class DetectionTask:
 
     def optimizer(self, params: Tree, records: int) -> Optimizer:
         """The optimizer of a run over `records` training records."""
-        c = self.config
-        keys = paramwise.multipliers(c.optim.lr_multipliers, c.optim.no_decay)
-        labels = {path: paramwise.group_of(path, keys) for path in flatten(params)}
-        total = c.total_steps(records)
-        epochs, steps = (total, 1) if c.steps else (max(1, round(c.epochs)), max(1, round(records / c.batch)))
-
-        def schedule(multiplier: float):
-            return poly(c.optim.lr * multiplier, epochs, steps, c.optim.power, c.optim.min_lr)
-
-        groups = paramwise.groups(c.optim.weight_decay, keys)
-        return Optimizer(METHODS[c.optim.method], groups, labels, schedule, c.optim.clip_norm, c.optim.ema)
+        return make_optimizer(self.config, params, records)
 
     def initialize(self, variables: Tree, pretrained: Pretrained) -> tuple[Tree, LoadReport]:
         """Random variables with everything replaced that a model directory holds, and what became of each."""
@@ -104,7 +92,7 @@ class DetectionTask:
     ) -> Scores:
         """Scores of the sources; `check` is called for every image and may raise."""
 
-        def predict(canvas: np.ndarray, size: np.ndarray):
+        def predict(canvas: np.ndarray, size: np.ndarray) -> Any:
             return self._predict(own, canvas, size, text)
 
         def watch(_: ScoredImage) -> None:
@@ -129,7 +117,7 @@ class DetectionTask:
     def inference(self, batch: int) -> tuple[Callable[..., Any], dict[str, jax.ShapeDtypeStruct]]:
         """The function (variables, arrays) of inference, and the shapes of its arrays."""
 
-        def predict(variables: Tree, arrays: Mapping[str, jax.Array]):
+        def predict(variables: Tree, arrays: Mapping[str, jax.Array]) -> Any:
             return self.model.predict(variables, arrays["image"], arrays["size"], self.model.text_embedding(variables))
 
         long, short = (-(-side // STRIDE) * STRIDE for side in self.model.options.scales[0])

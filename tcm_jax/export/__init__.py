@@ -1,5 +1,5 @@
-"""Models as StableHLO programs, which run where JAX and NumPy are and nothing else of this package.
+"""Models as StableHLO programs, which run with JAX, flatbuffers and NumPy only.
 
-`programs` makes them, `compare` runs them in a process of their own beside the model, `run` is the script that is put
-beside the programs and reads them, and `__main__` is the command.
+`programs` makes them, `compare` runs them and the model on the same images, and `run` is the script that is copied to
+the folder of the programs and loads them.
 """

@@ -1,7 +1,7 @@
-"""Recognizers and detectors as programs of `jax.export`, and the weights they take."""
+"""Recognizers and detectors as programs of `jax.export`, and the weights that they take."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ from tcm_jax.pretrained import flatten, unflatten
 from tcm_jax.recognition.model import RecognitionModel
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-_TEXT = "text_embedding"  # among the weights: the constant text of a detector
+_TEXT = "text_embedding"  # the constant text of a detector, which is one of the weights
 
 Weights = dict[str, np.ndarray]
 Program = Callable[..., dict[str, Any]]
@@ -26,10 +26,10 @@ class Exportable:
     """A model as a function of weights and images.
 
     Args:
-        function: (weights, images uint8 [b, h, w, 3]) or, of a detector, (weights, images, sizes int32 [b, 2]); its
-            results by name, [b, ...] each.
-        weights: by path.
-        canvases: height and width of the images, a program for each.
+        function: (weights, images uint8 [b, h, w, 3]) -> results by name, [b, ...] each. That of a detector takes also
+            the sizes of the images on their canvas, int32 [b, 2].
+        weights: arrays by path.
+        canvases: heights and widths of the images; there is one program for each.
         has_sizes: whether the function takes sizes.
     """
 
@@ -39,28 +39,29 @@ class Exportable:
     has_sizes: bool
 
     def inputs(self, canvas: tuple[int, int]) -> tuple[jax.ShapeDtypeStruct, ...]:
-        """What the function takes besides the weights; the number of images is a symbol, any number."""
+        """Shapes of the arguments besides the weights; the number of images is symbolic."""
         (b,) = export.symbolic_shape("b")
         images = jax.ShapeDtypeStruct((b, *canvas, 3), np.uint8)
         return (images, jax.ShapeDtypeStruct((b, 2), np.int32)) if self.has_sizes else (images,)
 
 
 def of_recognizer(model: LoadedModel[RecognitionModel]) -> Exportable:
-    """Results: "ids" int32 [b, t], of which 0 ends the word and i stands for character i - 1 of the charset, and
-    their "probabilities" float32 [b, t].
+    """A recognizer, which returns "ids" int32 [b, t] and their "probabilities" float32 [b, t].
+
+    Id 0 ends the word, id i is character i - 1 of the charset.
     """
 
     def read(weights: Mapping[str, Any], images: jax.Array) -> dict[str, Any]:
         return model.predict(unflatten(weights), images)._asdict()
 
     canvases = [model.network.config.clip.image_size]
-    return _needed(Exportable(read, _arrays(model.contents.variables), canvases, has_sizes=False))
+    return _without_unused_weights(Exportable(read, _arrays(model.contents.variables), canvases, has_sizes=False))
 
 
 def of_detector(model: LoadedModel[DetectionModel], scale: Scale) -> Exportable:
-    """Results: as of `results_by_name`."""
+    """A detector for images of the sizes that `scale` makes, which returns `results_by_name`."""
 
-    def find(weights: Mapping[str, Any], images: jax.Array, sizes: jax.Array) -> dict[str, Any]:
+    def detect(weights: Mapping[str, Any], images: jax.Array, sizes: jax.Array) -> dict[str, Any]:
         variables = unflatten({path: leaf for path, leaf in weights.items() if path != _TEXT})
         return results_by_name(*model.predict(variables, images, sizes, weights.get(_TEXT)))
 
@@ -68,12 +69,14 @@ def of_detector(model: LoadedModel[DetectionModel], scale: Scale) -> Exportable:
     text = model.call(model.network.text_embedding, model.contents.variables)
     if text is not None:
         weights[_TEXT] = np.asarray(text)
-    return _needed(Exportable(find, weights, bucket_sizes(scale), has_sizes=True))
+    return _without_unused_weights(Exportable(detect, weights, bucket_sizes(scale), has_sizes=True))
 
 
 def results_by_name(maps: Any, score_map: jax.Array | None) -> dict[str, jax.Array]:
-    """What a detector's `predict` returns as float32 arrays [b, ...]: "map_0" and so on, which the family's decoding
-    takes, and "score_map" [b, h / 32, w / 32] of a model with text.
+    """Results of a detector's `predict` as float32 arrays [b, ...] by name.
+
+    "map_0" and so on are the inputs of the family's decoding; "score_map" [b, h / 32, w / 32] is there for a model with
+    text.
     """
     named = {f"map_{i}": leaf for i, leaf in enumerate(jax.tree.leaves(maps))}
     if score_map is not None:
@@ -82,17 +85,16 @@ def results_by_name(maps: Any, score_map: jax.Array | None) -> dict[str, jax.Arr
 
 
 def programs(model: Exportable, platforms: Sequence[str]) -> Iterator[tuple[tuple[int, int], bytes]]:
-    """For each canvas the program, serialized."""
+    """The serialized program of each canvas."""
     for canvas in model.canvases:
         yield canvas, bytes(_export(model, canvas, platforms).serialize())
 
 
-def _needed(model: Exportable) -> Exportable:
-    """The model with only the weights that its function uses: a constant text needs no text tower."""
+def _without_unused_weights(model: Exportable) -> Exportable:
+    """The model with the weights that its function uses: a constant text, for example, needs no text tower."""
     paths = sorted(model.weights)  # the order in which JAX flattens a dictionary
     kept = _export(model, model.canvases[0], PLATFORMS[:1]).module_kept_var_idx
-    weights = {paths[i]: model.weights[paths[i]] for i in kept if i < len(paths)}
-    return Exportable(model.function, weights, model.canvases, model.has_sizes)
+    return replace(model, weights={paths[i]: model.weights[paths[i]] for i in kept if i < len(paths)})
 
 
 def _export(model: Exportable, canvas: tuple[int, int], platforms: Iterable[str]) -> export.Exported:

@@ -48,7 +48,7 @@ class RecognitionOptimConfig:
     image_freeze_layers: int = -1
     ema: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("lr", "lr_batch", "clip_norm", "eps"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"config.optim.{name} is {getattr(self, name)}; expected a positive number")
@@ -95,7 +95,7 @@ class RecognitionDataConfig:
     mean: tuple[float, ...] = CLIP_MEAN
     std: tuple[float, ...] = CLIP_STD
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.augment, bool) or not 0 <= self.augment <= len(OPERATIONS):
             raise ValueError(f"config.data.augment is {self.augment}; expected 0 .. {len(OPERATIONS)} operations")
         for key in self.filter:
@@ -127,7 +127,7 @@ class RecognitionEvalConfig:
     normalization: str = "train"
     sources: tuple[Mapping[str, Any], ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.normalization not in ("train", "half"):
             raise ValueError(f'config.eval.normalization is {self.normalization!r}; expected "train" or "half"')
         self.entries()

@@ -89,7 +89,9 @@ class RecognitionModel:
         scale = 255 * jnp.asarray(self.std, jnp.float32)
         return (images - 255 * jnp.asarray(self.mean, jnp.float32)) / scale
 
-    def loss(self, variables: Variables, batch: Mapping[str, jax.Array], key: jax.Array):
+    def loss(
+        self, variables: Variables, batch: Mapping[str, jax.Array], key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array], dict]:
         """Loss of a training batch with dropout and freshly drawn permutations.
 
         Args:
@@ -149,7 +151,9 @@ class RecognitionModel:
         num_positions = (label != tokens.pad_id).sum(1).max() - 1
         content_mask, query_mask = attention_masks(perms)  # [g, t, t]
 
-        def decode_branch(branch: str, ids, memories, query_mask, content_mask):
+        def decode_branch(
+            branch: str, ids: jax.Array, memories: list, query_mask: jax.Array, content_mask: jax.Array
+        ) -> jax.Array:
             hidden = known[:, None, None]  # [b, 1, 1, t]
             return bound().decoder(branch)(ids, memories, query_mask & hidden, content_mask & hidden, train)
 

@@ -10,7 +10,7 @@ from tcm_jax.pretrained import flatten
 from tcm_jax.recognition.config import RecognitionOptimConfig
 from tcm_jax.training.methods import adamw
 from tcm_jax.training.optim import Optimizer, Tree
-from tcm_jax.training.schedules import one_cycle
+from tcm_jax.training.schedules import Schedule, one_cycle
 
 
 def torch_ndim(path: str, shape: tuple[int, ...]) -> int:
@@ -39,7 +39,7 @@ def make_optimizer(config: RecognitionOptimConfig, params: Tree, batch: int, tot
     labels = {path: parameter_group(path, torch_ndim(path, x.shape), *layers) for path, x in flatten(params).items()}
     method = functools.partial(adamw, b1=config.b1, b2=config.b2, eps=config.eps)
 
-    def schedule(multiplier: float):
+    def schedule(multiplier: float) -> Schedule:
         return one_cycle(multiplier * config.peak(batch), total_steps, config.warmup_fraction)
 
     return Optimizer(method, config.groups, labels, schedule, config.clip_norm, config.ema)

@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 
-from tcm_jax import __version__
 from tcm_jax.spotting.results import SpottedImage, SpottedWord
+from tcm_jax.version import __version__
 
 HEAD = f"""<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Transitional//EN" "http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd">

@@ -13,7 +13,7 @@ from PIL import Image
 from tcm_jax import Detector
 from tcm_jax.commands import evaluate
 from tcm_jax.commands.evaluate import images as scenes
-from tcm_jax.commands.evaluate.exports import photo_stems, submission
+from tcm_jax.commands.evaluate.exports import image_stems, submission
 from tcm_jax.images.decoding import encode_png
 from tests.conftest import read_json
 from tests.tiny_detector import write_tiny_detector
@@ -167,10 +167,10 @@ class Named:
 
 
 def test_photos_of_the_same_name(tmp_path):
-    assert photo_stems(Named("a/1.png", "a/2.jpg")) == ["1", "2"]
-    with pytest.raises(ValueError, match="a/1.png and b/1.jpg can't be told apart by 1"):
-        with submission(tmp_path / "a.zip", Named("a/1.png", "b/1.jpg")):
-            pass
+    assert image_stems(Named("a/1.png", "a/2.jpg")) == ["1", "2"]
+    clash = pytest.raises(ValueError, match="a/1.png and b/1.jpg can't be told apart by 1")
+    with clash, submission(tmp_path / "a.zip", Named("a/1.png", "b/1.jpg")):
+        pass
     assert list(tmp_path.iterdir()) == []
 
 

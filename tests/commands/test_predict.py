@@ -188,7 +188,7 @@ def test_interrupted_detection(detect, photos, tmp_path, monkeypatch):
 
     detect(photos, "--out", tmp_path / "out")
     monkeypatch.setattr(Detector, "stream", interrupted)
-    lines, errors = detect(photos, "--out", tmp_path / "out", code=130)
+    _, errors = detect(photos, "--out", tmp_path / "out", code=130)
     assert "interrupted after 1 of 2 images" in errors
     assert [row["image"] for row in read_jsonl(tmp_path / "out/detections.jsonl")] == [str(photos / "a.png")]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.jpg", "b.jpg", "detections.jsonl"]

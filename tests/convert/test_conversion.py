@@ -43,7 +43,7 @@ def tiny(golden) -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def options(golden) -> ConversionOptions:
-    """What a flat file of `tiny` can't tell."""
+    """What a flat file of `tiny` does not state."""
     model = read_json(golden / "clip4str" / "config.json")["model"]
     return ConversionOptions(charset=model["charset_train"], fields={"decoder_heads": model["dec_num_heads"]})
 
@@ -192,8 +192,8 @@ def test_wide_images_and_other_charsets(tiny):
     for branch in ("visual", "cross"):
         for key, extra in (("text_embed.embedding.weight", 3), ("head.weight", 1), ("head.bias", 1)):
             tiny[f"{branch}_decoder.{key}"] = tiny[f"{branch}_decoder.{key}"][: len(charset) + extra]
-    told = {"img_size": list(size), "charset_train": charset, "dec_num_heads": 1}
-    architecture = identify(checkpoint(tiny, told))
+    hyper_parameters = {"img_size": list(size), "charset_train": charset, "dec_num_heads": 1}
+    architecture = identify(checkpoint(tiny, hyper_parameters))
     assert (architecture.config.clip.image_size, architecture.config.charset) == (size, charset)
     conversion.flat_variables(architecture)
     options = ConversionOptions(charset, image_size=size, fields={"decoder_heads": 1})

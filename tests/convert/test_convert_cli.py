@@ -39,10 +39,15 @@ def clip(golden, tmp_path):
 
 def test_recognizer_there_and_back(golden, tmp_path, capsys):
     state = golden_state(golden / "clip4str")
-    told = read_json(golden / "clip4str" / "config.json")["model"]
+    hyper_parameters = read_json(golden / "clip4str" / "config.json")["model"]
     save(tmp_path / "clip4str.pt", state)
     source, directory, back = (str(tmp_path / name) for name in ("clip4str.pt", "models/tiny", "back.pt"))
-    options = ["--charset", told["charset_train"], "--set", f"decoder_heads={told['dec_num_heads']}"]
+    options = [
+        "--charset",
+        hyper_parameters["charset_train"],
+        "--set",
+        f"decoder_heads={hyper_parameters['dec_num_heads']}",
+    ]
     options += ["--license", "Apache-2.0", "--source-name", "a fixture"]
     assert main([source, directory, "--verify", *options]) == 0
     printed = capsys.readouterr().out

@@ -131,7 +131,7 @@ def test_a_split_checkpoint(state, tmp_path):
 
 
 def test_openclip_folder(state, tmp_path):
-    """open_clip_config.json tells what the tensors don't: QuickGELU and the width of heads."""
+    """open_clip_config.json states what the tensors don't show: QuickGELU and the width of heads."""
     save(tmp_path / "open_clip_model.safetensors", state)
     model = {"embed_dim": 64, "quick_gelu": True, "vision_cfg": {"head_width": 32}, "text_cfg": {"heads": 1}}
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": model}))

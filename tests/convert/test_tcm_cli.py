@@ -64,9 +64,9 @@ def test_there_and_back(detection_golden, tmp_path, monkeypatch, capsys, family)
     state, expected = detection_weights(folder / "manifest.json"), golden_config(folder)
     torch.save(mmcv(state, CONFIG.format(tcm=expected.tcm)), "best.pth")
     fields = options(folder).fields["tcm"]
-    told = ["--set", f"tcm.decoder_heads={fields['decoder_heads']}", "--set", f"tcm.dropout={fields['dropout']}"]
-    told += ["--set", f"tcm.clip.text_heads={fields['clip']['text_heads']}", "--license", "CC-BY-NC-4.0"]
-    assert main(["best.pth", "model", "--verify", *told]) == 0
+    arguments = ["--set", f"tcm.decoder_heads={fields['decoder_heads']}", "--set", f"tcm.dropout={fields['dropout']}"]
+    arguments += ["--set", f"tcm.clip.text_heads={fields['clip']['text_heads']}", "--license", "CC-BY-NC-4.0"]
+    assert main(["best.pth", "model", "--verify", *arguments]) == 0
     printed = capsys.readouterr().out
     for line in (ORIGINS[family], expected.tcm.prompt, f"{expected.tcm.prompt_tokens} tokens"):
         assert line in printed
@@ -127,8 +127,8 @@ def test_recipes_set_decoding_and_scale(detection_golden, tmp_path):
     state = detection_weights(detection_golden / "tcm_db/manifest.json")
     torch.save({"state_dict": torch_tensors(state)}, tmp_path / "td500.pth")
     command = [str(tmp_path / "td500.pth"), str(tmp_path / "model"), "--set", "detector.unclip_ratio=1.8"]
-    told = options(detection_golden / "tcm_db").fields["tcm"]
-    command += ["--set", f"tcm.decoder_heads={told['decoder_heads']}"]
+    fields = options(detection_golden / "tcm_db").fields["tcm"]
+    command += ["--set", f"tcm.decoder_heads={fields['decoder_heads']}"]
     assert main([*command, "--recipe", str(CONFIGS / "tcm_db.py:td500")]) == 0
     model = pretrained.load(tmp_path / "model")
     decoding = model.model["detector"]["decoding"]

@@ -174,6 +174,8 @@ data = dict(test=dict(pipeline=[dict(type='MultiScaleFlipAug', img_scale=(2944, 
     assert (architecture.config.tcm.prompt, architecture.config.detector.decoding.mask_threshold) == ("", 0.3)
     assert architecture.inference["scale"] == [640, 640]
     assert "scale" not in architecture.preprocessing
+    nested = ConversionOptions(fields={"detector": {"decoding": {"mask_threshold": 0.4}}})
+    assert identify(file, nested).config.detector.decoding.mask_threshold == 0.4
     for broken, reason in (("model = dict(", "line 1 is no Python"), ("model = dict(tau='x')", "tcm.tau is 'x'")):
         architecture = identify(dataclasses.replace(file, config=broken))
         assert architecture.config == identify(checkpoint(db)).config

@@ -113,7 +113,7 @@ def use(page: Page, words: list[dict]) -> None:
 
     give(page, "drop", b"no image", "notes.txt")
     expect(page.locator("#error")).to_contain_text(
-        "notes.txt: this photo can't be read: not a readable", timeout=_SECONDS
+        "notes.txt: this image can't be read: not a readable", timeout=_SECONDS
     )
     give(page, "drop", bytes(20_000_001), "long.mov")
     expect(page.locator("#error")).to_have_text("long.mov has 20 MB; at most 20 MB are accepted.")

@@ -31,7 +31,8 @@ def test_from_start_to_end(tiny_detector, tiny_model, tmp_path):
     try:
         line = server.stdout.readline()
         url = line.removeprefix("The page is at ").removesuffix(" (Ctrl-C ends it)\n")
-        assert url.startswith("http://127.0.0.1:") and url in line
+        assert url.startswith("http://127.0.0.1:")
+        assert url in line
         assert post(int(url.rstrip("/").rpartition(":")[2]), encode_png(photo(0)))[0] == 200
         while not opened.exists() or not opened.read_text():
             time.sleep(0.1)
@@ -40,7 +41,9 @@ def test_from_start_to_end(tiny_detector, tiny_model, tmp_path):
         _, errors = server.communicate(timeout=60)
     finally:
         server.kill()
-    assert server.returncode == 0 and errors.endswith("\nstopped\n") and "Traceback" not in errors
+    assert server.returncode == 0
+    assert errors.endswith("\nstopped\n")
+    assert "Traceback" not in errors
 
 
 def test_a_port_that_is_taken():
@@ -93,4 +96,5 @@ def test_where_the_page_is(capsys, host, url, warned):
     listener = SimpleNamespace(getsockname=lambda: (host, 80))
     assert command._announce(listener) == url
     output, errors = capsys.readouterr()
-    assert url in output and ("there is no password" in errors) == warned
+    assert url in output
+    assert ("there is no password" in errors) == warned

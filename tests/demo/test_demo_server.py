@@ -34,7 +34,8 @@ def test_a_photo(port, spotter):
     everything = Spotter(spotter.detector, spotter.recognizer, min_score=0)
     assert (status, answer["photo"]) == (200, everything(photo(0)).to_dict())
     assert len(answer["photo"]["words"]) > len(spotter(photo(0)).words) > 0
-    assert picture(answer["picture"]).size == (120, 90) and answer["seconds"] > 0
+    assert picture(answer["picture"]).size == (120, 90)
+    assert answer["seconds"] > 0
 
 
 def test_the_score_map_covers_the_photo(port, spotter):
@@ -79,13 +80,14 @@ def test_photos_are_turned_as_their_exif_data_say(port, orientation):
 
 def test_large_photos_are_shown_smaller(port):
     _, answer = post(port, encode_png(np.zeros((30, 3000, 3), np.uint8)))
-    assert answer["photo"]["width"] == 3000 and picture(answer["picture"]).size == (1600, 16)
+    assert answer["photo"]["width"] == 3000
+    assert picture(answer["picture"]).size == (1600, 16)
 
 
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        (b"", "this photo can't be read: empty file"),
+        (b"", "this image can't be read: empty file"),
         (b"no image", "not a readable image file"),
         (encode_png(photo(1))[:2000], "damaged or truncated PNG file"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a readable image file"),
@@ -94,7 +96,8 @@ def test_large_photos_are_shown_smaller(port):
 )
 def test_broken_photos(port, file, message):
     status, answer = post(port, file)
-    assert status == 400 and message in answer["error"]
+    assert status == 400
+    assert message in answer["error"]
 
 
 @pytest.mark.filterwarnings("ignore:Image size")  # Pillow's
@@ -105,7 +108,7 @@ def test_a_picture_that_is_a_bomb(port):
     assert len(file.getvalue()) < 100_000
     assert post(port, file.getvalue()) == (
         400,
-        {"error": "this photo can't be read: 10000 x 10000 is more than 80,000,000 pixels"},
+        {"error": "this image can't be read: 10000 x 10000 is more than 80,000,000 pixels"},
     )
 
 
@@ -151,7 +154,8 @@ def test_headers_keep_the_page_to_itself(port):
         assert headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'; ")
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Cache-Control"] == "no-store"
-        assert "Server" not in headers and "Access-Control-Allow-Origin" not in headers
+        assert "Server" not in headers
+        assert "Access-Control-Allow-Origin" not in headers
 
 
 def test_the_page_asks_no_other_host():
@@ -208,12 +212,12 @@ def test_few_at_a_time(spotter, monkeypatch):
 
     monkeypatch.setattr(Spotter, "__call__", slow)
     file = encode_png(photo(0))
-    with serving(spotter, places=5) as port, ThreadPoolExecutor(5) as pool:
+    with serving(spotter, max_requests=5) as port, ThreadPoolExecutor(5) as pool:
         inside = [pool.submit(post, port, file) for _ in range(5)]
         while most < 2:
             time.sleep(0.01)
         time.sleep(0.3)
-        told = (503, {"error": "too many photos are waiting; try again in a moment"})
+        told = (503, {"error": "too many images are waiting; try again in a moment"})
         assert post(port, file) == post(port, bytes(1_000_000)) == told
         may.set()
         assert [future.result()[0] for future in inside] == [200] * 5
@@ -250,7 +254,8 @@ def test_a_photo_that_does_not_arrive(spotter):
     with serving(spotter, upload_seconds=0.2) as port, socket.create_connection(("127.0.0.1", port), 20) as slow:
         slow.sendall(b"POST /spot HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nabc")
         answer = slow.makefile("rb").read()
-    assert answer.startswith(b"HTTP/1.1 408 ") and b"did not arrive within 0.2 seconds" in answer
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"did not arrive within 0.2 seconds" in answer
 
 
 def test_who_waits_is_told_of_the_end(spotter, monkeypatch):
@@ -281,4 +286,4 @@ def test_a_failure_of_ours_is_no_secret_of_theirs(spotter, monkeypatch, caplog):
     monkeypatch.setattr(Spotter, "__call__", broken)
     with serving(spotter) as port:
         outcome = post(port, encode_png(photo(0)))
-    assert outcome == (500, {"error": "the server failed on this photo; its log says why"})
+    assert outcome == (500, {"error": "the server failed on this image; its log says why"})

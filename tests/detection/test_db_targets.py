@@ -148,7 +148,7 @@ def test_text_beyond_the_image():
         np.repeat(rectangle(5, 5, 60, 50), 3, axis=0),
         rectangle(-1e30, -1e30, 1e30, 1e30),
     ],
-    ids="nothing,a point,one point,a line,NaN,infinity,bow tie,repeated points,huge".split(","),
+    ids=["nothing", "a point", "one point", "a line", "NaN", "infinity", "bow tie", "repeated points", "huge"],
 )
 def test_no_polygon_raises(polygon):
     for maps in (targets([polygon]), targets([], [polygon]), targets([polygon], min_short_size=0)):

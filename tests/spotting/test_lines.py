@@ -109,4 +109,4 @@ def test_every_word_occurs_once():
 
 
 def test_identical_boxes():
-    assert sorted(sum(reading_order([box(0, 0)] * 4), [])) == [0, 1, 2, 3]
+    assert sorted(i for line in reading_order([box(0, 0)] * 4) for i in line) == [0, 1, 2, 3]

@@ -109,7 +109,7 @@ def test_expected_characters_and_words(tiny_detector, tiny_model, photos):
     """Options go to the detector or the recognizer that they belong to."""
     options = {"min_score": 0, "batch_size": 4, "scale": (128, 96)}
     spotter = Spotter.load(tiny_detector, tiny_model, allow="0-9", lexicon=["2026"], lexicon_distance=1, **options)
-    assert spotter.detector.scale == (128, 96)
+    assert spotter.detector.options.scales == [(128, 96)]
     words = spotter(photos[0]).words
     assert words and all(word.text == "2026" for word in words)
     assert all((word.raw_text or "2026").isdigit() for word in words)

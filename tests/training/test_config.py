@@ -38,7 +38,7 @@ def change(config: dict, path: str, value) -> dict:
         ("init", "nowhere", "config.init is 'nowhere'; there is no such directory"),
         ("model.charset", "aa", "charset 'aa' holds 'a' more than once"),
         ("model.perm_num", 1, "perm_num is 1; expected at least 2, as perm_mirrored pairs"),
-        ("preprocessing", {"margins": (2.0,)}, r"config.preprocessing: margins are \(2.0,\); expected numbers"),
+        ("inference", {"views": (2.0,)}, r"views are \(2.0,\); expected margins"),
         ("eval.normalization", "test", "config.eval.normalization is 'test'"),
         ("log_every", 0, "config.log_every is 0"),
         ("optim.clip_norm", 0.0, "config.optim.clip_norm is 0.0"),

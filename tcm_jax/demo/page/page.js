@@ -1,9 +1,9 @@
-// Sends a photo to the server and shows what comes back. Words are left out by score here, without asking again.
+// Sends an image to the server and shows what comes back. Words are hidden by score here, without another request.
 
 const part = (id) => document.getElementById(id);
 const settings = await (await fetch("settings")).json();
-let shown = null; // {name, answer, words: [{word, chip, polygon}]} of the photo that is seen
-let pending = null; // AbortController of the photo that is being read
+let shown = null; // {name, answer, words: [{word, chip, polygon}]} of the image that is shown
+let pending = null; // AbortController of the image that is being read
 
 // ---- from the user ----
 
@@ -55,7 +55,7 @@ async function read(file, dropped = 1) {
   }
   wait(file);
   say(`Reading ${file.name} ...` + (dropped > 1 ? ` (the first of ${dropped} files)` : ""));
-  const patience = "The first photo of a shape takes some seconds longer.";
+  const patience = "The first image of a shape takes some seconds longer.";
   const slow = setTimeout(() => say(`Reading ${file.name} ... ${patience}`), 4000);
   const start = performance.now();
   let ok = false, answer = null;
@@ -64,7 +64,7 @@ async function read(file, dropped = 1) {
     [ok, answer] = [response.ok, await response.json()];
   } catch { /* no answer, or none that is wanted any more */ }
   clearTimeout(slow);
-  if (mine !== pending) return; // another photo has taken its place
+  if (mine !== pending) return; // another image has replaced it
   pending = null;
   if (ok) show(file.name, answer, (performance.now() - start) / 1000);
   wait(null);
@@ -140,7 +140,7 @@ function chip(word) {
   score.textContent = `${percent(word.score)} %`;
   button.type = "button";
   button.className = "word";
-  button.title = `Copy. Read with a score of ${percent(word.score)} %, found with ${percent(word.detection_score)} %`;
+  button.title = `Copy. Read with a score of ${percent(word.score)} %, detected with ${percent(word.detection_score)} %`;
   button.append(word.text, score);
   return button;
 }
@@ -157,7 +157,7 @@ function place(image, source, { width, height }) {
   image.setAttribute("height", height);
 }
 
-/** Highlights a word in the photo and in the list, or none. */
+/** Highlights a word in the image and in the list, or none. */
 function light(lit) {
   for (const { word, chip, polygon } of shown.words) {
     chip.classList.toggle("lit", word === lit);
@@ -175,7 +175,7 @@ function light(lit) {
   label.setAttribute("x", Math.max(0, Math.min(Math.min(...xs), width - label.getComputedTextLength())));
 }
 
-/** Applies the controls to what is seen. */
+/** Applies the controls to what is shown. */
 function update() {
   const minimum = part("minimum").valueAsNumber;
   part("minimum-value").textContent = minimum.toFixed(2);
@@ -202,7 +202,7 @@ function visible() {
 
 // ---- out of the page ----
 
-/** The words that are seen, a line of text for each of theirs. */
+/** The words that are shown, in their lines of text. */
 function text() {
   const lines = [...part("lines").children].filter((line) => !line.hidden);
   const words = (line) => [...line.children].filter((chip) => !chip.hidden).map((chip) => chip.firstChild.data);

@@ -1,4 +1,5 @@
-"""Multipliers of learning rate and weight decay by parts of parameter names, mmcv's `custom_keys`.
+"""The optimizer of a detector: multipliers of learning rate and weight decay by parts of parameter names, mmcv's
+`custom_keys`.
 
 Source: mmcv/runner/optimizer/default_constructor.py and the release's configs, which all have `RELEASED_KEYS`.
 """
@@ -6,7 +7,11 @@ Source: mmcv/runner/optimizer/default_constructor.py and the release's configs, 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from tcm_jax.training.optim import FROZEN, Group
+from tcm_jax.detection.config import DetectionRunConfig
+from tcm_jax.pretrained import flatten
+from tcm_jax.training.methods import METHODS
+from tcm_jax.training.optim import FROZEN, Group, Optimizer, Tree
+from tcm_jax.training.schedules import Schedule, poly
 
 DEFAULT = "default"  # the group of parameters that no key matches
 
@@ -53,3 +58,24 @@ def groups(weight_decay: float, keys: Mapping[str, Multipliers] = RELEASED_KEYS)
     """The groups of trainable parameters by name."""
     table = {DEFAULT: Multipliers(), **keys}
     return {name: Group(m.lr, weight_decay * m.decay) for name, m in table.items() if m.lr != 0}
+
+
+def make_optimizer(config: DetectionRunConfig, params: Tree, records: int) -> Optimizer:
+    """The optimizer of a run.
+
+    Args:
+        params: the parameters of the detector or their shapes.
+        records: of the training data, which an epoch is made of.
+    """
+    c = config.optim
+    keys = multipliers(c.lr_multipliers, c.no_decay)
+    labels = {path: group_of(path, keys) for path in flatten(params)}
+    total = config.total_steps(records)
+    epochs, steps = max(1, round(config.epochs)), max(1, round(records / config.batch))
+    if config.steps:
+        epochs, steps = total, 1
+
+    def schedule(multiplier: float) -> Schedule:
+        return poly(c.lr * multiplier, epochs, steps, c.power, c.min_lr)
+
+    return Optimizer(METHODS[c.method], groups(c.weight_decay, keys), labels, schedule, c.clip_norm, c.ema)
