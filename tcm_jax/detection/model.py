@@ -116,7 +116,7 @@ class DetectionModel:
             mutable=["batch_stats"],
         )
         losses = self.losses(output, targets)
-        total = sum(losses.values())
+        total: Any = sum(losses.values())
         return total, {"loss": total, **losses}, state["batch_stats"]
 
     def losses(self, output: TCMOutput, targets: Targets) -> Losses:

@@ -30,7 +30,8 @@ def total_text_deteval(
     for image in images:
         sigma, tau = _shares(image)
         credits = _credits(sigma, tau, recall_threshold, precision_threshold, penalty, min_parts)
-        scores.append(Score.of(*sigma.shape, *credits, empty=0.0))
+        num_truth, num_predictions = sigma.shape
+        scores.append(Score.of(num_truth, num_predictions, *credits, empty=0.0))
     return Evaluation.of(scores, empty=0.0)
 
 

@@ -73,8 +73,8 @@ def combine(results: Sequence[Result], name: str = "Combined") -> Result:
     if n == 0:
         raise ValueError(f"{name}: no results to combine")
     fields = "accuracy", "ned", "confidence", "label_length"
-    means = (sum(r.num_samples * getattr(r, field) for r in results) / n for field in fields)
-    return Result(name, n, *means, undecodable=sum(r.undecodable for r in results))
+    means = {field: sum(r.num_samples * getattr(r, field) for r in results) / n for field in fields}
+    return Result(name, n, **means, undecodable=sum(r.undecodable for r in results))
 
 
 def format_table(results: Sequence[Result]) -> str:

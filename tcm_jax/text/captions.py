@@ -252,6 +252,6 @@ def _merge(symbols: Array, word: Array, length: Array) -> tuple[Array, Array]:
         symbols, length = jnp.where(here, bpe.FIRST_MERGE + rank[:, None], symbols), length - merged
         return symbols, word, length, *lowest(symbols, word, length)
 
-    state = symbols, word, length, *lowest(symbols, word, length)
+    state: tuple[Array, ...] = symbols, word, length, *lowest(symbols, word, length)
     symbols, _, length, *_ = jax.lax.while_loop(lambda s: (s[3] < bpe.NUM_MERGES).any(), step, state)
     return symbols, length
