@@ -20,6 +20,7 @@ from tcm_jax.detection.detector import Detections, Detector
 from tcm_jax.detection.options import DetectionOptions
 from tcm_jax.images.decoding import ImageError
 from tcm_jax.images.inputs import Errors, Input, check_errors, is_single, load_image, named_images
+from tcm_jax.options import RENAMED
 from tcm_jax.recognition.options import ReadingOptions
 from tcm_jax.recognition.recognizer import Reading, Recognizer
 from tcm_jax.recognition.views import SINGLE_VIEW
@@ -86,13 +87,14 @@ class Spotter:
             ValueError: a broken model, one of another kind, or an option outside its choices.
         """
         compilation.enable_compilation_cache()
-        of_reading = {field.name for field in fields(ReadingOptions)} | {"vocabulary_weight"}
+        of_reading = {field.name for field in fields(ReadingOptions)}
+        of_reading |= {old for old, new in RENAMED.items() if new in of_reading}
         read = {name: value for name, value in keywords.items() if name in of_reading}
         detect = {name: value for name, value in keywords.items() if name not in of_reading or name == "dtype"}
         finds = Detector(detector, detection, quiet=quiet, **detect)
         return cls(finds, Recognizer(recognizer, reading, quiet=quiet, **read), min_score=min_score)
 
-    def __call__(self, images: Input | Iterable[Input], errors: Errors = "raise") -> Any:  # SpottedPhoto or a list
+    def __call__(self, images: Input | Iterable[Input], errors: Errors = "raise") -> Any:  # SpottedImage or a list
         """Reads the text in one or many images.
 
         Args:
@@ -102,7 +104,7 @@ class Spotter:
                 its place. A single image always raises.
 
         Returns:
-            A SpottedPhoto, or for many images a list in their order.
+            A SpottedImage, or for many images a list in their order.
 
         Raises:
             ImageError: an image can't be read; `name` says which.
