@@ -130,7 +130,7 @@ def shared_programs():
         def shared(self, *args, **kwargs):
             init(self, *args, **kwargs)
             n = self.model.network
-            options = [getattr(n.options, name, None) for name in ("views", "dictionary_prior", "branches", "canvases")]
+            options = [getattr(n.options, name, None) for name in ("views", "dictionary_prior", "branches", "canvases", "scale")]
             key = repr((n.config, n.mean, n.std, n.model.dtype, options))
             self._predict = programs.setdefault(key, self._predict)
 

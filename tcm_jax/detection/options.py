@@ -56,7 +56,9 @@ class DetectionOptions:
         return dataclasses.replace(self, scale=self.scale or own.scale, coarse_scales=coarse)
 
     def __str__(self) -> str:
-        """What happens to images before text is detected."""
+        """What happens to images before text is detected; "" where the scale is the model's."""
+        if self.scale is None:
+            return ""
         (long, short), *coarse = self.scales
         also = "; for large words also " + " and ".join(f"{long} x {short}" for long, short in coarse) if coarse else ""
         return f"resized to a shorter side of {short}, at most {long} pixels long{also}"

@@ -341,6 +341,6 @@ def test_says_where_it_runs(models, capsys):
     Detector(models / "db", scale=(200, 100))
     output = capsys.readouterr()
     assert output.out == "" and str(models / "db") in output.err and "float32" in output.err
-    assert "photos resized to a shorter side of 100, at most 200 pixels long" in output.err
+    assert "images resized to a shorter side of 100, at most 200 pixels long" in output.err
     Detector(models / "db", quiet=True)
     assert capsys.readouterr().err == ""
