@@ -21,7 +21,7 @@ from tcm_jax.images.decoding import CLIP_MEAN, CLIP_STD
 from tcm_jax.models.clip4str import CLIP4STR
 from tcm_jax.models.layers import Dtype
 from tcm_jax.recognition.model import RecognitionModel
-from tcm_jax.recognition.task import make_optimizer
+from tcm_jax.recognition.optimizer import make_optimizer
 from tcm_jax.tasks import parse
 from tcm_jax.training.state import init_state, make_step
 

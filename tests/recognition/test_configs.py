@@ -11,7 +11,7 @@ from tcm_jax.commands.train import run
 from tcm_jax.config import from_dict
 from tcm_jax.convert.architecture import template
 from tcm_jax.models.clip4str import CLIP4STRConfig
-from tcm_jax.recognition.model import parameter_group
+from tcm_jax.recognition.optimizer import parameter_group
 from tcm_jax.tasks import parse
 from tcm_jax.text.charset_spec import load_charset
 

@@ -14,8 +14,8 @@ from tcm_jax.convert.architecture import template
 from tcm_jax.models.clip import PRESETS
 from tcm_jax.models.clip4str import CLIP4STRConfig
 from tcm_jax.pretrained import unflatten
-from tcm_jax.recognition.model import parameter_group
-from tcm_jax.recognition.task import RecognitionOptimConfig, make_optimizer, torch_ndim
+from tcm_jax.recognition.config import RecognitionOptimConfig
+from tcm_jax.recognition.optimizer import make_optimizer, parameter_group, torch_ndim
 from tcm_jax.training.methods import adamw
 from tcm_jax.training.optim import Group, Optimizer
 from tcm_jax.training.schedules import one_cycle

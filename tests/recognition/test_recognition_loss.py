@@ -13,7 +13,8 @@ from tcm_jax.convert import engine, rules
 from tcm_jax.images.decoding import MEAN_STD_0_5
 from tcm_jax.models.clip4str import CLIP4STRConfig
 from tcm_jax.models.decoding import decode
-from tcm_jax.recognition.model import RecognitionModel, parameter_group
+from tcm_jax.recognition.model import RecognitionModel
+from tcm_jax.recognition.optimizer import parameter_group
 from tests.conftest import compare, read_json
 from tests.golden_models import golden_inputs, load_golden
 
