@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tcm_jax.convert import engine, rules
-from tcm_jax.detection import optimizer
+from tcm_jax.detection import optimizer as released
 from tcm_jax.detection.optimizer import RELEASED_KEYS, Multipliers, matched_key
 from tcm_jax.pretrained import flatten, unflatten
 from tcm_jax.training.methods import METHODS, adam, adamw, sgd
@@ -160,8 +160,8 @@ def test_sgd_is_pytorchs():
 def test_methods_serve_groups():
     """A transformation for each group, its rate traced."""
     params = unflatten({"backbone/kernel": jnp.ones((2, 2)), "neck/kernel": jnp.ones((2, 2)), "gamma": jnp.ones(2)})
-    labels = unflatten({path: optimizer.group_of(path) for path in flatten(params)})
-    groups = optimizer.groups(weight_decay=0.1)
+    labels = unflatten({path: released.group_of(path) for path in flatten(params)})
+    groups = released.groups(weight_decay=0.1)
 
     def transform(method, lr):
         return optax.partition({k: method(lr * g.lr_multiplier, g.weight_decay) for k, g in groups.items()}, labels)
@@ -200,13 +200,13 @@ def test_groups_are_those_of_the_original(detection_golden):
             for key, m in optimizer["paramwise_cfg"]["custom_keys"].items()
         }
         assert keys == RELEASED_KEYS
-        groups = optimizer.groups(optimizer["weight_decay"], keys)
+        groups = released.groups(optimizer["weight_decay"], keys)
         for row in rows(folder / f"param_groups_{name}.tsv"):
             key = matched_key(row["key"], keys)
             lr, decay = float(row["lr_mult"]), float(row["decay_mult"])
             assert (key or "-") == row["matched_custom_key"], row
             assert keys.get(key, Multipliers()) == (lr, decay), row
-            group = optimizer.group_of(row["key"], keys)
+            group = released.group_of(row["key"], keys)
             assert group == "frozen" if lr == 0 else groups[group] == Group(lr, decay * optimizer["weight_decay"])
 
 
@@ -216,7 +216,7 @@ def test_our_paths_match_as_pytorchs_names():
         for target in rule.targets:
             if target.startswith("params/"):
                 path = target.removeprefix("params/").format(*numbers)
-                assert optimizer.group_of(path) == optimizer.group_of(rule.source.format(*numbers)), path
+                assert released.group_of(path) == released.group_of(rule.source.format(*numbers)), path
 
 
 def test_the_longest_key_wins():
