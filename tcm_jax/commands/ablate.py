@@ -1,6 +1,6 @@
 """Trains rows of an ablation over several seeds and prints their scores.
 
-    python -m tcm_jax.ablate --config configs/tcm_db.py:ablation --rows bsl pp lp4 lg full --seeds 3 \
+    python -m tcm_jax.ablate --config configs/tcm_db.py:ablation --rows bsl pp lp4 lg full --seeds 3 \\
         --workdir runs/ablation --without-auxiliary
 
 A row is one more word of the config's variant, or several: "pp,no_auxiliary". Further arguments --config.KEY=VALUE go
@@ -9,7 +9,6 @@ ablation.md there are written anew after each. The same command again skips the 
 Ctrl-C and SIGTERM let the running ones save their state (exit status 130 and 143). Exit status 1: a run failed.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -25,7 +24,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from tcm_jax.commands.command_line import command, error_text
+from tcm_jax.commands.command_line import command, error_text, new_parser
 from tcm_jax.detection.model import detection_config
 from tcm_jax.distributed.interrupt import SignalHandler
 from tcm_jax.files import as_path, atomic_file, write_json
@@ -258,7 +257,7 @@ def load_config(config: str, overrides: Sequence[str]) -> dict[str, Any]:
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m tcm_jax.ablate", description=__doc__.split("\n")[0])
+    parser = new_parser("python -m tcm_jax.ablate", __doc__)
     add = parser.add_argument
     add("--config", required=True, metavar="FILE.py:VARIANT")
     add("--rows", required=True, nargs="+", metavar="ROW", help="words of the config's variant")

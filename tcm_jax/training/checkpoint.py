@@ -69,8 +69,9 @@ class Checkpoints:
         self._scores: dict[int, float | None] = {}
         options = ocp.CheckpointManagerOptions(preservation_policy=self)
         self._manager = ocp.CheckpointManager(self.directory, options=options)
-        if config.keep_best:
-            self._scores.update({step: self._score(step) for step in self.steps})
+        for step in self.steps if config.keep_best else ():
+            with contextlib.suppress(OSError, ValueError):  # `restore` reports a checkpoint that is damaged
+                self._scores[step] = self.metadata(step)["score"]
         self._saving = 0  # step of the latest save
 
     def __enter__(self) -> Self:
@@ -195,12 +196,6 @@ class Checkpoints:
         if later:
             raise_on_all_hosts(rename)
             self._manager.reload()
-
-    def _score(self, step: int) -> float | None:
-        try:
-            return self.metadata(step)["score"]
-        except (OSError, ValueError):  # `restore` reports a checkpoint that is damaged
-            return None
 
     def _check_space(self, needed: int) -> None:
         """Raises OSError if a local disk has less than `needed` bytes free."""

@@ -53,7 +53,7 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike, parse: Callable[[
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.set_mesh(mesh))
         watchdog = stack.enter_context(Watchdog(c.stall_seconds, c.lost_seconds))
-        metadata = {"config": config, "versions": versions(), "mesh": dict(mesh.shape)}
+        metadata = {"config": config, "versions": versions()}
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", c.checkpoint, metadata))
         if checkpoints.steps:
             for line in check_config(workdir, config):
