@@ -159,7 +159,7 @@ class CLIP4STR(nn.Module):
 
     def __call__(self, images: Array) -> Array:
         """Uses all parameters once, for `init`. Returns visual logits of BOS alone, [b, 1, 1, v]."""
-        bos = jnp.full((len(images), 1, 1), CharsetTokenizer(self.config.charset).bos_id)
+        bos = jnp.full((images.shape[0], 1, 1), CharsetTokenizer(self.config.charset).bos_id)
         mask = jnp.ones((1, 1, 1, 1), bool)
 
         def decode(decoder: Decoder, *memories: Array) -> Array:

@@ -120,18 +120,18 @@ class Decoder(nn.Module):
         Returns:
             float32 [b, g, q, num_classes].
         """
-        t = ids.shape[2]
+        b, _, t = ids.shape
         groups, num_queries = query_mask.shape[1:3]
         bos_position = jnp.zeros_like(self.positions(0, 1))  # BOS has no position, character k has query k
         content = self.embed(ids, jnp.concatenate([bos_position, self.positions(0, t - 1)], axis=2))
-        query = jnp.broadcast_to(self.positions(0, num_queries), (len(ids), groups, num_queries, self.width))
+        query = jnp.broadcast_to(self.positions(0, num_queries), (b, groups, num_queries, self.width))
         content, query = (self.drop(shard_batch(x), deterministic=not train) for x in (content, query))
         for n, layer in enumerate(self.layers):
             memory = [m[n] for m in memories]
             key_value = layer.key_value(content)
             query = shard_batch(layer.stream(query, layer.norm_q(query), key_value, memory, query_mask, train))
             if n + 1 < self.depth:
-                content = jnp.broadcast_to(content, (len(ids), groups, t, self.width))
+                content = jnp.broadcast_to(content, (b, groups, t, self.width))
                 content = layer.stream(content, layer.norm_c(content), key_value, memory, content_mask, train)
         return self.head(self.norm(query)).astype(jnp.float32)
 

@@ -65,7 +65,7 @@ def decode(
     """
     config = model.config
     limit = config.max_label_length if max_length is None else min(max_length, config.max_label_length)
-    t, batch = limit + 1, len(images)
+    t, batch = limit + 1, images.shape[0]
     tokens = CharsetTokenizer(config.charset)
     bos = jnp.full((batch, 1), tokens.bos_id)
 
