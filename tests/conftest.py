@@ -16,6 +16,7 @@ import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # The package that compiles for TPUs makes JAX look for one, which takes time and prints a lot.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -124,13 +125,13 @@ def compilation_cache(pytestconfig, tmp_path_factory):
 @pytest.fixture(scope="session", autouse=True)
 def shared_programs():
     """Recognizers of one configuration share their compiled programs, whatever their weights; detectors as well."""
-    programs = {}
+    programs, names = {}, ("views", "dictionary_prior", "branches", "canvases", "scale")
 
     def sharing(init: Callable) -> Callable:
         def shared(self, *args, **kwargs):
             init(self, *args, **kwargs)
             n = self.model.network
-            options = [getattr(n.options, name, None) for name in ("views", "dictionary_prior", "branches", "canvases", "scale")]
+            options = [getattr(n.options, name, None) for name in names]
             key = repr((n.config, n.mean, n.std, n.model.dtype, options))
             self._predict = programs.setdefault(key, self._predict)
 
@@ -245,6 +246,16 @@ def detection_weights(manifest: Path, variant: str = "") -> dict[str, np.ndarray
     expected = changes.get("sha256", recipe["sha256"])
     assert expected is None or digest.hexdigest() == expected, f"{manifest} {variant}: drawn differently"
     return weights
+
+
+def apply(module: Any, variables: Any, *inputs: Any, **options: Any) -> Any:
+    """`module.apply` as one program; operation by operation it would be a hundred of them."""
+    return jax.jit(functools.partial(module.apply, **options))(variables, *inputs)
+
+
+def init(module: Any, *inputs: Any) -> Any:
+    """`module.init` as one program."""
+    return jax.jit(module.init)(jax.random.key(0), *inputs)
 
 
 def channels_last(array: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import torch
 
 from tcm_jax.convert.architecture import template
 from tcm_jax.models.clip import CLIP, PRESETS, CLIPConfig, eot_feature, resize_positional_embedding
-from tests.conftest import compare, read_json
+from tests.conftest import apply, compare, init, read_json
 from tests.golden_models import golden_inputs, load_golden
 
 
@@ -24,8 +24,8 @@ def vit(request, golden):
 
 def test_image_tower(vit):
     model, variables, inputs, expected = vit
-    tokens, state = model.apply(variables, inputs["images"], method="encode_image", mutable="intermediates")
-    unprojected = model.apply(variables, inputs["images"], False, method="encode_image")
+    tokens, state = apply(model, variables, inputs["images"], method="encode_image", mutable="intermediates")
+    unprojected = apply(model, variables, inputs["images"], project=False, method="encode_image")
     tower = state["intermediates"]["visual"]
     actual = {
         "vision_ln_pre": tower["ln_pre_out"][0],
@@ -44,8 +44,8 @@ def test_text_tower_at_both_context_lengths(vit):
     actual = {}
     for length in (77, 16):
         ids = inputs[f"ids_{length}"]
-        projected, state = model.apply(variables, ids, method="encode_text", mutable="intermediates")
-        unprojected = model.apply(variables, ids, False, method="encode_text")
+        projected, state = apply(model, variables, ids, method="encode_text", mutable="intermediates")
+        unprojected = apply(model, variables, ids, project=False, method="encode_text")
         actual |= {
             f"text_tokens_proj_{length}": projected,
             f"text_tokens_noproj_{length}": unprojected,
@@ -56,7 +56,7 @@ def test_text_tower_at_both_context_lengths(vit):
         actual |= {f"text_block{i}_{length}": x for i, x in enumerate(blocks)}
     for name in expected.keys() & actual.keys():
         compare(name, actual[name], expected[name])
-    logits = model.apply(variables, inputs["images"], inputs["ids_77"])
+    logits = apply(model, variables, inputs["images"], inputs["ids_77"])
     if "logits_per_image" in expected:
         compare("logits_per_image", logits, expected["logits_per_image"])
 
@@ -65,15 +65,15 @@ def test_resnet_tower(golden):
     folder = golden / "clip_resnet"
     config, variables = load_golden(folder)
     model, inputs = CLIP(config), golden_inputs(folder)
-    embed, state = model.apply(variables, inputs["images"], method="encode_image", mutable="intermediates")
-    text = model.apply(variables, inputs["ids_77"], method="encode_text")
-    stages = model.apply(variables, inputs["images"], method=lambda model, images: model.visual(images).stages)
+    embed, state = apply(model, variables, inputs["images"], method="encode_image", mutable="intermediates")
+    text = apply(model, variables, inputs["ids_77"], method="encode_text")
+    stages = apply(model, variables, inputs["images"], method=lambda model, images: model.visual(images).stages)
     actual = {"stem": state["intermediates"]["visual"]["stem"][0]}
     actual |= {f"layer{i}": stage for i, stage in enumerate(stages, start=1)}
     actual = {name: x.transpose(0, 3, 1, 2) for name, x in actual.items()}
     actual["image_embed"] = embed[:, 0]
     actual["text_eot_proj_77"] = eot_feature(text, inputs["ids_77"])
-    actual["logits_per_image"] = model.apply(variables, inputs["images"], inputs["ids_77"])
+    actual["logits_per_image"] = apply(model, variables, inputs["images"], inputs["ids_77"])
     with np.load(folder / "outputs.npz") as outputs:
         for name, expected in outputs.items():
             compare(name, actual[name], expected)
@@ -116,11 +116,11 @@ def test_non_square_images_and_patches():
         text_width=64, text_layers=1, text_heads=1,
     )  # fmt: skip
     model = CLIP(config)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 128, 3)), jnp.zeros((1, 4), int))
-    tokens = model.apply(variables, jnp.zeros((2, 32, 128, 3)), method="encode_image")
+    variables = init(model, jnp.zeros((1, 32, 128, 3)), jnp.zeros((1, 4), int))
+    tokens = apply(model, variables, jnp.zeros((2, 32, 128, 3)), method="encode_image")
     assert tokens.shape == (2, 1 + 2 * 16, 8)
     with pytest.raises(ValueError, match=r"expected \[b, 32, 128, 3\]"):
-        model.apply(variables, jnp.zeros((2, 128, 32, 3)), method="encode_image")
+        apply(model, variables, jnp.zeros((2, 128, 32, 3)), method="encode_image")
 
 
 def test_image_size_must_fit_the_patches():
@@ -132,17 +132,17 @@ def test_too_many_text_tokens_are_refused(vit):
     model, variables, _inputs, _ = vit
     positions = model.config.text_positions
     with pytest.raises(ValueError, match=f"{positions + 1} text tokens"):
-        model.apply(variables, jnp.zeros((1, positions + 1), int), method="encode_text")
+        apply(model, variables, jnp.zeros((1, positions + 1), int), method="encode_text")
 
 
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(vit):
     model, variables, inputs, _ = vit
     half = CLIP(model.config, jnp.bfloat16)
-    tokens = half.apply(variables, inputs["images"], method="encode_image")
+    tokens = apply(half, variables, inputs["images"], method="encode_image")
     assert tokens.dtype == jnp.bfloat16
-    full = model.apply(variables, inputs["images"], method="encode_image")
+    full = apply(model, variables, inputs["images"], method="encode_image")
     compare("bfloat16", tokens, full, relative=0.05)
-    fresh = half.init(jax.random.key(0), inputs["images"][:1], inputs["ids_16"][:1])
+    fresh = jax.eval_shape(half.init, jax.random.key(0), inputs["images"][:1], inputs["ids_16"][:1])
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(fresh))
 
 
@@ -164,14 +164,14 @@ STEM = CLIPConfig(
 def test_a_stem_stands_before_the_patches():
     """32 x 64 pixels are 8 x 16 cells for it, and eight patches of 8 x 2 cells for the tower."""
     model, images = CLIP(STEM), jax.random.normal(jax.random.key(1), (2, 32, 64, 3))
-    variables = model.init(jax.random.key(0), images, jnp.zeros((2, 4), int))
+    variables = init(model, images, jnp.zeros((2, 4), int))
     visual = variables["params"]["visual"]
     assert visual["stem"]["cells"]["kernel"].shape == (4 * 4 * 3, 8)
     assert visual["conv1"]["kernel"].shape == (8, 2, 8, 16)
-    tokens = model.apply(variables, images, method="encode_image")
+    tokens = apply(model, variables, images, method="encode_image")
     assert tokens.shape == (2, 1 + 8, 16)
     changed = images.at[0, 5, 20].add(1.0)  # one pixel of one image
-    moved = jnp.abs(model.apply(variables, changed, method="encode_image") - tokens).max((1, 2))
+    moved = jnp.abs(apply(model, variables, changed, method="encode_image") - tokens).max((1, 2))
     assert moved[0] > 0
     assert moved[1] == 0
 

@@ -17,7 +17,7 @@ from tcm_jax.models.convolution import (
     trainable_convolution,
     upsample,
 )
-from tests.conftest import compare
+from tests.conftest import apply, compare, init
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -31,11 +31,11 @@ def channels_first(x) -> torch.Tensor:
 @pytest.mark.parametrize(("size", "stride"), [(1, 1), (3, 1), (3, 2)])
 def test_convolution(size, stride):
     x, layer = noise(2, 8, 12, 5), Conv(7, size, stride)
-    variables = layer.init(jax.random.key(0), x)
+    variables = init(layer, x)
     kernel = np.asarray(variables["params"]["kernel"]).transpose(3, 2, 0, 1).copy()
     bias = torch.from_numpy(np.asarray(variables["params"]["bias"]).copy())
     expected = F.conv2d(channels_first(x), torch.from_numpy(kernel), bias, stride, size // 2)
-    compare("convolution", channels_first(layer.apply(variables, x)), expected, 1e-6)
+    compare("convolution", channels_first(apply(layer, variables, x)), expected, 1e-6)
 
 
 @pytest.mark.parametrize("channels", [(3, 6), (6, 3)], ids=["wider", "narrower"])
@@ -59,21 +59,21 @@ def test_half_precision_gradients_keep_their_type():
 
 def test_transposed_convolution():
     x, layer = noise(2, 3, 4, 5), Deconv(6)
-    variables = layer.init(jax.random.key(0), x)
+    variables = init(layer, x)
     kernel = np.asarray(variables["params"]["kernel"]).transpose(2, 3, 0, 1).copy()
     bias = torch.from_numpy(np.asarray(variables["params"]["bias"]).copy())
     expected = F.conv_transpose2d(channels_first(x), torch.from_numpy(kernel), bias, stride=2)
-    compare("deconvolution", channels_first(layer.apply(variables, x)), expected, 1e-6)
+    compare("deconvolution", channels_first(apply(layer, variables, x)), expected, 1e-6)
 
 
 def test_batch_norm_in_training_and_evaluation():
     x, ours, theirs = 3 * noise(2, 3, 4, 5) + 1, BatchNorm(), torch.nn.BatchNorm2d(5)
-    variables = ours.init(jax.random.key(0), x)
-    y, new = ours.apply(variables, x, True, mutable="batch_stats")
+    variables = init(ours, x)
+    y, new = apply(ours, variables, x, train=True, mutable="batch_stats")
     compare("by the batch", channels_first(y), theirs(channels_first(x)).detach(), 1e-5)
     compare("running mean", new["batch_stats"]["mean"], theirs.running_mean, 1e-6)
     compare("running variance", new["batch_stats"]["var"], theirs.running_var, 1e-6)
-    y = ours.apply({**variables, **new}, x)
+    y = apply(ours, {**variables, **new}, x)
     compare("by running statistics", channels_first(y), theirs.eval()(channels_first(x)).detach(), 1e-5)
 
 

@@ -1,6 +1,8 @@
 """Dual predict-and-refine decoding against the original, and what the definition here promises beyond it."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -11,7 +13,7 @@ from tcm_jax.models.clip4str import CLIP4STR
 from tcm_jax.models.decoding import decode
 from tcm_jax.text import bpe
 from tcm_jax.text.charset import CharsetAdapter, CharsetTokenizer
-from tests.conftest import compare, read_json
+from tests.conftest import apply, compare, init, read_json
 from tests.golden_models import golden_inputs, load_golden
 
 
@@ -24,12 +26,18 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("fixture", folders, ids=lambda f: f.name)
 
 
-def run(folder: Path, stop: str, max_length: int | None, batch: int, images: np.ndarray, **changes):
-    """`decode` over `images` in batches; every array with the images along the first axis, on the host."""
+@functools.cache
+def compiled(folder: Path, stop: str, max_length: int | None, **changes) -> Callable:
+    """`decode` with the weights of a fixture and these changes of its configuration."""
     config, variables = load_golden(folder)
     model = CLIP4STR(dataclasses.replace(config, **changes))
-    compiled = jax.jit(lambda variables, images: decode(model, variables, images, max_length, stop))
-    results = [jax.device_get(compiled(variables, images[i : i + batch])) for i in range(0, len(images), batch)]
+    return functools.partial(jax.jit(lambda v, images: decode(model, v, images, max_length, stop)), variables)
+
+
+def run(folder: Path, stop: str, max_length: int | None, batch: int, images: np.ndarray, **changes):
+    """`decode` over `images` in batches; every array with the images along the first axis, on the host."""
+    decoder = compiled(folder, stop, max_length, **changes)
+    results = [jax.device_get(decoder(images[i : i + batch])) for i in range(0, len(images), batch)]
     rows = [r._replace(lengths=tuple(np.full(batch, n) for n in r.lengths)) for r in results]
     return jax.tree.map(lambda *xs: np.concatenate(xs), *rows)
 
@@ -50,7 +58,7 @@ def test_every_stage_equals_the_original(fixture):
     result = run(fixture, "never" if max_length else "visual", max_length, batch, images)
 
     if "memory" in expected:
-        memory = CLIP4STR(model).apply(variables, images, method="encode_image")
+        memory = apply(CLIP4STR(model), variables, images, method="encode_image")
         compare("memory", memory, expected["memory"])
     np.testing.assert_array_equal(result.lengths[0], expected["visual_ar_len"])
     logits = {"visual_ar": result.visual[0], "cross_ar": result.cross[0]}
@@ -123,12 +131,12 @@ def test_class_and_end_of_text_features_only(golden):
     config, variables = load_golden(folder)
     images = golden_inputs(folder)["images"][:2]
     model = CLIP4STR(dataclasses.replace(config, cls_eot_feature=True))
-    tokens = model.apply(variables, images, method="encode_image")
-    full = CLIP4STR(config).apply(variables, images, method="encode_image")
+    tokens = apply(model, variables, images, method="encode_image")
+    full = apply(CLIP4STR(config), variables, images, method="encode_image")
     compare("class token", tokens, full[:, :1])
     ids = bpe.tokenize(["sale", "open"], config.context_length)
-    text = model.apply(variables, ids, method="encode_caption")
-    every = CLIP4STR(config).apply(variables, ids, method="encode_caption")
+    text = apply(model, variables, ids, method="encode_caption")
+    every = apply(CLIP4STR(config), variables, ids, method="encode_caption")
     compare("end of text", text[:, 0], every[:, np.argmax(ids[0] == bpe.EOT)])
     assert run(folder, "eos", None, 2, images, cls_eot_feature=True).logits.shape[0] == 2
 
@@ -140,11 +148,12 @@ def test_token_embeddings_as_text_need_equal_widths(golden):
             dataclasses.replace(config, cross_token_embedding=True)
     clip = dataclasses.replace(config.clip, text_width=config.clip.embed_dim, text_heads=1)
     model = CLIP4STR(dataclasses.replace(config, clip=clip, cross_token_embedding=True))
-    variables = model.init(jax.random.key(0), np.zeros((1, *clip.image_size, 3), np.float32))
+    variables = init(model, np.zeros((1, *clip.image_size, 3), np.float32))
     ids = bpe.tokenize(["sale"], config.context_length)
-    text = model.apply(variables, ids, method="encode_caption")
+    text = apply(model, variables, ids, method="encode_caption")
     compare("embeddings", text[0], variables["params"]["clip_model"]["token_embedding"]["embedding"][ids[0]])
-    assert decode(model, variables, np.zeros((1, *clip.image_size, 3), np.float32)).logits.shape[0] == 1
+    images = np.zeros((1, *clip.image_size, 3), np.float32)
+    assert jax.eval_shape(lambda v, x: decode(model, v, x), variables, images).logits.shape[0] == 1
 
 
 def test_resnets_are_refused(golden):

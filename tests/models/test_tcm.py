@@ -10,7 +10,7 @@ from tcm_jax.models.convolution import resize_bilinear
 from tcm_jax.models.prompts import ContextDecoder, PromptGenerator, TextContextEncoder
 from tcm_jax.models.resnet import ModifiedResNet
 from tcm_jax.models.tcm import TCM, resnet_clip
-from tests.conftest import compare, read_json
+from tests.conftest import apply, compare, read_json
 from tests.golden_detectors import arrays, image_of, load_golden_detector, load_golden_module
 
 TIGHT = 2e-5  # of the largest entry; what the fixtures ask for where nothing else is said
@@ -30,7 +30,7 @@ def test_backbone_gives_stages_and_dense_tokens_at_any_size(detection_golden):
     variables = load_golden_module(model, folder, "backbone", jnp.zeros((1, 64, 64, 3)))
     for case in sorted({name.split("_")[0] for name in expected}):
         image = image_of(folder, f"image_{case}")
-        (stages, tokens), state = model.apply(variables, image, dense=True, mutable="intermediates")
+        (stages, tokens), state = apply(model, variables, image, dense=True, mutable="intermediates")
         h, w = stages[-1].shape[1:3]
         actual = {f"c{i}": channels_first(x) for i, x in enumerate(stages, start=2)}
         actual["stem"] = channels_first(state["intermediates"]["stem"][0])
@@ -39,7 +39,7 @@ def test_backbone_gives_stages_and_dense_tokens_at_any_size(detection_golden):
         for name, array in expected.items():
             if name.startswith(f"{case}_"):
                 compare(name, actual[name.removeprefix(f"{case}_")], array, TIGHT)
-        pooled = model.apply(variables, image).tokens
+        pooled = apply(model, variables, image).tokens
         compare(f"{case} pooled token alone", pooled, tokens[:, :1], TIGHT)
 
 
@@ -60,8 +60,8 @@ def test_text_encoder_assembles_and_reads_prompts(detection_golden):
         ids = None if case["only"] else jnp.asarray(inputs[case["text"]])
         contexts = None if case["context"] is None else jnp.asarray(inputs[case["context"]])
         conditional = None if case["gen"] is None else jnp.asarray(inputs[case["gen"]])
-        embedded, end = model.apply(variables, ids, contexts, conditional, method="embed")
-        features, state = model.apply(variables, ids, contexts, conditional, mutable="intermediates")
+        embedded, end = apply(model, variables, ids, contexts, conditional, method="embed")
+        features, state = apply(model, variables, ids, contexts, conditional, mutable="intermediates")
         compare(f"{name} transformer_in", embedded, expected[f"{name}__transformer_in"], TIGHT)
         assert end.tolist() == expected[f"{name}__eos_index"].tolist()
         compare(f"{name} text_embeddings", features, expected[f"{name}__text_embeddings"], TIGHT)
@@ -76,7 +76,7 @@ def test_language_and_visual_prompt_generators(detection_golden):
     inputs, expected = arrays(folder / "inputs.npz"), arrays(folder / "outputs.npz")
     language = PromptGenerator(c["prompt_generator"]["token_embed_dim"])
     variables = load_golden_module(language, folder, "prompt_generator", inputs["global_feat"])
-    compare("prompt_gen", language.apply(variables, inputs["global_feat"]), expected["prompt_gen"], TIGHT)
+    compare("prompt_gen", apply(language, variables, inputs["global_feat"]), expected["prompt_gen"], TIGHT)
 
     sizes = c["visual_prompt_generator"]
     names = ("transformer_width", "transformer_layers", "transformer_heads", "dropout")
@@ -85,7 +85,7 @@ def test_language_and_visual_prompt_generators(detection_golden):
     for case, (query, memory) in c["cases"].items():
         pair = inputs[query], inputs[memory]
         variables = variables or load_golden_module(visual, folder, "visual_prompt_generator", *pair)
-        out, state = visual.apply(variables, *pair, mutable="intermediates")
+        out, state = apply(visual, variables, *pair, mutable="intermediates")
         compare(f"{case} out", out, expected[f"{case}_out"], TIGHT)
         for i, layer in enumerate(state["intermediates"]["layers"]):
             if f"{case}_layer{i}" in expected:
@@ -108,7 +108,7 @@ def everything(task: DetectionModel, variables, image) -> dict[str, np.ndarray]:
         return actual, tokens, neck, output
 
     model = task.model
-    (actual, tokens, neck, output), state = model.apply(variables, image, method=run, mutable="intermediates")
+    (actual, tokens, neck, output), state = apply(model, variables, image, method=run, mutable="intermediates")
     actual = {name: channels_first(x) for name, x in actual.items()}
     if tokens is not None:
         actual["global_feat"] = tokens[:, 0]

@@ -153,7 +153,12 @@ def test_captions_of_any_script(caption_charset):
 
 def by_characters(text: str) -> str:
     """Each character cleaned alone, then made lower case together."""
-    return " ".join("".join(" " if c.isspace() else ftfy.fix_text(c) for c in text).split()).lower()
+    return " ".join("".join(" " if c.isspace() else fix_character(c) for c in text).split()).lower()
+
+
+@functools.cache
+def fix_character(character: str) -> str:
+    return ftfy.fix_text(character)
 
 
 @pytest.mark.parametrize(
