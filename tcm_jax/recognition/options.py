@@ -29,8 +29,9 @@ class ReadingOptions:
         dictionary_prior: how many times as likely as a word of CLIP's vocabulary another reading must be to be
             preferred; 1 is no prior. A lexicon switches it off unless it is given.
         branches: whose reading counts: that of the cross branch, or the likelier one of both branches.
-        normalization: of the images: as in training, or with mean and deviation 0.5, as the original's scripts for
-            testing and reading do.
+        normalization: of the images. checkpoint: mean and deviation of the training images, as stored with the model.
+            half: 0.5 and 0.5, as the original's test.py and read.py use although its models were trained with CLIP's
+            values; published CLIP4STR numbers were probably measured that way.
         caption_charset: characters of a prediction that reach the text encoder, in place of the model's.
         allow: the only characters that are expected, such as 0-9A-Z.
         on_disallowed: mask: the model chooses among the allowed characters, and confidences are those of this choice;

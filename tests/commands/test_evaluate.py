@@ -181,7 +181,7 @@ def test_charset(options, charset):
         (["--sets", "SVT", "CUTE"], "no set is called CUTE; found SVT, mine"),
         (["--charset", "abc", "--cased"], "--charset excludes --cased"),
         (["--charset", "9", "--sets", "mine"], "mine has no word left to score"),
-        (["--any-count", "--batch", "0"], "--batch is 0; expected a multiple of the number of devices"),
+        (["--any-count", "--batch", "0"], "batch_size is 0; expected at least 1"),
         (["--output", "{}/nowhere/a.json"], "--output .*nowhere doesn't exist"),
         (["--predictions", "{}/nowhere/a.jsonl"], "--predictions .*nowhere doesn't exist"),
         (["--checkpoint", "{}/nowhere"], "nowhere does not exist; expected a model directory"),

@@ -67,11 +67,11 @@ def test_table_and_json(folder, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"Evaluating {folder / 'one'} on cpu") and "shorter side of 96, at most 192" in lines[0]
     assert "all detections that the decoding gives (quads, score_threshold 0.5)" in lines[1]
-    assert lines[2] == "| Dataset | # photos | # texts | Precision | Recall | H-mean | best H-mean | at score |"
+    assert lines[2] == "| Dataset | # images | # texts | Precision | Recall | H-mean | best H-mean | at score |"
     assert lines[3] == "|:--------|---------:|--------:|----------:|-------:|-------:|------------:|---------:|"
     assert re.fullmatch(r"\| street  \|        4 \| +\d+ \|( +\d+\.\d\d \|){4} +0\.\d \|", lines[4])
     assert re.fullmatch(r"\| signs   \|        1 \|       1 \| +\d+\.\d\d \| 100\.00 \|.*", lines[5])
-    assert "Photos that can't be decoded, counted as photos without detections: street 1." in lines
+    assert "Images that can't be decoded, counted as images without detections: street 1." in lines
 
     document = read_json(folder / "one.results.json")
     assert document["schema_version"] == 1 and document["versions"]["jax"]
@@ -104,7 +104,7 @@ def test_what_counts(folder, tmp_path, capsys):
 def test_decoding_and_scale(folder, tmp_path):
     run(folder, "--set", "mask_threshold=0.9", "--scale", "64", "128", "--output", tmp_path / "a.json")
     config = read_json(tmp_path / "a.json")["models"][0]["config"]
-    assert config["scale"] == [128, 64] and config["model"]["detector"]["mask_threshold"] == 0.9
+    assert config["scale"] == [128, 64] and config["model"]["detector"]["decoding"]["mask_threshold"] == 0.9
 
 
 def test_several_models(folder, tmp_path, capsys):
@@ -181,7 +181,7 @@ def test_photos_of_the_same_name(tmp_path):
         (["--batch", "4"], "--batch is for recognizers"),
         (["--format", "icdar"], "icdar"),
         (["--hold-out", "-1"], "--hold-out is -1"),
-        (["--hold-out", "9"], "street has no photo left to score"),
+        (["--hold-out", "9"], "street has no image left to score"),
         (["--set", "mask_treshold=0.3"], "did you mean 'mask_threshold'"),
         (["--set", "mask_threshold"], "--set mask_threshold: expected NAME=VALUE"),
         (["--scale", "0", "0"], "scale is .0, 0."),

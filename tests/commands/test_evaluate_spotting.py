@@ -59,7 +59,7 @@ def test_table_and_json(folder, tiny_model, capsys):
     assert "score of at least 0" in lines[2]
     rules = [line.split("|")[3].strip() for line in lines[5:9]]
     assert rules == ["found", "text equal", "end-to-end (RRC)", "word spotting (RRC)"]
-    assert "Photos that can't be decoded, counted as photos without detections: street 1." in text
+    assert "Images that can't be decoded, counted as images without detections: street 1." in text
 
     (model,) = read_json(folder / "one.results.json")["models"]
     assert model["recognizer"]["license"] == "CC0-1.0" and model["config"]["min_score"] == 0

@@ -140,7 +140,7 @@ def test_progress(run, photos, monkeypatch):
     ("arguments", "message"),
     [
         (["{}/a.png", "--output", "{}/words.doc"], "words.doc: unknown ending '.doc'; expected one of .json"),
-        (["{}/a.png", "{}/b.png", "--output", "{}/all.png"], "holds one picture, and there are 2 photos"),
+        (["{}/a.png", "{}/b.png", "--output", "{}/all.png"], "holds one picture, and there are 2 images"),
         (["{}/a.png", "{}/more/a.jpg", "--output", "{}/a.zip"], "would both be res_a.txt"),
         (["{}/a.png", "--out", "{}"], "--out .* holds images that are read"),
         (["{}/*.gif"], "no file matches"),

@@ -124,12 +124,12 @@ def test_broken_photo_is_one_without_predictions(caplog):
     assert result.fixed == result.best == Score(2, 1, 1, 1, 1, 0.5, pytest.approx(2 / 3))
     assert result.deteval.recall == 0.5
     assert photos[1].detections is None and photos[1].counted == ()
-    assert "made: 1 images can't be decoded and count as photos without text: made/1.png" in caplog.text
+    assert "made: 1 images can't be decoded and count as images without text: made/1.png" in caplog.text
 
 
 def test_no_text_anywhere():
     assert evaluate_scenes(FakeStream([]), Scenes([])).fixed.hmean == 1  # as in MMOCR
-    with pytest.raises(ValueError, match="made has no photos to score"):
+    with pytest.raises(ValueError, match="made has no images to score"):
         evaluate_scenes(FakeStream(), Scenes())
 
 
@@ -137,7 +137,7 @@ def test_lost_photos_are_an_error():
     stream = FakeStream(*FOUND)
     whole = stream.stream
     stream.stream = lambda *args, **kw: list(whole(*args, **kw))[:2]
-    with pytest.raises(RuntimeError, match="made: 2 photos were scored; expected 3"):
+    with pytest.raises(RuntimeError, match="made: 2 images were scored; expected 3"):
         evaluate_scenes(stream, Scenes(*SCENES))
 
 

@@ -159,7 +159,7 @@ def test_larger_canvases_change_nothing(models, family, shape):
     maps, canvases = [], []
     for buckets in ("few", "exact"):
         one = Detector(models / family, canvases=buckets, scale=(512, 96), quiet=True)
-        prepared = one.images.prepare(photo(5, *shape), "").photos[0]
+        prepared = one.images.prepare(photo(5, *shape), "").images[0]
         canvases.append(prepared.canvas.shape[:2])
         size = np.array([prepared.size], np.int32)
         output = jax.device_get(one._predict(one._variables, prepared.canvas[None], size, one._text))
@@ -180,7 +180,7 @@ def test_network_input(detection_golden, models):
         if not found:
             continue
         one = Detector(models / family, canvases="exact", scale=config["cases"][case]["img_scale"], quiet=True)
-        prepared = one.images.prepare(inputs[f"bgr_{case}"][..., ::-1], "").photos[0]
+        prepared = one.images.prepare(inputs[f"bgr_{case}"][..., ::-1], "").images[0]
         normalized = one.model.network.normalize(prepared.canvas[None], np.array([prepared.size]))
         compare(key, normalized, channels_last(outputs[key]), 2e-5)
 
@@ -189,7 +189,7 @@ def test_constant_text(models):
     """The text tower runs once, when the model is loaded."""
     one = Detector(models / "constant", quiet=True)
     assert one._text.shape == (1, 32) and one.detect(photo(0)).instances
-    prepared = one.images.prepare(photo(0), "").photos[0]
+    prepared = one.images.prepare(photo(0), "").images[0]
     lowered = one._predict.lower(one._variables, prepared.canvas[None], np.array([prepared.size], np.int32), one._text)
     assert "text_encoder" not in lowered.as_text(debug_info=True)
 

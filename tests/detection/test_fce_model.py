@@ -6,7 +6,7 @@ import numpy as np
 
 from tcm_jax.detection.fce import FCENet
 from tcm_jax.detection.fce.decoding import STRIDES
-from tests.conftest import channels_last, compare, detection_weights, read_json
+from tests.conftest import apply, channels_last, compare, detection_weights, read_json
 
 
 def parameters(weights: dict[str, np.ndarray], prefix: str) -> dict:
@@ -30,8 +30,8 @@ def test_neck_and_head_are_the_originals(detection_golden):
     detector = FCENet(channels=model["neck"]["out_channels"], fourier_degree=model["bbox_head"]["fourier_degree"])
     stages = [channels_last(outputs[name]) for name in ("c3", "c4", "c5_cat")]
 
-    levels = detector.neck(jnp.float32).apply(parameters(weights, "neck."), stages)
-    heads = detector.head(jnp.float32).apply(parameters(weights, "bbox_head."), levels)
+    levels = apply(detector.neck(jnp.float32), parameters(weights, "neck."), stages)
+    heads = apply(detector.head(jnp.float32), parameters(weights, "bbox_head."), levels)
     assert len(levels) == len(heads) == len(STRIDES)
     for name, level, head in zip(("p3", "p4", "p5"), levels, heads, strict=True):
         compare(f"neck_{name}", level, channels_last(outputs[f"neck_{name}"]), 2e-5)

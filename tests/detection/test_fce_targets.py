@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tcm_jax.detection.fce import FCENet
+from tcm_jax.detection.fce.decoding import STRIDES
 from tcm_jax.detection.fce.targets import center_pieces, fourier_signature, sidelines
 from tests.conftest import channels_last, compare, read_json
 
@@ -22,7 +23,7 @@ def test_targets_are_the_originals(detection_golden):
     expected = np.load(detection_golden / "targets/outputs_fce.npz")
     layouts = read_json(detection_golden / "targets/polygons.json")["layouts"]
     values, size = config["fce"], (config["height"], config["width"])
-    assert tuple(values["level_size_divisors"]) == FCENet.strides
+    assert tuple(values["level_size_divisors"]) == STRIDES
     assert layouts and values["level_proportion_range"]
     for variant, ranges in values["level_proportion_range"].items():
         detector = FCENet(

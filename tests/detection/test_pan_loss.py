@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tcm_jax.config import from_dict
 from tcm_jax.detection.pan import PAN
 from tcm_jax.detection.pan.loss import embedding_terms, hard_examples, squared_dice
 from tests.conftest import channels_last, compare, read_json
@@ -125,9 +126,9 @@ def test_an_image_does_not_depend_on_its_batch():
         ({"reduction": "none"}, "reduction"),
         ({"shrink_ratios": (1.0,)}, "shrink_ratios"),
         ({"max_instances": 0}, "max_instances"),
-        ({"text_representation": "box"}, "text_representation"),
+        ({"decoding": {"text_representation": "box"}}, "text_representation"),
     ],
 )
 def test_wrong_values_are_named(values, field):
     with pytest.raises(ValueError, match=field):
-        PAN(**values)
+        from_dict(PAN, values)

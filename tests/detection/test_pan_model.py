@@ -8,7 +8,7 @@ import pytest
 from tcm_jax.detection.pan import PAN
 from tcm_jax.detection.pan.model import DepthwiseConv, PyramidConv
 from tcm_jax.models.convolution import resize_bilinear
-from tests.conftest import channels_last, compare, read_json
+from tests.conftest import apply, channels_last, compare, read_json
 from tests.golden_detectors import arrays, load_golden_module
 
 
@@ -19,12 +19,12 @@ def test_neck_and_head_equal_the_original(detection_golden):
     stages = [jnp.asarray(channels_last(golden[name])) for name in ("c2", "c3", "c4", "c5_cat")]
     neck, head = pan.neck(jnp.float32), pan.head(jnp.float32)
 
-    levels = jax.jit(neck.apply)(load_golden_module(neck, folder, "neck", stages), stages)
+    levels = apply(neck, load_golden_module(neck, folder, "neck", stages), stages)
     for i, level in enumerate(levels):
         enlarged = resize_bilinear(level, stages[0].shape[1:3])
         compare(f"neck_{i}", enlarged, channels_last(golden[f"neck_{i}"]))
 
-    maps = head.apply(load_golden_module(head, folder, "bbox_head", levels), levels)
+    maps = apply(head, load_golden_module(head, folder, "bbox_head", levels), levels)
     assert maps.dtype == jnp.float32
     compare("maps", maps, channels_last(golden["maps"]))
 
@@ -42,7 +42,7 @@ def test_depthwise_convolution_is_a_grouped_one(stride):
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=5,
     )
-    np.testing.assert_allclose(conv.apply(variables, x), grouped, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(apply(conv, variables, x), grouped, rtol=1e-5, atol=1e-6)
 
 
 def test_head_is_the_convolution_of_enlarged_and_concatenated_levels():
@@ -55,7 +55,7 @@ def test_head_is_the_convolution_of_enlarged_and_concatenated_levels():
         together = jnp.concatenate([resize_bilinear(level, (16, 24)) for level in levels], axis=-1)
         return together @ params["kernel"][0, 0] + params["bias"]
 
-    ours = jax.jit(conv.apply)({"params": params}, levels)
+    ours = apply(conv, {"params": params}, levels)
     np.testing.assert_allclose(ours, jax.jit(plain)(params, levels), rtol=1e-5, atol=1e-6)
 
 

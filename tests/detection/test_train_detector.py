@@ -54,7 +54,7 @@ def test_what_a_run_leaves(finished):
     assert lines[0].keys() >= {"loss", "loss_prob", "loss_db", "loss_thr", "loss_score_map", "grad_norm", "lr"}
     assert lines[-1]["of"] == "validation/scenes"
     model = pretrained.load(finished / "last")
-    assert model.network == "detection" and set(model.variables) == {"params", "batch_stats"}
+    assert model.task == "detection" and set(model.variables) == {"params", "batch_stats"}
     assert model.inference["scale"] == [160, 96]
     assert any(path.endswith("mean") and np.any(x) for path, x in weights(finished).items())  # statistics were kept
     assert isinstance(Detector(finished, quiet=True).detect(np.zeros((64, 96, 3), np.uint8)).instances, tuple)

@@ -12,6 +12,7 @@ from tcm_jax.recognition.initialize import initialize
 from tcm_jax.recognition.model import RecognitionModel
 from tcm_jax.tasks import parse
 from tcm_jax.training.transfer import LoadReport
+from tests.conftest import apply, init
 
 
 @pytest.fixture
@@ -117,10 +118,10 @@ def test_a_grown_image_tower_starts_as_the_smaller_one(model, old, new, resized,
 
     def image_encoder(config, params):
         variables = {"params": params["clip_model"]["visual"]}
-        return VisionTransformer(config.clip).apply(variables, images)
+        return apply(VisionTransformer(config.clip), variables, images)
 
     def random(config):
-        return RecognitionModel(config, (0.5,) * 3, (0.5,) * 3).init(jax.random.key(0))["params"]
+        return init(RecognitionModel(config, (0.5,) * 3, (0.5,) * 3))["params"]
 
     start = random(small)
     directory = Pretrained("recognition", dataclasses.asdict(small), {"params": jax.tree.map(np.asarray, start)}, {})

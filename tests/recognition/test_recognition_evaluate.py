@@ -9,6 +9,7 @@ from tcm_jax.metrics.recognition import Result, combine
 from tcm_jax.recognition import evaluate as evaluation
 from tcm_jax.recognition.evaluate import evaluate
 from tcm_jax.recognition.model import Prediction
+from tcm_jax.recognition.views import CropViews
 from tcm_jax.records import WordCrop
 from tcm_jax.text.charset import CHARSET_36, CharsetTokenizer
 from tests.conftest import in_two_processes, read_json, read_jsonl
@@ -47,17 +48,18 @@ class FakeReader:
         length = max(map(len, texts))
         self.ids = self.tokenizer.encode(texts, length)[:, 1:]
         self.confidences = np.ones(self.ids.shape) if confidences is None else np.array(confidences)
+        self.views, self.dictionary_prior = CropViews((1, 1)), None
         self.batches = []
 
     def __call__(self, images):
         self.batches.append(len(images))
-        pixels = images[:, 0, 0, 0].astype(int)  # the only one of the only picture of each
+        pixels = images[:, 0, 0, 0].astype(int)  # the only one of the only view of each
         numbers = pixels[:, 0] + 256 * pixels[:, 1]
         return Prediction(self.ids[numbers], self.confidences[numbers])
 
     def evaluate(self, records: Records, charset=CHARSET_36, batch_size=4, **options) -> Result:
         source = FilteredSource(records, LabelFilter(charset))
-        options = {"tokenizer": self.tokenizer, "image_size": (1, 1), "batch_size": batch_size, **options}
+        options = {"network": self, "batch_size": batch_size, **options}
         return evaluate(self, source, **options)
 
 

@@ -119,7 +119,9 @@ def test_expected_characters_and_words(tiny_detector, tiny_model, photos):
 
 def test_the_first_photo_after_a_warmup_compiles_nothing(tiny_detector, tiny_model, photos, caplog):
     spotter = Spotter(
-        Detector(tiny_detector, quiet=True), Recognizer(tiny_model, batch_size=4, quiet=True), min_score=0
+        Detector(tiny_detector, scale=(176, 88), quiet=True),
+        Recognizer(tiny_model, batch_size=4, quiet=True),
+        min_score=0,
     )
     spotter.warmup([(90, 120)])
     with jax.log_compiles(), caplog.at_level("WARNING"):

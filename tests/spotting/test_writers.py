@@ -137,7 +137,7 @@ def test_pictures(tmp_path, ending, kind):
     [
         ("a.doc", ["x.jpg"], r"--output .*a.doc: unknown ending '.doc'; expected one of .json, .jsonl, .txt, .hocr"),
         ("a", ["x.jpg"], "unknown ending ''"),
-        ("a.png", ["x.jpg", "y.jpg"], "holds one picture, and there are 2 photos; try --out FOLDER"),
+        ("a.png", ["x.jpg", "y.jpg"], "holds one picture, and there are 2 images; try --out FOLDER"),
         ("a.zip", ["x/a.jpg", "y/b.jpg", "y/a.png"], "x/a.jpg and y/a.png would both be res_a.txt"),
         ("no/a.txt", ["x.jpg"], "the folder .*no doesn't exist"),
     ],
