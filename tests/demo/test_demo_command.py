@@ -16,6 +16,7 @@ from tests.demo.uploads import post
 from tests.spotting.test_spotter import photo
 
 
+@pytest.mark.slow
 def test_from_start_to_end(tiny_detector, tiny_model, tmp_path):
     """It tells where the page is when that is ready, opens it in the user's browser, and ends with Ctrl-C."""
     browser, opened = tmp_path / "browser.py", tmp_path / "opened.txt"

@@ -1,6 +1,7 @@
 """Every recipe of a text detector: its values are valid, its sizes are the published ones, its tiny form learns."""
 
 import dataclasses
+import functools
 import json
 import runpy
 from pathlib import Path
@@ -54,6 +55,7 @@ def load(name: str, variant: str) -> dict:
     return runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"](variant).to_dict()
 
 
+@functools.cache
 def shapes(config: DetectionConfig) -> dict:
     return pretrained.shapes(jax.eval_shape(DetectionModel(config).init, jax.random.key(0)))
 

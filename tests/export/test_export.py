@@ -45,6 +45,7 @@ def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(len(shape)).integers(0, 256, shape, np.uint8)
 
 
+@pytest.mark.slow
 def test_a_recognizer_for_any_number_of_words(tmp_path, capsys):
     write_tiny_model(tmp_path / "model")
     manifest = exported(tmp_path / "model", tmp_path / "served" / "words")  # whose parent does not exist
@@ -66,7 +67,9 @@ def test_a_recognizer_for_any_number_of_words(tmp_path, capsys):
         np.testing.assert_allclose(probabilities, [word.confidence for word in expected], rtol=1e-4)
 
 
-@pytest.mark.parametrize("family", TINY_DETECTORS)
+@pytest.mark.parametrize(
+    "family", [pytest.param(f, marks=() if f == "db" else pytest.mark.slow) for f in TINY_DETECTORS]
+)
 def test_a_detector_for_all_canvases(tmp_path, family, capsys):
     write_tiny_detector(tmp_path / "model", family)
     manifest = exported(tmp_path / "model", tmp_path / "exported", "--scale", "64", "64")
@@ -87,6 +90,11 @@ def test_a_detector_for_all_canvases(tmp_path, family, capsys):
     for i, leaf in enumerate(leaves):
         np.testing.assert_allclose(outputs[f"image/map_{i}"], leaf, atol=1e-4)
     np.testing.assert_allclose(outputs["image/score_map"], score_map, atol=1e-4)
+
+    np.savez(tmp_path / "exported" / "inputs.npz", image=noise(*SCALE, 3))
+    command_line = [sys.executable, "run.py", "inputs.npz", "outputs.npz"]
+    done = subprocess.run(command_line, cwd=tmp_path / "exported", capture_output=True)
+    assert b"no program fits an image of 192 x 96 pixels" in done.stderr
 
 
 def test_a_program_that_differs_from_the_model_is_refused():
@@ -120,12 +128,3 @@ def test_mistakes_are_named(tmp_path, options, message):
     (tmp_path / "taken").mkdir()
     with pytest.raises(SystemExit, match="taken exists"):
         exported(tmp_path / "model", tmp_path / "taken")
-
-
-def test_sizes_without_a_program_are_named(tmp_path):
-    write_tiny_detector(tmp_path / "model")
-    exported(tmp_path / "model", tmp_path / "exported", "--scale", "64", "64")
-    np.savez(tmp_path / "exported" / "inputs.npz", image=noise(*SCALE, 3))
-    command_line = [sys.executable, "run.py", "inputs.npz", "outputs.npz"]
-    done = subprocess.run(command_line, cwd=tmp_path / "exported", capture_output=True)
-    assert b"no program fits an image of 192 x 96 pixels" in done.stderr

@@ -13,11 +13,12 @@ from tcm_jax.recognition.model import RecognitionModel
 from tcm_jax.tasks import parse
 from tcm_jax.training.transfer import LoadReport
 from tests.conftest import apply, init
+from tests.training.conftest import CONFIG
 
 
 @pytest.fixture
-def model(config):
-    return parse(config).config.model
+def model():
+    return parse(CONFIG).config.model
 
 
 def template(model) -> dict:

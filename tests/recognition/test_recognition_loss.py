@@ -115,7 +115,7 @@ def test_validation_logits(golden, expected):
     task = RecognitionModel(config, MEAN_STD_0_5, MEAN_STD_0_5)
     inputs = golden_inputs(folder)
     length = max(map(len, inputs["labels"].tolist()))
-    logits = decode(task.model, variables, inputs["images"], length, "never").logits
+    logits = jax.jit(lambda v, x: decode(task.model, v, x, length, "never").logits)(variables, inputs["images"])
     compare("val_logits", logits, expected["val_logits"])
     targets = jnp.asarray(expected["target"][:, 1:])
     counts = targets != task.tokenizer.pad_id
@@ -130,12 +130,13 @@ def test_loss_draws_permutations_for_the_longest_label(golden):
     task = RecognitionModel(dataclasses.replace(config, dropout=0.0), MEAN_STD_0_5, MEAN_STD_0_5)
     images = np.zeros((2, *config.clip.image_size, 3), np.uint8)
     batch = {"image": images, "label": task.tokenizer.encode(["a", "b"], config.max_label_length)}
-    loss, metrics, _ = jax.jit(task.loss)(variables, batch, jax.random.key(0))
+    compute = jax.jit(task.loss)
+    loss, metrics, _ = compute(variables, batch, jax.random.key(0))
     assert metrics.keys() == {"loss", "visual_loss", "cross_loss"} and np.isfinite(loss)
     # One character has one permutation, so nothing is random.
-    assert loss == jax.jit(task.loss)(variables, batch, jax.random.key(1))[0]
+    assert loss == compute(variables, batch, jax.random.key(1))[0]
     batch["label"] = task.tokenizer.encode(["sale", "offers"], config.max_label_length)
-    assert jax.jit(task.loss)(variables, batch, jax.random.key(0))[0] != loss
+    assert compute(variables, batch, jax.random.key(0))[0] != loss
 
 
 def test_dropout_makes_the_loss_random(golden):
@@ -145,7 +146,8 @@ def test_dropout_makes_the_loss_random(golden):
         "image": np.zeros((2, *config.clip.image_size, 3), np.uint8),
         "label": task.tokenizer.encode(["a", "b"], config.max_label_length),
     }
-    losses = {float(task.loss(variables, batch, jax.random.key(i))[0]) for i in range(3)}
+    loss = jax.jit(task.loss)
+    losses = {float(loss(variables, batch, jax.random.key(i))[0]) for i in range(3)}
     assert len(losses) == 3
 
 

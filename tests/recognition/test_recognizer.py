@@ -206,7 +206,7 @@ def test_of_both_branches_the_likelier_reading_counts(tiny_model, tmp_path):
 
     task, variables = recognizer.model.network, recognizer.model.contents.variables
     seen = np.concatenate([CropViews(task.config.clip.image_size, (0, 0.3))(image) for image in images])
-    decoded = decode(task.model, variables, task.normalize(seen))
+    decoded = jax.jit(lambda v, x: decode(task.model, v, task.normalize(x)))(variables, seen)
     branches = [
         words(task.tokenizer, Prediction(logits.argmax(-1), jax.nn.softmax(logits).max(-1)))
         for logits in (decoded.visual[-1], decoded.cross[-1])

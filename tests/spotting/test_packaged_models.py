@@ -29,6 +29,7 @@ def test_parts_are_mixed(tiny_model):
     assert Recognizer(quiet=True).model.directory == RECOGNIZER
 
 
+@pytest.mark.slow
 def test_the_installation_is_sound(capsys):
     doctor.main([])
     lines = capsys.readouterr().out.splitlines()
