@@ -8,7 +8,7 @@ All of CLIP4STR is there (both branches, permutations, captions through the text
 
 Variants:
     (none)  clean words of at most 12 characters; ten minutes on two CPU cores
-    real    goes on from runs/quickstart, on harder words in more fonts, mixed with real crops of ICDAR2015
+    real    starts from runs/quickstart, on harder words in more fonts, mixed with real crops of ICDAR2015
             (--config.data.root=DATA); see docs/model_card.md
     tiny    seconds, for tests
 """

@@ -17,8 +17,8 @@ directory. See docs/results.md for all commands.
 
 Variants:
     (none)  on two CPU cores
-    deep    what it goes on from
-    shallow what that goes on from
+    deep    what it starts from
+    shallow what that starts from
     gpu     longer and on larger batches, for one GPU
     tiny    seconds, for tests
 """

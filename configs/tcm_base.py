@@ -231,7 +231,7 @@ def make_small(config: ConfigDict) -> None:
 
 
 def make_real(config: ConfigDict) -> None:
-    """The small detector goes on, on harder scenes and real photos, of which every tenth is held out."""
+    """The small detector, trained further on harder scenes and real images, of which every tenth is held out."""
     make_small(config)
     config.init = "runs/detector"
     config.batch, config.steps, config.optim.lr = 8, 4500, 1e-3

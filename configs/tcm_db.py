@@ -11,7 +11,7 @@ Variants:
     pretrain, pretrain_curved           the released pre-trainings: SynthText and real training sets; and curved text
     rendered                            pre-training on rendered scenes, which needs no data set
     quickstart                          a small detector from random weights on rendered scenes, on two CPU cores
-    real                                goes on from runs/detector with rendered scenes and the photos of ICDAR2015
+    real                                starts from runs/detector; rendered scenes and the images of ICDAR2015
     ablation                            smaller still, for a table of the rows below over several seeds
     tiny                                seconds, for tests
 

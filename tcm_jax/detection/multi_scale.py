@@ -18,7 +18,7 @@ MIN_SIDE = 12.0  # pixels of the small copy; of what is thinner there, the large
 _SAME = 0.5  # intersection over union from which two polygons are of one word
 _FREE = 0.2  # share of a polygon that others may cover
 _INSIDE = 0.7  # share of a polygon that has to be inside another to be a part of it
-_PARTS = 0.5  # share of a word that its letters cover; what covers more may be words that the small copy runs together
+_PARTS = 0.5  # share of a word that its letters cover; what covers more may be words that the small copy merges
 
 
 def merged(fine: Sequence[Instance], coarse: Sequence[Instance], least_side: float) -> list[Instance]:

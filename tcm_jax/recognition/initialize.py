@@ -32,8 +32,8 @@ def initialize(
     keep the characters of both (`growth.by_character`). A decoder or a layer of one that the directory lacks stays
     random. With another label length the decoders' position queries are cut, or the further ones stay random. CLIP's
     attention heads may be split otherwise: CLIP4STR-H reads 16 heads of 80 as 20 of 64. A stem is put in front of a ViT
-    that had none (`growth.stem_over_patches`), and a deeper image tower starts as that of the CLIP4STR that it goes on
-    from (`growth.added_layer`); a CLIP has to have all layers.
+    that had none (`growth.stem_over_patches`), and a deeper image tower starts as that of the CLIP4STR that it is
+    initialized from (`growth.added_layer`); a CLIP has to have all layers.
 
     Args:
         params: random parameters of the model; config: of the model.

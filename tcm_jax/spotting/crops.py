@@ -92,7 +92,7 @@ def _reduced(image: np.ndarray, found: Sides, scale: float, border: float) -> tu
     Warps take their pixels from where a point falls, so that a large word would be riddled with holes.
     """
     points = np.concatenate([found.top, found.bottom])
-    around = border + 2 / scale  # what the interpolation looks at
+    around = border + 2 / scale  # what the interpolation reads
     limit = np.array(image.shape[1::-1])
     low = np.clip(np.floor(points.min(0) - around), 0, limit - 1).astype(int)
     high = np.clip(np.ceil(points.max(0) + around), low + 1, limit).astype(int)

@@ -1,4 +1,4 @@
-"""Words that a probability map runs together, told apart by higher thresholds.
+"""Merged words of a probability map, split by higher thresholds.
 
 No part of the original, whose networks leave clear gaps between words. A small network gives a gap less than the words
 on both sides of it, but more than a threshold that keeps a word in one piece. So a region is searched at rising
