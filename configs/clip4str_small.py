@@ -4,8 +4,8 @@
     python -m tcm_jax.train --config configs/clip4str_small.py:deep --workdir runs/deep --config.data.root=DATA
     python -m tcm_jax.train --config configs/clip4str_small.py --workdir runs/small --config.data.root=DATA
 
-It grows in three steps, each without a loss of what was learned, as what is new adds nothing at first. `shallow` goes
-on from the quickstart's second model (`configs/clip4str_quickstart.py:real`, trained twice: runs/real2), which reads
+It grows in three steps, each without a loss of what was learned, as what is new adds nothing at first. `shallow` starts
+from the quickstart's second model (`configs/clip4str_quickstart.py:real`, trained twice: runs/real2), which reads
 lower-case letters and digits in columns of pixels: three convolutions come in front of the columns, and capitals and
 punctuation into its charset, where a capital starts as its small letter. Five further convolutions and four further
 layers follow (`deep`), then four more layers.

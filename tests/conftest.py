@@ -125,7 +125,7 @@ def compilation_cache(pytestconfig, tmp_path_factory):
 @pytest.fixture(scope="session", autouse=True)
 def shared_programs():
     """Recognizers of one configuration share their compiled programs, whatever their weights; detectors as well."""
-    programs, names = {}, ("dictionary_prior", "branches", "canvases", "scale")
+    programs, names = {}, ("dictionary_prior", "branches")
 
     def sharing(init: Callable) -> Callable:
         def shared(self, *args, **kwargs):

@@ -124,11 +124,11 @@ def _table(facts: Mapping[str, Any]) -> str:
         *_architecture_rows(model),
         ("parameters", f"{weights['parameters']:,} ({weights['bytes'] / 1e6:.1f} MB, {', '.join(weights['types'])})"),
         *((f"  {part}", f"{count:,}") for part, count in weights["parts"].items()),
-        *((f"images: {key}", _short(value)) for key, value in (facts["preprocessing"] or {}).items()),
-        *((f"inference: {key}", _short(value)) for key, value in (facts["inference"] or {}).items()),
+        *((f"images: {key}", _format(value)) for key, value in (facts["preprocessing"] or {}).items()),
+        *((f"inference: {key}", _format(value)) for key, value in (facts["inference"] or {}).items()),
         ("source", facts["source"] or "unknown"),
         ("licence", facts["license"] or "unknown"),
-        *((str(key), _short(value)) for key, value in (facts["extra"] or {}).items()),
+        *((str(key), _format(value)) for key, value in (facts["extra"] or {}).items()),
     ]
     if training:
         last = training["last"] or {}
@@ -145,10 +145,10 @@ def _architecture_rows(model: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "image_size" in clip and "patch_size" in clip:
         height, width = clip["image_size"]
         layers, size = clip.get("vision_layers"), f"{height} x {width} pixels"
-        tower = "ResNet" if isinstance(layers, list | tuple) else f"ViT, patches of {_short(clip['patch_size'])}"
-        image = f"{tower}, {_short(layers)} layers, width {clip.get('vision_width')}, for images of {size}"
+        tower = "ResNet" if isinstance(layers, list | tuple) else f"ViT, patches of {_format(clip['patch_size'])}"
+        image = f"{tower}, {_format(layers)} layers, width {clip.get('vision_width')}, for images of {size}"
         if stem := clip.get("vision_stem"):
-            image += f", after convolutions of width {_short(stem)}"
+            image += f", after convolutions of width {_format(stem)}"
         rows.append(("image tower", image))
         rows.append(("text tower", f"{clip.get('text_layers')} layers, width {clip.get('text_width')}"))
     if "charset" in model:
@@ -161,10 +161,10 @@ def _architecture_rows(model: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {_short(value)}" for key, value in values.items())
+    return ", ".join(f"{key} {_format(value)}" for key, value in values.items())
 
 
-def _short(value: Any) -> str:
+def _format(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.5g}"
-    return ", ".join(map(_short, value)) if isinstance(value, list | tuple) else str(value)
+    return ", ".join(map(_format, value)) if isinstance(value, list | tuple) else str(value)

@@ -136,6 +136,8 @@ def test_extreme_sizes(tiny, height, width):
 def test_compiled_programs(models, folder):
     """At most as many as the canvases that are announced, whatever the photos."""
     few, exact = (Detector(models / "db", canvases=b, scale=(96, 64), quiet=True) for b in ("few", "exact"))
+    for one in (few, exact):
+        one._predict = jax.jit(one.model.predict)  # which no other test has used
     sizes = [(200, 200 + 10 * step) for step in range(30)]
     sizes += [(width, height) for height, width in sizes]
     few.detect([photo(0, *size) for size in sizes])

@@ -322,7 +322,15 @@ def test_caption_charset(tiny_model):
 
 
 def test_import_is_light():
-    code = "import sys, tcm_jax; assert not {'jax', 'flax', 'PIL'} & set(sys.modules); tcm_jax.Recognizer"
+    """Neither the package nor its classes load what they do not need."""
+    code = """if True:
+        import sys
+        import tcm_jax
+        assert not {"jax", "flax", "PIL"} & set(sys.modules)
+        from tcm_jax import Detector, Recognizer, Spotter
+        heavy = {"torch", "tensorflow", "apache_beam", "orbax", "grain", "tcm_jax.render"} & set(sys.modules)
+        assert not heavy, heavy
+    """
     subprocess.run([sys.executable, "-c", code], check=True)
     assert tcm_jax.__version__
     with pytest.raises(AttributeError, match="no attribute 'Reader'"):

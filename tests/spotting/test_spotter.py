@@ -123,6 +123,7 @@ def test_the_first_photo_after_a_warmup_compiles_nothing(tiny_detector, tiny_mod
         Recognizer(tiny_model, batch_size=4, quiet=True),
         min_score=0,
     )
+    spotter.detector._predict = jax.jit(spotter.detector.model.predict)  # which no other test has used
     spotter.warmup([(90, 120)])
     with jax.log_compiles(), caplog.at_level("WARNING"):
         spotter(photos[0])
