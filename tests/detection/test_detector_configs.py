@@ -136,7 +136,7 @@ def learn(values: dict, steps: int) -> tuple[list[float], dict, dict]:
     optimizer = task.optimizer(variables["params"], records=100)
     image = np.full((2, side, side, 3), 90, np.uint8)
     image[:, 20:44, 10:54] = np.random.default_rng(0).integers(0, 256, (24, 44, 3))
-    batch = {"image": jnp.asarray(image), **targets(task.config, side)}
+    batch = {"image": jnp.asarray(image), **targets(task.config.model, side)}
     state, step = init_state(variables, optimizer), jax.jit(make_step(task, optimizer, seed=0))
     losses = []
     for _ in range(steps):
